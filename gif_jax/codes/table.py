@@ -1,0 +1,243 @@
+"""The identity-code table: the one artefact between tokenisation, training and identification."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from gif_jax.codes.vectors import HomogenizeReport, Transform
+
+VERSION = 1
+ARRAYS = {'codes': np.uint8, 'vectors': np.float16}
+UNIT = 1e-3  # how far from 1 the length of a vector may be
+SIZES = ('m', 'l', 'v', 'd')
+KEYS = ('version', *SIZES, 'encoder', 'seed', 'label_space', 'settings', 'explained', 'homogenisation', 'sha256', 'fingerprint')
+REMAKE = 'make the table again with `python -m gif_jax.tokenize`'
+COPY = f'copy the table again, or {REMAKE}'
+
+
+class TableError(ValueError):
+  """A table that is missing, damaged, or does not fit what it is used with; the message names the file and the cure."""
+
+
+class CodeTable:
+  """A directory of memory-mapped arrays, one row per identity (architecture.md, contract 1).
+
+  codes: uint8 [m, l], unique rows, digits 0..v-1.
+  vectors: float16 [m, d], unit rows.
+  transform: how encoder features became vectors, or None.
+  meta: m, l, v, d, encoder, seed, label_space (fingerprint of the label space, '' where unknown), settings, explained
+    (share of variance by digit), homogenisation (its report, or None), sha256 of each array, fingerprint.
+  fingerprint: sha256 over m, l, v, d and the arrays' checksums, which a checkpoint stores.
+
+  Pickled as its path alone and opened again on first use, so that worker processes share the mapped pages.
+  """
+
+  m, l, v, d = (property(lambda self, key=key: self.meta[key]) for key in SIZES)
+  fingerprint = property(lambda self: self.meta['fingerprint'])
+
+  def __init__(self, path: str | os.PathLike):
+    """Nothing is read until first use; `open` reads and checks at once."""
+    self.path = Path(path).absolute()
+
+  @classmethod
+  def open(cls, path: str | os.PathLike) -> 'CodeTable':
+    """Maps the table at `path`. Checks meta, files, sizes and types, not the contents: that is `verify`.
+
+    Raises TableError, naming the file and the cure.
+    """
+    table = cls(path)
+    _ = table.codes, table.vectors, table.transform
+    return table
+
+  @classmethod
+  def write(
+    cls,
+    path: str | os.PathLike,
+    codes: np.ndarray,
+    vectors: np.ndarray,
+    *,
+    v: int,
+    encoder: str,
+    seed: int,
+    label_space: str,
+    settings: dict,
+    transform: Transform | None = None,
+    explained: np.ndarray = (),
+    report: HomogenizeReport | None = None,
+  ) -> 'CodeTable':
+    """Writes a table under a temporary name beside `path`, renames it to `path` and opens it.
+
+    Args:
+      path: directory to make.
+      codes: uint8 [m, l].
+      vectors: float [m, d], unit rows.
+      v, encoder, seed, label_space, settings: go to `meta`.
+      transform, explained, report: of `initialise`, `build_codes` and `homogenise`.
+
+    Raises FileExistsError where `path` exists, TableError for arrays that make no table. Both leave nothing behind.
+    """
+    path = Path(path).absolute()
+    if path.exists():
+      raise FileExistsError(f'{path} exists: delete it, or write the table to another path')
+    _check_codes(codes, v, 'codes')
+    _check_vectors(vectors, len(codes), 'vectors')
+    arrays = {'codes': np.ascontiguousarray(codes, np.uint8), 'vectors': np.ascontiguousarray(vectors, np.float16)}
+    meta = {'version': VERSION, 'm': len(codes), 'l': codes.shape[1], 'v': int(v), 'd': vectors.shape[1]}
+    meta |= {'encoder': encoder, 'seed': int(seed), 'label_space': label_space, 'settings': dict(settings)}
+    meta |= {'explained': [float(share) for share in explained]}
+    meta |= {'homogenisation': dataclasses.asdict(report) if report else None}
+    saved = dataclasses.asdict(transform) if transform else {}
+    meta |= {'sha256': {name: _sha256(array) for name, array in (arrays | saved).items()}}
+    meta |= {'fingerprint': _fingerprint(meta)}
+    _write(path, arrays, saved, meta)
+    return cls.open(path)
+
+  def rows(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """labels y, int64 [B] -> codes int32 [B, l], code vectors float32 [B, d], of unit length in float32.
+
+    Raises TableError for a label the table does not have.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in 'iu':
+      raise TableError(f'{self.path}: labels must be integers, got {labels.dtype}')
+    bad = labels[(labels < 0) | (labels >= self.m)]
+    if bad.size:
+      raise TableError(
+        f'{self.path}: label {bad[0]} is outside 0..{self.m - 1}: the table holds m={self.m} identities. '
+        f'Use the table made from this data set, or make one with `python -m gif_jax.tokenize`'
+      )
+    vectors = self.vectors[labels].astype(np.float32)
+    return self.codes[labels].astype(np.int32), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+  def verify(self) -> None:
+    """Reads everything: checksums, unique codes in range, unit vectors. Raises TableError, naming the file."""
+    arrays = {'codes': self.codes, 'vectors': self.vectors}
+    if self.transform:
+      arrays |= {'mean': self.transform.mean, 'components': self.transform.components}
+    for name, array in arrays.items():
+      if _sha256(array) != self.meta['sha256'].get(name):
+        raise TableError(f'{self.path}: {name} does not match its checksum in meta.json: {COPY}')
+    if _fingerprint(self.meta) != self.fingerprint:
+      raise TableError(f'{self.path}: the fingerprint in meta.json does not match its sizes and checksums: {COPY}')
+    _check_codes(self.codes, self.v, self.path / 'codes.npy')
+    _check_vectors(self.vectors, self.m, self.path / 'vectors.npy')
+
+  @cached_property
+  def meta(self) -> dict:
+    return _read_meta(self.path)
+
+  @cached_property
+  def codes(self) -> np.ndarray:
+    return _read_array(self.path, 'codes', (self.m, self.l))
+
+  @cached_property
+  def vectors(self) -> np.ndarray:
+    return _read_array(self.path, 'vectors', (self.m, self.d))
+
+  @cached_property
+  def transform(self) -> Transform | None:
+    return _read_transform(self.path, self.d) if 'mean' in self.meta['sha256'] else None
+
+  def __getstate__(self) -> dict:
+    return {'path': self.path}
+
+
+def _check_codes(codes: np.ndarray, v: int, name: str | Path) -> None:
+  if codes.ndim != 2 or not codes.size or codes.dtype.kind not in 'iu':
+    raise TableError(f'{name}: must be integers [m, l], got {codes.dtype} {codes.shape}: {REMAKE}')
+  if codes.min() < 0 or codes.max() >= v or v > 256:
+    raise TableError(f'{name}: digits span {codes.min()}..{codes.max()}, v={v} allows 0..{min(v, 256) - 1}: {REMAKE}')
+  if len(np.unique(codes, axis=0)) < len(codes):
+    raise TableError(f'{name}: two identities share a code: {REMAKE}')
+
+
+def _check_vectors(vectors: np.ndarray, m: int, name: str | Path) -> None:
+  if vectors.ndim != 2 or len(vectors) != m:
+    raise TableError(f'{name}: must be [{m}, d], one row per code, got {vectors.shape}: {REMAKE}')
+  norm = np.sqrt(np.einsum('md,md->m', vectors, vectors, dtype=np.float32))
+  bad = np.flatnonzero(~(np.abs(norm - 1) <= UNIT))
+  if len(bad):
+    raise TableError(f'{name}: the vector of identity {bad[0]} has length {norm[bad[0]]}, not 1: normalise the rows')
+
+
+def _fingerprint(meta: dict) -> str:
+  contents = [[meta[key] for key in SIZES], sorted(meta['sha256'].items())]
+  return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+
+
+def _sha256(array: np.ndarray) -> str:
+  """Of type, shape and values, so that it does not depend on how a file format lays them out."""
+  digest = hashlib.sha256(f'{array.dtype.str} {array.shape}'.encode())
+  digest.update(np.ascontiguousarray(array))
+  return digest.hexdigest()
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray], saved: dict[str, np.ndarray], meta: dict) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  draft = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
+  draft.mkdir()
+  try:
+    for name, array in arrays.items():
+      np.save(draft / f'{name}.npy', array)
+    if saved:
+      np.savez(draft / 'transform.npz', **saved)
+    (draft / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n')
+    draft.rename(path)
+  except BaseException:
+    shutil.rmtree(draft)
+    raise
+
+
+def _read_meta(path: Path) -> dict:
+  file = path / 'meta.json'
+  if not path.is_dir():
+    raise TableError(f'{path}: no such table: check codes.path, or {REMAKE}')
+  try:
+    meta = json.loads(file.read_text())
+  except FileNotFoundError:
+    raise TableError(f'{file} is missing, so {path} is no identity-code table: {REMAKE}') from None
+  except ValueError as error:
+    raise TableError(f'{file} is not JSON ({error}): {COPY}') from None
+  version = meta.get('version') if isinstance(meta, dict) else None
+  if version != VERSION:
+    raise TableError(f'{file} has format version {version}, this code reads {VERSION}: {REMAKE}')
+  missing = [key for key in KEYS if key not in meta]
+  if missing:
+    raise TableError(f'{file} lacks {", ".join(missing)}: {COPY}')
+  if not isinstance(meta['sha256'], dict) or not all(isinstance(meta[key], int) for key in SIZES):
+    raise TableError(f'{file} must give m, l, v, d as integers and sha256 by array: {COPY}')
+  return meta
+
+
+def _read_array(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray:
+  file = path / f'{name}.npy'
+  try:
+    array = np.load(file, mmap_mode='r')
+  except FileNotFoundError:
+    raise TableError(f'{file} is missing: {COPY}') from None
+  except (ValueError, EOFError, OSError) as error:
+    raise TableError(f'{file} cannot be mapped ({error}), it may be cut short: {COPY}') from None
+  if array.shape != shape or array.dtype != ARRAYS[name]:
+    raise TableError(f'{file} is {array.dtype} {array.shape}, meta.json says {shape}: {COPY}')
+  return array
+
+
+def _read_transform(path: Path, d: int) -> Transform:
+  file = path / 'transform.npz'
+  try:
+    with np.load(file) as arrays:
+      transform = Transform(arrays['mean'], arrays['components'])
+  except FileNotFoundError:
+    raise TableError(f'{file} is missing: {COPY}') from None
+  except Exception as error:  # zip, zlib and numpy each have their own
+    raise TableError(f'{file} cannot be read ({error}): {COPY}') from None
+  if transform.components.shape != (d, len(transform.mean)):
+    raise TableError(f'{file} is {transform.components.shape}, meta.json says d={d}: {COPY}')
+  return transform

@@ -1,0 +1,164 @@
+"""Every setting: its default, one comment, and at least one reader.
+
+An experiment in `configs/` starts from `default()` and changes what it must; flags (`--config.train.steps=100`) come last.
+No key defaults to None, so that every key can be set by a flag.
+"""
+
+import math
+
+from ml_collections import ConfigDict
+
+
+def default() -> ConfigDict:
+  """All keys with their defaults. Method names (`published`, `fixed`) are those of the README."""
+  c = ConfigDict()
+
+  c.data = ConfigDict()
+  c.data.source = 'synthetic'  # which faces: 'synthetic' (rendered, no download)
+  c.data.path = ''  # where a source that reads files finds them; '' for sources that need none
+  c.data.identities = 1000  # m, people to train on (synthetic)
+  c.data.images = 14  # training images per identity (synthetic)
+  c.data.held_out = 2  # further images per training identity, kept for closed-set identification
+  c.data.size = 112  # pixels a side
+  c.data.seed = 0  # which people exist (synthetic); apart from train.seed, so that seeds can be compared on one data set
+  c.data.cache = False  # render once into WORKDIR/cache instead of again in every epoch (synthetic)
+  c.data.workers = 0  # processes that prepare batches; 0 = a thread of this one. Never changes what a batch holds
+  c.data.flip = True  # mirror images left to right at random
+
+  c.tokenizer = ConfigDict()
+  c.tokenizer.table = ''  # a ready identity-code table; '' = WORKDIR/table, made first where it is missing
+  c.tokenizer.encoder = 'pixels'  # what turns images into features: 'pixels'
+  c.tokenizer.whiten = False  # divide features by their spread within identities (ours): what varies between people counts
+  c.tokenizer.vectors = ''  # a ready .npy [m, D] of identity vectors instead of an encoder
+  c.tokenizer.codes = 'tree'  # 'tree' = balanced hierarchical clustering, 'random' = the control
+  c.tokenizer.cluster = 'initial'  # which vectors the tree is built on: 'initial' (ours) or 'homogenized' (the paper's order)
+  c.tokenizer.align = True  # digit names consistent over parents (ours); False = arbitrary names, as plain k-means gives
+  c.tokenizer.l = 0  # digits in a code; 0 = chosen from m
+  c.tokenizer.v = 0  # values of a digit; 0 = chosen from m
+  c.tokenizer.slack = 0.0  # share of codes kept free for people who come later (auto l and v)
+  c.tokenizer.iterations = 10  # k-means iterations a level
+  c.tokenizer.homogenize_epochs = 30  # passes of the uniformity loss over the identities; 0 = none
+  c.tokenizer.homogenize_lr = 0.1  # its learning rate
+  c.tokenizer.homogenize_scaled = True  # learning rate times the subset's size (ours); False = the formula to the letter
+  c.tokenizer.homogenize_subset = 256  # m_hat, identities in a step
+  c.tokenizer.seed = 0
+
+  c.model = ConfigDict()
+  c.model.backbone = 'r100'  # 'r18', 'r34', 'r50', 'r100', 'r200', 'small'
+  c.model.d = 512  # embedding and code-vector size
+  c.model.projection = 128  # p, width each head projects the embedding to
+  c.model.dropout = 0.0  # before the embedding layer
+  c.model.dtype = 'bfloat16'  # of the backbone's arithmetic; heads, losses and weights are float32
+
+  c.loss = ConfigDict()
+  c.loss.margin_type = 'cosface'  # 'cosface' (cosine - margin) or 'arcface' (angle + margin)
+  c.loss.margin = 0.1
+  c.loss.scale = 16.0  # logits = scale * cosine
+  c.loss.exact_margin = False  # arcface: True = true gradient of cos(angle + margin); False = straight-through, as peers train
+  c.loss.digits = 1.0  # lambda_j, weight of each digit's cross-entropy in L_C
+  c.loss.gamma = 1.0  # weight of L_AR
+
+  c.optim = ConfigDict()
+  c.optim.name = 'sgd'  # 'sgd' or 'adamw'
+  c.optim.lr = 0.1  # highest learning rate
+  c.optim.momentum = 0.9  # sgd
+  c.optim.weight_decay = 5e-4  # on weight matrices and convolutions alone
+  c.optim.clip = 5.0  # global gradient norm; 0 = no clipping
+  c.optim.schedule = 'cosine'  # 'cosine' or 'polynomial'
+  c.optim.power = 1.0  # of the polynomial
+  c.optim.warmup = 0.05  # share of the steps
+
+  c.train = ConfigDict()
+  c.train.steps = 0  # give this ...
+  c.train.epochs = 0.0  # ... or this
+  c.train.batch_size = 128  # B, over all devices
+  c.train.seed = 0  # initial weights, order of the data, augmentation
+
+  c.checkpoint = ConfigDict()
+  c.checkpoint.every_steps = 1000
+  c.checkpoint.keep = 2  # newest ones kept, beside the best
+
+  c.eval = ConfigDict()
+  c.eval.every_steps = 0  # on validation identities, picks the best checkpoint; 0 = at the end alone
+  c.eval.validation_identities = 100  # unseen people for choosing settings
+  c.eval.identities = 400  # other unseen people for the figures reported
+  c.eval.images = 10  # images of each
+  c.eval.pairs = 6000  # verification pairs, half of them genuine, in 10 folds
+  c.eval.batch_size = 200
+  c.eval.beam = 50  # candidates kept while a code is decoded
+
+  c.log = ConfigDict()
+  c.log.every_steps = 50
+  return c
+
+
+_CHOICES = {
+  'data.source': ('synthetic',),
+  'tokenizer.encoder': ('pixels',),
+  'tokenizer.codes': ('tree', 'random'),
+  'tokenizer.cluster': ('initial', 'homogenized'),
+  'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'),
+  'model.dtype': ('bfloat16', 'float32'),
+  'loss.margin_type': ('cosface', 'arcface'),
+  'optim.name': ('sgd', 'adamw'),
+  'optim.schedule': ('cosine', 'polynomial'),
+}
+
+_AT_LEAST = {
+  'data.identities': 2,
+  'data.images': 1,
+  'data.held_out': 0,
+  'data.size': 16,
+  'data.workers': 0,
+  'tokenizer.l': 0,
+  'tokenizer.v': 0,
+  'tokenizer.slack': 0,
+  'tokenizer.iterations': 1,
+  'tokenizer.homogenize_epochs': 0,
+  'tokenizer.homogenize_subset': 2,
+  'model.d': 1,
+  'model.projection': 1,
+  'optim.clip': 0,
+  'optim.warmup': 0,
+  'train.batch_size': 1,
+  'checkpoint.every_steps': 1,
+  'checkpoint.keep': 1,
+  'eval.every_steps': 0,
+  'eval.validation_identities': 2,
+  'eval.identities': 2,
+  'eval.images': 2,
+  'eval.pairs': 20,
+  'eval.batch_size': 1,
+  'eval.beam': 1,
+  'log.every_steps': 1,
+}
+
+
+class ConfigError(ValueError):
+  """A setting that cannot work; the message names the key and the cure."""
+
+
+def _get(config, key):
+  for part in key.split('.'):
+    config = config[part]
+  return config
+
+
+def validate(config: ConfigDict) -> None:
+  """Raises ConfigError at the first setting that cannot work, naming its key and the cure."""
+  for key, choices in _CHOICES.items():
+    if _get(config, key) not in choices:
+      raise ConfigError(f'config.{key}={_get(config, key)!r} is not known; choose from {", ".join(choices)}.')
+  for key, least in _AT_LEAST.items():
+    if _get(config, key) < least:
+      raise ConfigError(f'config.{key}={_get(config, key)} is too small; give at least {least}.')
+  if (config.train.steps > 0) == (config.train.epochs > 0):
+    raise ConfigError(
+      f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
+      'set exactly one of them above 0.'
+    )
+
+
+def train_steps(config: ConfigDict, images: int) -> int:
+  """Steps of the whole run over a training set of `images` images."""
+  return config.train.steps or math.ceil(config.train.epochs * images / config.train.batch_size)

@@ -1,0 +1,73 @@
+"""From a set of faces and an identity-code table to the stream of batches a step takes."""
+
+import os
+import signal
+import threading
+import time
+
+import grain
+import numpy as np
+from absl import flags
+
+from gif_jax.codes.table import CodeTable
+from gif_jax.data import counter
+
+
+def _keep_position(position, index):
+  return position, index
+
+
+class _Assemble:
+  """[(position, index)] -> batch. Randomness is drawn from (seed, position), so no batch or worker count changes it."""
+
+  def __init__(self, faces, table, seed, flip):
+    self.faces, self.table, self.seed, self.flip = faces, table, seed, flip
+
+  def __call__(self, pairs):
+    position, index = np.array(pairs, np.int64).T
+    images = self.faces[index]
+    if self.flip:
+      mirrored = counter.uniform(self.seed, position) < 0.5
+      images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    code, code_vector = self.table.rows(self.faces.labels(index))
+    return {'image': images, 'code': code, 'code_vector': code_vector}
+
+
+def _quiet_worker(index, count):
+  """Workers leave signals to the main process, which must still save a checkpoint, and end when it is gone."""
+  del index, count
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  parent = os.getppid()
+
+  def watch():
+    while os.getppid() == parent:
+      time.sleep(1)
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
+def batches(faces, table: CodeTable, *, batch_size, seed, start=0, workers=0, flip=True, process=0, processes=1):
+  """The endless stream of batches from step `start` on, this process's share of each.
+
+  The global batch of a step is a set of examples that is a function of (seed, step) alone; every epoch is a new
+  permutation, and batches straddle epochs so that no example is lost. Yields {'image' uint8 [B/processes, size, size, 3],
+  'code' int32 [B/processes, l], 'code_vector' float32 [B/processes, d]}. Close the iterator when done with it.
+  """
+  dataset = (
+    grain.MapDataset.range(len(faces))
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    .map_with_index(_keep_position)[process::processes]
+    .batch(batch_size // processes, batch_fn=list)
+    .map(_Assemble(faces, table, seed, flip))[start:]
+  )
+  iterable = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+  if workers:
+    if not flags.FLAGS.is_parsed():  # grain's workers insist, also where no command line was parsed (notebooks, tests)
+      flags.FLAGS.mark_as_parsed()
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    iterable = iterable.mp_prefetch(options, worker_init_fn=_quiet_worker)
+  return iter(iterable)

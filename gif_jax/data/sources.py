@@ -1,0 +1,130 @@
+"""Sets of face crops: what there is to train on, and who is kept apart for evaluation."""
+
+import hashlib
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from gif_jax.data.faces import FaceRenderer
+
+# First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
+# different numbers of identities are compared on the same faces.
+_VALIDATION, _TEST = 1 << 40, 2 << 40
+
+
+class SyntheticFaces:
+  """Rendered faces, `images` of each of `identities` people: face i is image i % images of person i // images.
+
+  Indexed with integers or a slice it renders: uint8 [n, size, size, 3]. Nothing is stored.
+  """
+
+  def __init__(self, seed, size, identities, images, *, first_identity=0, first_image=0):
+    self.renderer = FaceRenderer(seed, size)
+    self.identities, self.images = identities, images
+    self.first_identity, self.first_image = first_identity, first_image
+
+  def __len__(self):
+    return self.identities * self.images
+
+  def __getitem__(self, index):
+    index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
+    return self.renderer.render(
+      self.first_identity + index // self.images, self.first_image + index % self.images
+    )
+
+  def labels(self, index=slice(None)) -> np.ndarray:
+    """Labels of the faces asked for: int64, 0..identities-1."""
+    index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
+    return index // self.images
+
+  def fingerprint(self) -> str:
+    """Names what rendering would give, the renderer included (through one of its images)."""
+    text = f'{self.renderer.seed} {self.renderer.size} {self.first_identity} {self.identities} {self.first_image} {self.images}'
+    return hashlib.sha256(text.encode() + self[np.zeros(1, np.int64)].tobytes()).hexdigest()[:16]
+
+
+class CachedFaces:
+  """The faces of another set, decoded once into a memory-mapped file [n, size, size, 3] uint8."""
+
+  def __init__(self, path, faces):
+    self.path, self.faces = path, faces
+    self.pixels = None
+
+  def __getstate__(self):
+    return {**self.__dict__, 'pixels': None}
+
+  def __len__(self):
+    return len(self.faces)
+
+  def __getitem__(self, index):
+    if self.pixels is None:
+      self.pixels = np.load(self.path, mmap_mode='r')
+    return self.pixels[index]
+
+  def labels(self, index=slice(None)) -> np.ndarray:
+    """Labels of the faces asked for: int64."""
+    return self.faces.labels(index)
+
+
+def _render(job):
+  faces, start, stop = job
+  return faces[start:stop]
+
+
+def cached(faces: SyntheticFaces, folder: Path, name: str) -> CachedFaces:
+  """Renders `faces` into `folder` on all cores, unless that was done before; shows progress."""
+  path = folder / f'{name}-{faces.fingerprint()}.npy'
+  if path.exists():
+    return CachedFaces(path, faces)
+  folder.mkdir(parents=True, exist_ok=True)
+  partial = path.with_suffix('.partial')
+  size = faces.renderer.size
+  pixels = np.lib.format.open_memmap(partial, 'w+', np.uint8, (len(faces), size, size, 3))
+  block = faces.images * 25
+  jobs = [(faces, i, min(i + block, len(faces))) for i in range(0, len(faces), block)]
+  workers = min(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(), len(jobs))
+  with tqdm(total=len(faces), desc=f'rendering {name} faces', unit='img') as bar:
+    with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
+      for (_, start, stop), images in zip(jobs, pool.map(_render, jobs)):
+        pixels[start:stop] = images
+        bar.update(stop - start)
+  pixels.flush()
+  os.replace(partial, path)
+  return CachedFaces(path, faces)
+
+
+class FaceSets(NamedTuple):
+  """The sets of a run. Labels of `train` and `held_out` are 0..m-1; the others are of people who are in neither."""
+
+  m: int
+  label_space: str  # names which person each label is; a table made for other people has another
+  train: SyntheticFaces | CachedFaces
+  held_out: SyntheticFaces | CachedFaces  # further images of the training identities
+  validation: SyntheticFaces | CachedFaces  # for choosing settings and the best checkpoint
+  test: SyntheticFaces | CachedFaces  # for the figures reported
+
+
+def open_faces(config, cache: Path | None) -> FaceSets:
+  """The sets that `config.data` and `config.eval` name; with data.cache they are rendered into `cache`, unless None."""
+  data, evaluation = config.data, config.eval
+  people = data.identities
+
+  def synthetic(name, *args, **kwargs):
+    faces = SyntheticFaces(data.seed, data.size, *args, **kwargs)
+    return cached(faces, cache, name) if data.cache and cache else faces
+
+  return FaceSets(
+    m=people,
+    label_space=f'synthetic faces, seed {data.seed}, {people} identities',
+    train=synthetic('training', people, data.images),
+    held_out=synthetic('held-out', people, data.held_out, first_image=data.images),
+    validation=synthetic(
+      'validation', evaluation.validation_identities, evaluation.images, first_identity=_VALIDATION
+    ),
+    test=synthetic('test', evaluation.identities, evaluation.images, first_identity=_TEST),
+  )

@@ -1,0 +1,168 @@
+"""Figures, tables and JSON files of a run. Every file appears whole: written under another name, then renamed."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from gif_jax.evaluation.verification import tar_of_roc
+
+_DPI = 150
+# Panels of `plot_training`: a metric belongs to the first panel whose word its name contains.
+_PANELS = {'loss': 'loss', 'digit': 'digit accuracy', 'learning_rate': 'learning rate', 'images_per_second': 'images/s'}
+# Rows of `summary_table`, in order; 'tar@far=...' rows stand where they are named here.
+_ROWS = {
+  'verification_accuracy': 'verification accuracy',
+  'pixel_verification_accuracy': 'verification accuracy, raw pixels',
+  'tar@far': 'TAR @ FAR',
+  'digit_accuracy': 'digit accuracy',
+  'decode_top1': 'closed set, decoded, top 1',
+  'decode_top5': 'closed set, decoded, top 5',
+  'vector_top1': 'closed set, code vectors, top 1',
+  'vector_top5': 'closed set, code vectors, top 5',
+  'images_per_second': 'images/s',
+}
+
+
+def plot_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:
+  """Draws ROC curves, name -> (fpr, tpr) as from `verification.roc`, over a logarithmic FAR axis from 1e-5 to 1."""
+  figure = _figure(6.4, 4.8)
+  axes = figure.add_subplot()
+  # All pairs of a few thousand images are millions of points: a fixed grid draws the same line.
+  far = np.logspace(-5, 0, 1001)
+  for name, (fpr, tpr) in curves.items():
+    axes.plot(far, tar_of_roc(fpr, tpr, far), label=name, linewidth=1.8)
+  axes.set(xscale='log', xlim=(1e-5, 1), ylim=(0, 1.01), xlabel='false accept rate', ylabel='true accept rate')
+  _tidy(axes)
+  _save(figure, path)
+
+
+def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+  """Draws loss parts, digit accuracies, learning rate and images/s against the step.
+
+  Args:
+    metrics: rows as read from a JSONL file, each with `step`. A metric is drawn in the panel whose word is part of
+      its name: loss, digit, learning_rate, images_per_second; a list of numbers is one line per entry. Rows may lack
+      keys or hold null; panels without a value are left out.
+    path: image file to write.
+  """
+  panels = {title: lines for word, title in _PANELS.items() if (lines := _lines(metrics, word))}
+  figure = _figure(6.4 * min(2, max(1, len(panels))), 3.6 * max(1, math.ceil(len(panels) / 2)))
+  for place, (title, lines) in enumerate(panels.items(), 1):
+    axes = figure.add_subplot(math.ceil(len(panels) / 2), min(2, len(panels)), place)
+    for name, points in lines.items():
+      axes.plot(*zip(*points), label=name.replace('_', ' '), linewidth=1.5, marker='o' if len(points) == 1 else None)
+    axes.set(xlabel='step', title=title)
+    _tidy(axes)
+  _save(figure, path)
+
+
+def contact_sheet(images: np.ndarray, path: str | Path, row_labels: Sequence[str] | None = None) -> None:
+  """Writes uint8 [rows, cols, h, w, 3] as one sheet, a row of faces per row, with optional labels at the left."""
+  rows, cols, h, w, _ = images.shape
+  gap = 2
+  sheet = np.full((rows, cols, h + gap, w + gap, 3), 255, np.uint8)
+  sheet[:, :, :h, :w] = images
+  sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * (h + gap), cols * (w + gap), 3)[:-gap, :-gap]
+  figure = _figure(sheet.shape[1] / 100 + (1 if row_labels else 0), sheet.shape[0] / 100)
+  axes = figure.add_subplot()
+  axes.imshow(sheet, interpolation='nearest')
+  axes.set(xticks=[], yticks=[])
+  axes.spines[:].set_visible(False)
+  if row_labels:
+    axes.set_yticks(np.arange(rows) * (h + gap) + h / 2, row_labels)
+    axes.tick_params(length=0)
+  _save(figure, path)
+
+
+def summary_table(summary: Mapping[str, Any]) -> str:
+  """The main figures as aligned plain text: shares as percentages with one decimal, absent keys left out.
+
+  Keys: verification_accuracy, pixel_verification_accuracy, tar@far=1e-1 and the like, digit_accuracy (list, one per
+  digit), decode_top1, decode_top5, vector_top1, vector_top5 (0..1 each), images_per_second. Other keys are not shown.
+  """
+  rows = []
+  for key, title in _ROWS.items():
+    for name, value in summary.items():
+      if name.split('=')[0] == key:
+        rows.append((title + name[len(key) :].replace('=', ' '), _cell(key, value)))
+  width = max((len(title) for title, _ in rows), default=0)
+  return '\n'.join(f'{title:<{width}}  {cell}' for title, cell in rows)
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+  """Writes `content` as JSON; arrays become lists, and what JSON cannot say (NaN, infinities) becomes null."""
+  with _replacing(path) as temporary:
+    temporary.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + '\n')
+
+
+def _lines(metrics: Sequence[Mapping[str, Any]], word: str) -> dict[str, list[tuple[float, float]]]:
+  """Name -> (step, value) points of all metrics of one panel; gaps and non-finite values are skipped."""
+  lines = {}
+  for row in metrics:
+    for name, value in row.items():
+      if next((panel for panel in _PANELS if panel in name), None) != word:
+        continue
+      several = isinstance(value, list | tuple)
+      for digit, number in enumerate(value if several else [value], 1):
+        if isinstance(number, int | float) and math.isfinite(number):
+          lines.setdefault(f'{name} {digit}' if several else name, []).append((row['step'], number))
+  return lines
+
+
+def _cell(key: str, value: Any) -> str:
+  if isinstance(value, list | tuple):
+    return '  '.join(_cell(key, item) for item in value)
+  if value is None or not math.isfinite(value):
+    return f'{"-":>7}'
+  return f'{value:7.0f}' if key == 'images_per_second' else f'{100 * value:5.1f} %'
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, Mapping):
+    return {str(key): _plain(item) for key, item in value.items()}
+  if hasattr(value, 'tolist'):  # NumPy and JAX arrays and scalars
+    return _plain(value.tolist())
+  if isinstance(value, list | tuple):
+    return [_plain(item) for item in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _figure(width: float, height: float) -> Figure:
+  """An empty figure, size in inches, that leaves pyplot's global state alone."""
+  figure = Figure(figsize=(width, height), dpi=_DPI, layout='constrained')
+  FigureCanvasAgg(figure)
+  return figure
+
+
+def _tidy(axes: Axes) -> None:
+  axes.grid(True, which='major', color='0.88', linewidth=0.8)
+  axes.spines[['top', 'right']].set_visible(False)
+  if axes.lines:
+    axes.legend(frameon=False, fontsize='small')
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+  with _replacing(path) as temporary:
+    figure.savefig(temporary, format=Path(path).suffix[1:] or 'png')
+
+
+@contextlib.contextmanager
+def _replacing(path: str | Path) -> Iterator[Path]:
+  """A temporary path beside `path` that takes its name when the block ends well, and vanishes when it does not."""
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""From digit probabilities to identities."""

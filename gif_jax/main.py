@@ -1,0 +1,55 @@
+"""Trains a model: python -m gif_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+
+Makes the identity-code table first where it is missing, continues from the newest checkpoint, evaluates at the end.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config file>.')
+flags.mark_flag_as_required('config')
+
+
+def run(config, workdir: Path) -> dict | None:
+  """Table, training, evaluation. Returns the summary, or None if a signal stopped the run with its state saved."""
+  from gif_jax import tokenize
+  from gif_jax.config import validate
+  from gif_jax.data.sources import open_faces
+  from gif_jax.training.loop import train
+
+  config = tokenize.with_own_identities(config)
+  validate(config)
+  workdir.mkdir(parents=True, exist_ok=True)
+  faces = open_faces(config, workdir / 'cache')
+  table = tokenize.ensure_table(config, faces, workdir)
+  return train(config, workdir, faces, table)
+
+
+def main(argv) -> None:
+  """Command line: errors that a user can cure are printed without a traceback, exit status 1."""
+  # Imported here so that worker processes, which import this file again, start fast.
+  from gif_jax.codes.table import TableError
+  from gif_jax.config import ConfigError
+  from gif_jax.evaluation.report import summary_table
+  from gif_jax.training.checkpoint import CheckpointError
+  from gif_jax.training.metrics import NonFiniteLossError
+
+  if len(argv) > 1:
+    sys.exit(f'Unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE.')
+  logging.set_verbosity(logging.INFO)
+  workdir = Path(_WORKDIR.value or Path('runs') / Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem)
+  try:
+    summary = run(_CONFIG.value, workdir)
+  except (ConfigError, TableError, CheckpointError, NonFiniteLossError) as error:
+    sys.exit(f'{type(error).__name__}: {error}')
+  if summary is not None:
+    print(summary_table(summary))
+    print(f'Everything is in {workdir}: summary.json, roc.png, training.png, training_faces.png, checkpoints/.')
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,1 @@
+"""Networks: backbones, code heads, and the two joined."""

@@ -1,0 +1,98 @@
+"""IResNet, the residual network of face recognition (Duta et al., "Improved Residual Networks", as used by ArcFace).
+
+One block and one table make every depth. Differences from an ImageNet ResNet: the block is BN-conv-BN-PReLU-conv-BN, the
+stem keeps the full resolution, and the last map is flattened, not pooled, because a face crop is aligned.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+_conv_init = nn.initializers.normal(0.1)
+
+
+class Spec(NamedTuple):
+  """Shape of a network: blocks, channels and stride of each stage, and the side of the stem's patches."""
+
+  blocks: tuple[int, ...]
+  widths: tuple[int, ...] = (64, 128, 256, 512)
+  strides: tuple[int, ...] = (2, 2, 2, 2)
+  patch: int = 1  # 1 = the 3x3 stem of IResNet; p = p x p patches, p times fewer pixels a side from the start
+
+
+SPECS = {
+  'r18': Spec((2, 2, 2, 2)),
+  'r34': Spec((3, 4, 6, 3)),
+  'r50': Spec((3, 4, 14, 3)),
+  'r100': Spec((3, 13, 30, 3)),
+  'r200': Spec((6, 26, 60, 6)),
+  # For CPUs: convolutions over large maps of few channels are what XLA is slowest at there; patches avoid them.
+  'small': Spec((1, 1, 1), widths=(32, 64, 128), strides=(1, 2, 2), patch=4),
+}
+
+
+class PReLU(nn.Module):
+  """max(x, 0) + slope * min(x, 0), a slope for each channel (one slope for all would change the parameter count)."""
+
+  @nn.compact
+  def __call__(self, x):
+    slope = self.param('slope', nn.initializers.constant(0.25), (x.shape[-1],))
+    return jnp.where(x >= 0, x, jnp.broadcast_to(slope.astype(x.dtype), x.shape) * x)
+
+
+class Block(nn.Module):
+  """BN-conv-BN-PReLU-conv(stride)-BN plus a shortcut: [B, h, w, c] -> [B, h/stride, w/stride, width]."""
+
+  width: int
+  stride: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    def norm(name):
+      return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=name)
+
+    def conv(size, stride, name):
+      return nn.Conv(
+        self.width, (size, size), stride, padding=size // 2, use_bias=False,
+        kernel_init=_conv_init, dtype=self.dtype, name=name,
+      )  # fmt: skip
+
+    shortcut = x
+    if self.stride != 1 or x.shape[-1] != self.width:
+      shortcut = norm('shortcut_bn')(conv(1, self.stride, 'shortcut_conv')(x))
+    x = conv(3, 1, 'conv1')(norm('bn1')(x))
+    x = conv(3, self.stride, 'conv2')(PReLU(name='prelu')(norm('bn2')(x)))
+    return norm('bn3')(x) + shortcut
+
+
+class IResNet(nn.Module):
+  """Face crop -> embedding before normalisation: float [B, size, size, 3] in -1..1 -> float32 [B, d].
+
+  Batch statistics are taken over the whole batch, also when it is sharded over devices.
+  """
+
+  spec: Spec
+  d: int
+  dropout: float = 0.0
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    spec = self.spec
+    kernel = spec.patch if spec.patch > 1 else 3
+    x = nn.Conv(
+      spec.widths[0], (kernel, kernel), spec.patch, padding=0 if spec.patch > 1 else 1, use_bias=False,
+      kernel_init=_conv_init, dtype=self.dtype, name='stem_conv',
+    )(x.astype(self.dtype))  # fmt: skip
+    x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name='stem_bn')(x)
+    x = PReLU(name='stem_prelu')(x)
+    for i, (blocks, width, stride) in enumerate(zip(spec.blocks, spec.widths, spec.strides, strict=True)):
+      for j in range(blocks):
+        x = Block(width, stride if j == 0 else 1, self.dtype, name=f'stage{i + 1}_block{j + 1}')(x, train)
+    x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name='bn')(x)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
+    x = nn.Dense(self.d, dtype=self.dtype, name='embedding')(x).astype(jnp.float32)
+    # The scale is fixed at 1 (the embedding is normalised anyway), the bias is learned, as in ArcFace's networks.
+    return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, use_scale=False, name='embedding_bn')(x)

@@ -1,0 +1,72 @@
+"""Checkpoints: the training state and what it was trained with. No world size, no iterator state."""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+_BEST = 'verification_accuracy'
+
+
+class CheckpointError(ValueError):
+  """A checkpoint that does not fit this run; the message names the difference and the cure."""
+
+
+class Checkpoints:
+  """DIR/checkpoints/<step>/: the newest `keep`, and the best by validation accuracy.
+
+  `origin` ({name: JSON value}) is stored with every checkpoint and must be the same when one is restored: the network's
+  settings and the identity-code table's fingerprint.
+  """
+
+  def __init__(self, folder: Path, keep: int, origin: dict):
+    # orbax's max_to_keep with a best_fn would delete the newest checkpoint whenever it is not the best one.
+    policy = checkpoint_managers.AnyPreservationPolicy([
+      checkpoint_managers.LatestN(keep),
+      checkpoint_managers.BestN(get_metric_fn=lambda m: m[_BEST], n=1, keep_checkpoints_without_metrics=False),
+    ])  # fmt: skip
+    options = ocp.CheckpointManagerOptions(
+      cleanup_tmp_directories=True, best_fn=lambda m: m[_BEST], best_mode='max', preservation_policy=policy
+    )
+    self.folder, self.origin = folder, origin
+    self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+  def restore(self, like):
+    """The newest state, on the shardings of `like` (a tree of jax.ShapeDtypeStruct); None if there is none yet.
+
+    Raises CheckpointError if it was trained with another network or another table.
+    """
+    step = self.manager.latest_step()
+    if step is None:
+      return None
+    self._check_origin(step)
+    return self.manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
+
+  def _check_origin(self, step):
+    stored = self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin']
+    for name in sorted(self.origin.keys() | stored.keys()):
+      here, there = self.origin.get(name), stored.get(name)
+      if here != there:
+        raise CheckpointError(
+          f'{self.folder / str(step)} was trained with {name}={there!r}, this run has {name}={here!r}. '
+          f'Use the same {name}, or start afresh with another --workdir.'
+        )
+
+  def save(self, step: int, state, figures: dict | None = None) -> None:
+    """Starts writing the state of `step` in the background; figures[verification_accuracy] ranks it."""
+    if step in self.manager.all_steps():
+      return
+    arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), origin=ocp.args.JsonSave(self.origin))
+    metrics = {_BEST: figures[_BEST]} if figures else None
+    self.manager.save(step, args=arguments, metrics=metrics)
+
+  def close(self) -> None:
+    """Waits for what is still being written."""
+    self.manager.wait_until_finished()
+    self.manager.close()
+
+
+def abstract(state, shardings):
+  """`like` for restore: shapes, dtypes and shardings of a state."""
+  return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings)

@@ -1,0 +1,202 @@
+"""Training, top to bottom: devices -> data -> program -> state -> restore -> steps -> figures."""
+
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+
+from gif_jax.codes.table import CodeTable, TableError
+from gif_jax.config import ConfigError, train_steps
+from gif_jax.data import pipeline
+from gif_jax.data.sources import FaceSets
+from gif_jax.evaluation import report, verification
+from gif_jax.models import gif
+from gif_jax.training import figures, optim, sharding, steps
+from gif_jax.training.checkpoint import Checkpoints, abstract
+from gif_jax.training.metrics import MetricsLog, Window, progress
+
+
+class Program(NamedTuple):
+  """What runs on the devices; a function of the config, l and v, never of the number of identities."""
+
+  init: callable  # () -> TrainState
+  train_step: callable  # (state, batch) -> (state, metrics); the state passed in is donated
+  predict: callable  # (state, images uint8 [B, size, size, 3]) -> {'embedding', 'log_probs'}
+  like: steps.TrainState  # shapes, dtypes and shardings of the state
+
+
+def make_program(config, l: int, v: int, total_steps: int, mesh) -> Program:
+  """Everything jitted, sharded and donated, in this one place."""
+  model = gif.build(config.model, l, v)
+  tx = optim.optimiser(config.optim, total_steps)
+  init = steps.make_init(model, tx, config.data.size, config.train.seed)
+  shape = jax.eval_shape(init)
+  placed = sharding.state_sharding(mesh, shape)
+  rows = sharding.batch_sharding(mesh)
+  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  # Initial values need no optimised code, and on a CPU compiling it takes far longer than running it.
+  options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
+  train_step = steps.make_train_step(model, tx, config.loss, config.train.seed)
+  return Program(
+    init=jax.jit(init, out_shardings=placed, compiler_options=options),
+    train_step=jax.jit(train_step, in_shardings=(placed, rows), out_shardings=(placed, whole), donate_argnums=0),
+    predict=jax.jit(steps.make_predict(model, config.loss.scale), in_shardings=(placed, rows), out_shardings=whole),
+    like=abstract(shape, placed),
+  )
+
+
+def check_table(table: CodeTable, config, faces: FaceSets) -> None:
+  """Raises TableError if the table was made for other people, or for another embedding size."""
+  cure = 'Make one for this data: python -m gif_jax.tokenize with the same --config, or use another --workdir.'
+  if table.m != faces.m:
+    raise TableError(f'{table.path}: the table holds m={table.m} identities, the data {faces.m}. {cure}')
+  made_for = table.meta['label_space']
+  if made_for and made_for != faces.label_space:
+    raise TableError(f'{table.path}: the table was made for "{made_for}", the data is "{faces.label_space}". {cure}')
+  if table.d != config.model.d:
+    raise TableError(f'{table.path}: code vectors have d={table.d}, config.model.d={config.model.d}. {cure}')
+
+
+def _check_divides(config, mesh):
+  for divisor, what in ((mesh.size, 'devices'), (jax.process_count(), 'processes')):
+    if config.train.batch_size % divisor:
+      raise ConfigError(
+        f'config.train.batch_size={config.train.batch_size} cannot be split over {divisor} {what}; '
+        f'choose a multiple of {divisor}.'
+      )
+
+
+class _Stop:
+  """Set once SIGTERM or SIGINT asks the run to end after the step it is in; a second one ends it at once."""
+
+  def __init__(self):
+    self.asked = False
+    self.previous = {}
+
+  def __enter__(self):
+    self.previous = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    return self
+
+  def _ask(self, number, frame):
+    del frame
+    self.asked = True
+    signal.signal(number, self.previous[number])
+
+  def __exit__(self, *_):
+    for number, handler in self.previous.items():
+      signal.signal(number, handler)
+
+
+def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | None:
+  """Trains to the last step, continuing from the newest checkpoint in `workdir`, then evaluates.
+
+  Writes checkpoints/, metrics.jsonl, tensorboard/, eval.npz, summary.json and plots into `workdir`; returns the summary,
+  or None if a signal stopped the run (its state is saved). Raises ConfigError, TableError, CheckpointError and
+  NonFiniteLossError, each naming the cure.
+  """
+  # ---- Devices
+  mesh = sharding.make_mesh()
+  _check_divides(config, mesh)
+
+  # ---- Data
+  check_table(table, config, faces)
+  total = train_steps(config, len(faces.train))
+  sheet = faces.train[np.array([[i * len(faces.train) // 8 // 8 * 8 + j for j in range(8)] for i in range(8)]).ravel() % len(faces.train)]
+  report.contact_sheet(sheet.reshape(8, 8, *sheet.shape[1:]), workdir / 'training_faces.png')
+
+  # ---- Program and state
+  program = make_program(config, table.l, table.v, total, mesh)
+  origin = {'config.model': config.model.to_dict(), 'config.data.size': config.data.size, 'table': table.fingerprint}
+  checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin)
+  parameters = sum(x.size for x in jax.tree.leaves(program.like.params['backbone'])) / 1e6
+  heads = sum(x.size for x in jax.tree.leaves(program.like.params['heads'])) / 1e6
+  logging.info('%s: backbone %.1f M parameters, code heads %.2f M (l=%d, v=%d, m=%d), %d device(s)',
+               config.model.backbone, parameters, heads, table.l, table.v, table.m, mesh.size)  # fmt: skip
+
+  # ---- Restore
+  state = checkpoints.restore(program.like)
+  state = program.init() if state is None else state
+  start = int(state.step)
+  if start:
+    logging.info('continuing from step %d', start)
+  metrics = MetricsLog(workdir, start)
+  rate = optim.schedule(config.optim, total)
+  window = Window(config.train.batch_size)
+
+  # ---- Steps
+  iterator = pipeline.batches(
+    faces.train, table, batch_size=config.train.batch_size, seed=config.train.seed, start=start,
+    workers=config.data.workers, flip=config.data.flip, process=jax.process_index(), processes=jax.process_count(),
+  )  # fmt: skip
+  try:
+    with _Stop() as stop, progress(total, start) as bar:
+      train_step = None
+      window.restart()
+      for step in range(start + 1, total + 1):
+        batch = sharding.put_batch(window.next(iterator), mesh)
+        if train_step is None:  # compiled here and not in the first call, so that no figure includes it
+          logging.info('compiling the training step')
+          train_step = program.train_step.lower(state, batch).compile()
+          window.restart()
+        state, step_metrics = train_step(state, batch)
+        window.add(step_metrics)
+        bar.update()
+        last = step == total or stop.asked
+        evaluating = config.eval.every_steps and step % config.eval.every_steps == 0 and not stop.asked
+        saving = last or evaluating or step % config.checkpoint.every_steps == 0
+        if saving or step % config.log.every_steps == 0:
+          row = window.flush(step, float(rate(step - 1)))
+          bar.set_postfix_str(f'{row["images_per_second"]:.0f} img/s, loss {row["loss"]:.3f}, waiting for data {row["data_stall"]:.0%}')
+          found = None
+          if evaluating:
+            found = _validate(program, state, faces, config, mesh)
+            row |= {f'validation/{name}': value for name, value in found.items()}
+          metrics.write(step, row)
+          if saving:
+            checkpoints.save(step, state, found)
+          window.restart()
+        if stop.asked:
+          logging.info('stopped by a signal: step %d is saved; the same command continues from there', step)
+          return None
+  finally:
+    iterator.close()
+    metrics.close()
+    checkpoints.close()
+
+  # ---- Figures
+  return _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh)
+
+
+def _predictor(program, state, mesh):
+  return lambda images: program.predict(state, sharding.put_batch({'image': images}, mesh)['image'])
+
+
+def _validate(program, state, faces, config, mesh):
+  embedding = figures.embed(_predictor(program, state, mesh), faces.validation, config.eval, 'validation')
+  return figures.verification_figures(embedding, faces.validation.labels(), config.eval)
+
+
+def _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh):
+  predict = _predictor(program, state, mesh)
+  identity = faces.test.labels()
+  embedding = figures.embed(predict, faces.test, config.eval, 'unseen people')
+  pixels, pixel_figures = figures.pixel_figures(faces.test, config.eval)
+  summary = {
+    **figures.verification_figures(embedding, identity, config.eval),
+    **pixel_figures,
+    **figures.closed_set_figures(predict, faces.held_out, table, config.eval),
+    'images_per_second': window.images / window.seconds if window.seconds else None,
+    'steps': int(state.step),
+    'resumed_from_step': start,
+    'state_sha256': steps.state_sha256(state),
+  }
+  curves = {'this run': verification.roc(embedding, identity)[:2], 'raw pixels': verification.roc(pixels, identity)[:2]}
+  np.savez(workdir / 'eval.partial.npz', embedding=embedding, identity=identity)
+  (workdir / 'eval.partial.npz').replace(workdir / 'eval.npz')
+  report.plot_roc(curves, workdir / 'roc.png')
+  report.plot_training(metrics.rows(), workdir / 'training.png')
+  report.write_json(workdir / 'summary.json', summary)
+  return summary

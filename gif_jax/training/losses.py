@@ -1,0 +1,53 @@
+"""Losses of the method: the code loss L_C with its margins, and the angular regression L_AR. All per example, float32."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def cosface(cosine, margin):
+  """cos(theta) - margin (Wang et al., "CosFace", 2018)."""
+  return cosine - margin
+
+
+def arcface(cosine, margin):
+  """cos(theta + margin) with the gradient of plain cos(theta), as arcface_torch trains (Deng et al., 2019).
+
+  Straight-through: the true gradient is infinite where the cosine is 1.
+  """
+  return cosine + jax.lax.stop_gradient(jnp.cos(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)) + margin) - cosine)
+
+
+def arcface_exact(cosine, margin):
+  """cos(theta + margin) with its true gradient; the cosine is kept 1e-6 away from 1 and -1 so that it stays finite."""
+  return jnp.cos(jnp.arccos(jnp.clip(cosine, -1.0 + 1e-6, 1.0 - 1e-6)) + margin)
+
+
+def target_margin(settings):
+  """The function (cosine, margin) -> cosine that `config.loss` asks for."""
+  if settings.margin_type == 'cosface':
+    return cosface
+  return arcface_exact if settings.exact_margin else arcface
+
+
+def margin_logits(cosines, target, margin, scale, apply_margin):
+  """scale * cosine, with the margin on the target alone.
+
+  cosines float32 [..., v] in -1..1; target int [...] in 0..v-1; returns float32 [..., v].
+  """
+  is_target = jax.nn.one_hot(target, cosines.shape[-1], dtype=bool)
+  return scale * jnp.where(is_target, apply_margin(cosines, margin), cosines)
+
+
+def code_loss(cosines, code, settings):
+  """L_C = sum_j lambda_j CE_j: an angular-margin softmax over the v values of each of the l digits.
+
+  cosines float32 [B, l, v]; code int32 [B, l]; settings: `config.loss`. Returns float32 [B].
+  """
+  logits = margin_logits(cosines, code, settings.margin, settings.scale, target_margin(settings))
+  return settings.digits * jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, code), axis=-1)
+
+
+def regression_loss(z, code_vector):
+  """L_AR = 1/2 (z . h_y - 1)^2: pulls z to its code vector, pushes from nothing. float32 [B, d] twice -> [B]."""
+  return 0.5 * jnp.square(jnp.sum(z * code_vector, axis=-1) - 1.0)

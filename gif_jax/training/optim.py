@@ -1,0 +1,31 @@
+"""Optimiser and learning-rate schedule from `config.optim`."""
+
+import jax
+import optax
+
+
+def schedule(settings, steps: int):
+  """Learning rate by step: linear warm-up over a share of the steps, then cosine or polynomial decay to 0."""
+  warmup = round(settings.warmup * steps)
+  if settings.schedule == 'cosine':
+    decay = optax.cosine_decay_schedule(settings.lr, max(steps - warmup, 1))
+  else:
+    decay = optax.polynomial_schedule(settings.lr, 0.0, settings.power, max(steps - warmup, 1))
+  # Step 0 already moves: the first value of the ramp is lr / warmup, not 0.
+  ramp = optax.linear_schedule(settings.lr / max(warmup, 1), settings.lr, max(warmup - 1, 1))
+  return optax.join_schedules([ramp, decay], [warmup]) if warmup else decay
+
+
+def decayed(params):
+  """True for weights that decay: matrices, convolutions and centres, not biases, slopes or normalisation scales."""
+  return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def optimiser(settings, steps: int) -> optax.GradientTransformation:
+  """SGD with momentum or AdamW, after clipping the global gradient norm."""
+  rate = schedule(settings, steps)
+  clip = optax.clip_by_global_norm(settings.clip) if settings.clip else optax.identity()
+  if settings.name == 'adamw':
+    return optax.chain(clip, optax.adamw(rate, weight_decay=settings.weight_decay, mask=decayed))
+  decay = optax.add_decayed_weights(settings.weight_decay, decayed)
+  return optax.chain(clip, decay, optax.sgd(rate, settings.momentum))

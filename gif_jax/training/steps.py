@@ -1,0 +1,97 @@
+"""The state that is trained and the pure functions over it. Jit, shardings and donation belong to the loop."""
+
+import hashlib
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gif_jax.training import losses
+
+
+@flax.struct.dataclass
+class TrainState:
+  """What a checkpoint holds."""
+
+  step: jax.Array  # int32 [], steps taken
+  params: dict
+  batch_stats: dict
+  opt_state: optax.OptState
+
+
+def named_key(seed: int, name: str) -> jax.Array:
+  """A random key for one use, a function of (seed, name) alone."""
+  return jax.random.fold_in(jax.random.key(seed), int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], 'little'))
+
+
+def make_init(model, tx, size: int, seed: int):
+  """Returns init() -> TrainState at step 0 for crops of `size` pixels a side."""
+
+  def init():
+    variables = model.init(named_key(seed, 'init'), jnp.zeros((2, size, size, 3), jnp.uint8), train=False)
+    params = variables['params']
+    return TrainState(jnp.zeros((), jnp.int32), params, variables['batch_stats'], tx.init(params))
+
+  return init
+
+
+def make_train_step(model, tx, settings, seed: int):
+  """Returns train_step(state, batch) -> (state, metrics), pure.
+
+  batch: image uint8 [B, size, size, 3], code int32 [B, l], code_vector float32 [B, d]. settings: `config.loss`.
+  metrics: float32 scalars `loss`, `code_loss`, `regression_loss`, `grad_norm`, and `digit_accuracy` [l].
+  Nothing here depends on the number of identities m.
+  """
+
+  def loss_fn(params, state, batch):
+    rng = jax.random.fold_in(named_key(seed, 'dropout'), state.step)
+    (z, cosines), mutated = model.apply(
+      {'params': params, 'batch_stats': state.batch_stats},
+      batch['image'], train=True, mutable=['batch_stats'], rngs={'dropout': rng},
+    )  # fmt: skip
+    code_loss = jnp.mean(losses.code_loss(cosines, batch['code'], settings))
+    regression_loss = jnp.mean(losses.regression_loss(z, batch['code_vector']))
+    loss = code_loss + settings.gamma * regression_loss
+    metrics = {
+      'loss': loss,
+      'code_loss': code_loss,
+      'regression_loss': regression_loss,
+      'digit_accuracy': jnp.mean(jnp.argmax(cosines, -1) == batch['code'], axis=0, dtype=jnp.float32),
+    }
+    return loss, (mutated['batch_stats'], metrics)
+
+  def train_step(state, batch):
+    gradients, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params, state, batch)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics['grad_norm'] = optax.global_norm(gradients)
+    return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+  return train_step
+
+
+def make_predict(model, scale: float):
+  """Returns predict(state, images uint8 [B, size, size, 3]) -> {'embedding' [B, d], 'log_probs' [B, l, v]}, float32.
+
+  Both use the image and its mirror image: z = unit(f(x) + f(flip x)); digit probabilities from the mean cosine.
+  """
+
+  def predict(state, images):
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    z, cosines = model.apply(variables, images)
+    z_flip, cosines_flip = model.apply(variables, images[:, :, ::-1])
+    z = z + z_flip
+    z = z / jnp.linalg.norm(z, axis=-1, keepdims=True)
+    return {'embedding': z, 'log_probs': jax.nn.log_softmax(scale * (cosines + cosines_flip) / 2)}
+
+  return predict
+
+
+def state_sha256(state: TrainState) -> str:
+  """SHA-256 over parameters and batch statistics in tree order: equal only if training ended bit for bit the same."""
+  digest = hashlib.sha256()
+  for leaf in jax.tree.leaves((state.params, state.batch_stats)):
+    digest.update(np.ascontiguousarray(leaf).tobytes())
+  return digest.hexdigest()
