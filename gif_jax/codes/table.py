@@ -17,7 +17,8 @@ VERSION = 1
 ARRAYS = {'codes': np.uint8, 'vectors': np.float16}
 UNIT = 1e-3  # how far from 1 the length of a vector may be
 SIZES = ('m', 'l', 'v', 'd')
-KEYS = ('version', *SIZES, 'encoder', 'seed', 'label_space', 'settings', 'explained', 'homogenisation', 'sha256', 'fingerprint')
+MADE_BY = ('encoder', 'seed', 'label_space', 'settings', 'explained', 'homogenisation')
+KEYS = ('version', *SIZES, *MADE_BY, 'sha256', 'fingerprint')
 REMAKE = 'make the table again with `python -m gif_jax.tokenize`'
 COPY = f'copy the table again, or {REMAKE}'
 

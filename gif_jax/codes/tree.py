@@ -60,7 +60,7 @@ def build_codes(
       parent, digit = np.divmod(key, v)
       above, centroid = centroid, _centroids(vectors, node, size)
       residual = centroid - above[parent]
-      # What a level explains is the energy of its residuals; l levels together explain everything, as leaves are single.
+      # A level explains the energy of its residuals, and all levels everything, since leaves are single.
       gain[j] = size @ np.einsum('ed,ed->e', residual, residual).astype(np.float64)
       if align and j:
         # A child without siblings has no residual: its direction from the centre of all names it.

@@ -103,9 +103,10 @@ def _search(index: DecodeIndex, log_probs: jax.Array, beam: int, k: int) -> tupl
   node, score = jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.float32)
   for j, table in enumerate(index.children):
     # [width, v] -> [width * v]. Entries of the beam stay in node order, so candidates are in code order as well.
-    child = jnp.where(node[:, None] >= 0, table[node], -1).reshape(-1)
+    child = table[node].reshape(-1)
     score = (score[:, None] + log_probs[j][None, :]).reshape(-1)
     if j + 1 < len(index.children):
+      # Every node has a child, so there are valid candidates enough: the beam never holds an invalid one.
       kept = jnp.sort(_best(child, score, min(beam, index.children[j + 1].shape[0])))
       node, score = child[kept], score[kept]
   best = _best(child, score, min(k, child.size))

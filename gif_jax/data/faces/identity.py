@@ -17,15 +17,15 @@ _DRAWS = 2400
 
 _RANGES = {
   # head
-  'height': (0.65, 0.76), 'aspect': (0.70, 0.86), 'depth': (0.95, 1.2), 'jaw': (-0.13, 0.17), 'chin': (-0.2, 0.14),
-  'cheek': (-0.05, 0.07), 'forehead': (-0.08, 0.08), 'neck': (0.5, 0.72),
+  'height': (0.68, 0.79), 'aspect': (0.66, 0.82), 'depth': (0.95, 1.2), 'jaw': (-0.13, 0.17), 'chin': (-0.2, 0.14),
+  'cheek': (-0.05, 0.07), 'forehead': (-0.08, 0.08), 'neck': (0.58, 0.82),
   # skin
   'tone': (0.0, 1.0), 'hue': (-1.0, 1.0), 'gloss': (0.05, 0.4), 'mottle': (0.0, 1.0), 'red': (0.0, 1.0),
   'freckles': (-1.6, 1.0), 'age': (-0.6, 1.0), 'dark_eyes': (0.0, 1.0),
   # hair
   'woman': (0.0, 1.0), 'hair_colour': (0.0, 1.0), 'hair_light': (0.75, 1.2), 'style': (0.0, 1.0),
-  'hairline': (-0.95, -0.58), 'temple': (0.0, 1.0), 'fringe': (-1.0, 1.0), 'part': (-0.3, 0.3), 'peak': (-0.1, 0.12),
-  'volume': (0.02, 0.16), 'curl': (0.0, 1.0), 'side': (0.92, 1.14), 'length': (0.0, 1.0), 'streak': (0.3, 1.0),
+  'hairline': (-0.82, -0.5), 'temple': (0.0, 1.0), 'fringe': (-1.0, 1.0), 'part': (-0.3, 0.3), 'peak': (-0.1, 0.12),
+  'volume': (0.05, 0.2), 'curl': (0.0, 1.0), 'side': (0.92, 1.14), 'length': (0.0, 1.0), 'streak': (0.3, 1.0),
   # eyes and brows
   'eye_u': (0.335, 0.455), 'eye_v': (-0.07, 0.08), 'eye_w': (0.155, 0.215), 'eye_h': (0.065, 0.115),
   'eye_tilt': (-0.24, 0.24), 'eye_low': (0.45, 0.8), 'crease': (0.0, 1.0), 'lash': (0.2, 1.0), 'socket': (0.2, 1.0),
@@ -36,7 +36,7 @@ _RANGES = {
   'nose_v': (0.27, 0.44), 'nose_w': (0.11, 0.21), 'nose_out': (0.14, 0.27), 'bridge_w': (0.06, 0.12),
   'bridge_out': (0.25, 0.75), 'nostril': (0.3, 1.0), 'tip': (0.08, 0.15),
   # mouth, chin, cheeks
-  'mouth_gap': (0.19, 0.33), 'mouth_w': (0.2, 0.36), 'lip_up': (0.03, 0.085), 'lip_low': (0.045, 0.11),
+  'mouth_gap': (0.19, 0.33), 'mouth_w': (0.25, 0.42), 'lip_up': (0.03, 0.085), 'lip_low': (0.045, 0.11),
   'lip_red': (0.0, 1.0), 'lip_dark': (0.55, 0.95), 'mouth_bend': (-0.05, 0.06), 'bow': (0.0, 1.0),
   'chin_out': (0.0, 1.0), 'dimple': (-1.0, 1.0), 'cheek_out': (0.0, 1.0), 'fold': (0.0, 1.0),
   # ears, beard
@@ -89,6 +89,8 @@ def _choose_hair(face: SimpleNamespace) -> None:
   face.hair_low = 1.6 if face.long else -0.1 + 0.4 * face.length
   # The lowest hair below the middle of the head, in head heights.
   face.hair_end = 0.75 + 0.9 * face.length if face.long else 0.05 + 0.35 * face.length
+  if face.fringe < -0.4 and not face.bald:  # cut straight across the forehead
+    face.hairline, face.temple = face.hairline + 0.2, 0.0
   if face.bald:
     face.volume = 0.015
 

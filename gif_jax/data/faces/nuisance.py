@@ -14,7 +14,7 @@ _RANGES = {
   'yaw': (-0.315, 0.315), 'pitch': (-0.13, 0.13), 'roll': (-0.087, 0.087),
   'scale': (0.86, 1.12), 'shift_u': (-0.1, 0.1), 'shift_v': (-0.1, 0.06),
   # light
-  'light_u': (-1.0, 1.0), 'light_v': (-0.9, 0.35), 'light_w': (0.3, 1.1), 'key': (0.55, 1.2), 'fill': (0.16, 0.5),
+  'light_u': (-1.0, 1.0), 'light_v': (-0.9, 0.35), 'light_w': (0.3, 1.1), 'key': (0.6, 1.25), 'fill': (0.12, 0.45),
   'key_warm': (-0.16, 0.2), 'key_green': (-0.07, 0.05), 'fill_warm': (-0.2, 0.16), 'exposure': (0.62, 1.5),
   'curve': (-0.3, 0.8),
   # expression
@@ -29,7 +29,7 @@ _RANGES = {
   # picture
   'blur': (-0.2, 1.0), 'noise': (0.0, 1.0), 'noise_at': (0.0, 1.0),
   # scene
-  'back_red': (0.08, 0.85), 'back_green': (0.08, 0.85), 'back_blue': (0.08, 0.85), 'back_vary': (0.1, 0.6),
+  'back_red': (0.08, 0.85), 'back_green': (0.08, 0.85), 'back_blue': (0.08, 0.85), 'back_vary': (0.1, 0.7), 'back_grey': (0.0, 1.0),
   'back_edge': (-1.2, 1.0), 'back_slope': (-0.5, 0.5), 'back_step': (0.5, 1.6), 'back_ramp': (-0.25, 0.25),
   'cloth_red': (0.05, 0.85), 'cloth_green': (0.05, 0.85), 'cloth_blue': (0.05, 0.85), 'cloth_stripe': (-1.0, 1.0),
   'cloth_neck': (0.1, 0.5), 'shoulder': (0.16, 0.5),

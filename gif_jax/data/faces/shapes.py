@@ -80,6 +80,6 @@ def _stops(cells: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 def upsample(grid: np.ndarray, height: int, width: int) -> np.ndarray:
   """Smooth noise: float32 [..., rows, columns] of at least 2 x 2 control values to [..., height, width]."""
   first, weight = _stops(grid.shape[-2], height)
-  rows = mix(grid[..., first, :], grid[..., first + 1, :], weight[:, None])
+  rows = mix(np.take(grid, first, axis=-2), np.take(grid, first + 1, axis=-2), weight[:, None])
   first, weight = _stops(grid.shape[-1], width)
-  return mix(rows[..., first], rows[..., first + 1], weight)
+  return mix(np.take(rows, first, axis=-1), np.take(rows, first + 1, axis=-1), weight)

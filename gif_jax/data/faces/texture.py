@@ -28,7 +28,7 @@ class Texture:
   def __init__(self, face: SimpleNamespace, size: int):
     """Bakes `face` (`identity.draw`) for images of `size` pixels; the texels are slightly finer than the pixels."""
     self.rows, self.columns = 3 * size // 2, 5 * size // 4
-    self._scale_u, self._scale_v = self.columns / (2 * HALF_U), self.rows / (BOTTOM_V - TOP_V)
+    self.scale_u, self.scale_v = self.columns / (2 * HALF_U), self.rows / (BOTTOM_V - TOP_V)
     canvas = _Canvas(self.rows, self.columns)
     _skin(canvas, face)
     for feature in (_sockets, _nose, _mouth, _cheeks, _ears, _beard, _brows, _moles, _hair):
@@ -39,8 +39,8 @@ class Texture:
   def _pack(self, canvas: '_Canvas') -> np.ndarray:
     height = canvas.height
     texels = np.zeros((self.rows, self.columns, 8), np.float32)
-    texels[:, 1:-1, SLOPE_U] = (height[:, 2:] - height[:, :-2]) * (0.5 * self._scale_u)
-    texels[1:-1, :, SLOPE_V] = (height[2:] - height[:-2]) * (0.5 * self._scale_v)
+    texels[:, 1:-1, SLOPE_U] = (height[:, 2:] - height[:, :-2]) * (0.5 * self.scale_u)
+    texels[1:-1, :, SLOPE_V] = (height[2:] - height[:-2]) * (0.5 * self.scale_v)
     # Hollows see less of the sky.
     reach = max(self.rows // 32, 1)
     around = (height[:-2 * reach, reach:-reach] + height[2 * reach:, reach:-reach]
@@ -53,8 +53,8 @@ class Texture:
 
   def index(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Row of `texels` nearest to each face coordinate (float32 [n] each); outside, the nearest edge: int32 [n]."""
-    column = np.minimum(np.maximum(u * self._scale_u + 0.5 * self.columns, 0), self.columns - 1).astype(np.int32)
-    row = np.minimum(np.maximum((v - TOP_V) * self._scale_v, 0), self.rows - 1).astype(np.int32)
+    column = np.minimum(np.maximum(u * self.scale_u + 0.5 * self.columns, 0), self.columns - 1).astype(np.int32)
+    row = np.minimum(np.maximum((v - TOP_V) * self.scale_v, 0), self.rows - 1).astype(np.int32)
     return row * self.columns + column
 
 
@@ -251,13 +251,14 @@ def _hair(canvas: _Canvas, face: SimpleNamespace) -> None:
   top = face.hairline + sweep + face.peak * bump(square(u * 4)) - 0.12 * face.temple * bump(square((side - 0.5) * 3.5))
   below = v - top
   oval = square(u * (1 / face.side)) + square(unit((0.35 - v) / (0.35 - face.hairline))) * 0.18
-  around = np.maximum(rise(oval, 0.9, 1.06), rise(below, 0.05, -0.05))
+  around = np.maximum(rise(oval, 0.86, 1.08), rise(below, 0.07, -0.05))
   if face.bald:
     around = rise(side, 1.0, 1.25) * rise(v, -1.0, -0.6) + rise(v, -0.2, -1.2) * 0.06
   ragged = (strands - 0.5) * (0.12 + 0.2 * face.curl)
-  cover = unit(around * rise(v + ragged, face.hair_low + 0.1, face.hair_low - 0.06) * (0.6 + 0.8 * strands))
+  cover = unit(around * rise(v + ragged, face.hair_low + 0.1, face.hair_low - 0.06) * (0.8 + 0.6 * strands))
   light = mix(1.0, 0.45 + 1.1 * strands, face.streak)
   rgb = colour(face.hair_rgb)[:, :, None] * light
   canvas.rgb += (rgb - canvas.rgb) * cover
-  canvas.height += cover * (0.05 + 0.35 * face.volume + 0.07 * strands)
+  # The step at the hairline is gentler than the edge of the colour, or it would catch the light as a white line.
+  canvas.height += around * (0.03 + 0.2 * face.volume) + cover * strands * 0.05
   canvas.gloss += (0.10 + 0.3 * (1 - face.curl) - canvas.gloss) * cover

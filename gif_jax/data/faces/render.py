@@ -1,0 +1,139 @@
+"""Pictures of faces as a function of (seed, identity, sample, size) alone.
+
+Byte-identical on every machine, by construction: all that touches a pixel is elementwise arithmetic in float32 with the
+operations IEEE 754 rounds correctly (+ - * / sqrt, floor, comparisons) and integer gathers. There is no exponential, no
+sine and no matrix product, whose last bits depend on the processor and on the shapes; bells are quotients
+(`shapes.hill`), rotations are rational (`shapes.turn`), blurs are sums of shifted slices in a fixed order. Pictures are
+made one at a time, so that none can depend on its neighbours and every buffer stays in the cache.
+"""
+
+import functools
+
+import numpy as np
+
+from gif_jax.data import counter
+from gif_jax.data.faces import head, identity, nuisance, scene, shapes, texture
+
+_STREAM = 0x7E
+_NOISE = 1 << 18  # values in the table of sensor noise
+_SMALLEST, _LARGEST = 32, 224
+_CACHED = 8
+
+
+class FaceRenderer:
+  """Renders samples of synthetic identities; picklable, and cheap to make.
+
+  Baking an identity costs a few pictures' time and the last few are kept, so order calls by identity.
+
+  Args:
+    seed: names the world of faces; any integer.
+    size: side of the pictures in pixels, 32 to 224.
+
+  Raises:
+    ValueError: for a size outside of 32 to 224.
+  """
+
+  def __init__(self, seed: int = 0, size: int = 112):
+    if not _SMALLEST <= size <= _LARGEST:
+      raise ValueError(f'faces cannot be rendered {size} pixels wide: choose a size from {_SMALLEST} to {_LARGEST}')
+    self.seed, self.size = int(seed), int(size)
+    self._bake = functools.lru_cache(maxsize=_CACHED)(self._bake_face)
+    self._axis = ((np.arange(self.size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / self.size)
+                  - np.float32(1))
+
+  def __reduce__(self):
+    return FaceRenderer, (self.seed, self.size)
+
+  def render(self, identities: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Renders one picture for every pair.
+
+    Args:
+      identities: integers [n], 0 or more; any number is somebody.
+      samples: integers [n], 0 or more; any number is another picture.
+
+    Returns:
+      uint8 [n, size, size, 3], RGB. Each picture depends on its own pair alone, to the byte.
+
+    Raises:
+      ValueError: for arguments that are not integer vectors of one length, or are negative.
+    """
+    identities, samples = _numbers('identities', identities), _numbers('samples', samples)
+    if identities.shape != samples.shape:
+      raise ValueError(f'identities {identities.shape} and samples {samples.shape} differ in length: '
+                       'give one sample number for every identity number')
+    images = np.empty((len(identities), self.size, self.size, 3), np.uint8)
+    for image, person, sample in zip(images, identities.tolist(), nuisance.draw(self.seed, identities, samples)):
+      image[:] = self._picture(*self._bake(person), sample)
+    return images
+
+  @functools.cached_property
+  def _grain(self) -> np.ndarray:
+    """Sensor noise, about normal with deviation 1: the sum of the 4 pairs of bytes of 64 random bits."""
+    pairs = counter.bits(self.seed, _STREAM, np.arange(_NOISE)).view(np.uint16).reshape(-1, 4).astype(np.int32)
+    total = pairs[:, 0] + pairs[:, 1] + pairs[:, 2] + pairs[:, 3]
+    return (total - 131070).astype(np.float32) * np.float32(1 / 37837)
+
+  def _bake_face(self, person: int):
+    face = identity.draw(self.seed, person)
+    return face, texture.Texture(face, self.size), texture.hair_strands(face, 64, 1)[:, 0]
+
+  def _picture(self, face, baked, strands, sample) -> np.ndarray:
+    pose = head.Pose(face, sample)
+    x, y = self._head_frame(sample)
+    planes = scene.background(sample, self.size)
+    scene.clothes(planes, face, sample, pose, x, y)
+    scene.back_hair(planes, face, strands, sample, pose, x, y)
+    scene.neck(planes, face, sample, pose, x, y)
+    if not face.long:
+      scene.ears(planes, face, sample, pose, x, y)
+    self._lay_head(planes, face, baked, sample, pose, x, y)
+    scene.obstacle(planes, face, sample, pose, x, y)
+    return self._expose(planes, sample)
+
+  def _head_frame(self, sample) -> tuple[np.ndarray, np.ndarray]:
+    cosine, sine = shapes.turn(sample.roll)
+    x, y = (self._axis - sample.shift_u) * (1 / sample.scale), (self._axis - sample.shift_v) * (1 / sample.scale)
+    return x * cosine + (y * sine)[:, None], (y * cosine)[:, None] - x * sine
+
+  def _lay_head(self, planes, face, baked, sample, pose, x, y) -> None:
+    x, y, inside = (plane.reshape(-1) for plane in head.outline(face, sample, pose, x, y))
+    radius = 0.25 * self.size * sample.scale * pose.half_height  # pixels of outline for one unit of `inside`
+    pixels = np.flatnonzero(inside > -0.5 / radius)
+    x, y, inside = x[pixels], y[pixels], inside[pixels]
+    cover = shapes.unit(inside * radius + 0.5)
+    rgb = head.shade(face, baked, sample, pose, x, y, inside)
+    for plane, value in zip(planes.reshape(3, -1), rgb):
+      under = plane[pixels]
+      plane[pixels] = under + (value - under) * cover
+
+  def _expose(self, planes, sample) -> np.ndarray:
+    """Lens, film and sensor: blur, then the curve from light to display values, then noise."""
+    _blur(planes, max(sample.blur, 0.0) * self.size / 112)
+    display = np.sqrt(planes)
+    display = display * (1 + sample.curve) / (1 + sample.curve * display)
+    first = int(sample.noise_at * (_NOISE - display.size))
+    grain = self._grain[first:first + display.size].reshape(display.shape)
+    display += grain * (0.004 + 0.03 * sample.noise * sample.noise)
+    return (shapes.unit(display) * 255 + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _blur(planes: np.ndarray, strength: float) -> None:
+  """Blurs in place, in passes that weigh the two neighbours each way; edges keep their own value."""
+  passes = 1 + int(strength * 1.6)
+  weight = min(0.10 + 0.2 * strength / passes, 0.3)
+  for _ in range(passes):
+    rows = planes[:, 2:] + planes[:, :-2] - 2 * planes[:, 1:-1]
+    planes[:, 1:-1] += rows * weight
+    columns = planes[:, :, 2:] + planes[:, :, :-2] - 2 * planes[:, :, 1:-1]
+    planes[:, :, 1:-1] += columns * weight
+
+
+def _numbers(name: str, values) -> np.ndarray:
+  values = np.asarray(values)
+  if values.ndim != 1 or (values.size and values.dtype.kind not in 'iu'):
+    raise ValueError(f'{name} must be a vector of integers, not {values.dtype} {values.shape}: '
+                     'pass an int64 array of shape [n]')
+  values = values.astype(np.int64)
+  if values.size and values.min() < 0:
+    raise ValueError(f'{name} holds {values.min()}: number identities and samples from 0 upwards')
+  return values

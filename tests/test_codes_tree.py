@@ -1,0 +1,158 @@
+"""Codes: unique for any vectors, near where vectors are near, named alike under every parent."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+
+from gif_jax.codes.align import align
+from gif_jax.codes.tree import build_codes, random_codes
+
+
+def _unit(x):
+  return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _check_laws(codes, m, l, v):
+  assert codes.shape == (m, l) and codes.dtype == np.uint8
+  assert codes.max() < v
+  for j in range(1, l + 1):
+    _, size = np.unique(codes[:, :j], axis=0, return_counts=True)
+    assert size.max() <= v ** (l - j)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+  l=st.integers(1, 4),
+  v=st.integers(2, 6),
+  fill=st.one_of(st.just(1.0), st.floats(0, 1)),
+  kind=st.sampled_from(['normal', 'duplicates', 'equal', 'zero']),
+  aligned=st.booleans(),
+)
+def test_codes_are_unique_and_nodes_within_capacity(l, v, fill, kind, aligned):
+  m = max(1, round(fill * v**l))
+  rng = np.random.default_rng(m)
+  vectors = {
+    'normal': rng.standard_normal((m, 4)),
+    'duplicates': rng.standard_normal((m, 4))[rng.integers(0, 1 + m // 3, m)],
+    'equal': np.ones((m, 4)),
+    'zero': np.zeros((m, 4)),
+  }[kind]
+  tree = build_codes(vectors, l, v, align=aligned, progress=False)
+  _check_laws(tree.codes, m, l, v)
+  assert tree.explained.shape == (l,)
+  assert np.all(np.diff(tree.explained) >= 0) and tree.explained[-1] == pytest.approx(1)
+
+
+def test_a_full_tree_of_many_nodes():
+  vectors = _unit(np.random.default_rng(0).standard_normal((4096, 16)))
+  tree = build_codes(vectors, 4, 8, progress=False)
+  _check_laws(tree.codes, 4096, 4, 8)
+
+
+def test_explained_is_one_minus_within_over_total():
+  vectors = _unit(np.random.default_rng(0).standard_normal((300, 8)))
+  tree = build_codes(vectors, 3, 7, progress=False)
+  total = ((vectors - vectors.mean(0)) ** 2).sum()
+  for j in range(1, 4):
+    _, node = np.unique(tree.codes[:, :j], axis=0, return_inverse=True)
+    within = sum(((vectors[node == n] - vectors[node == n].mean(0)) ** 2).sum() for n in range(node.max() + 1))
+    assert tree.explained[j - 1] == pytest.approx(1 - within / total, abs=1e-5)
+
+
+def test_codes_are_a_function_of_the_seed():
+  vectors = _unit(np.random.default_rng(0).standard_normal((200, 8)))
+  first, again, other = (build_codes(vectors, 3, 6, seed=seed, progress=False).codes for seed in (1, 1, 2))
+  assert np.array_equal(first, again)
+  assert not np.array_equal(first, other)
+
+
+def test_planted_clusters_share_prefixes():
+  rng = np.random.default_rng(0)
+  outer = 10 * rng.standard_normal((6, 1, 1, 16))
+  inner = 2 * rng.standard_normal((6, 6, 1, 16))
+  vectors = (outer + inner + 0.1 * rng.standard_normal((6, 6, 6, 16))).reshape(-1, 16)
+  mixed = rng.permutation(216)
+  codes = build_codes(vectors[mixed], 3, 6, progress=False).codes[np.argsort(mixed)]
+  for j, members in ((1, 36), (2, 6)):
+    prefixes = codes[:, :j].reshape(-1, members, j)
+    assert np.all(prefixes == prefixes[:, :1])
+
+
+def test_one_level_is_as_good_as_free_k_means():
+  rng = np.random.default_rng(0)
+  vectors = _unit(0.5 * rng.standard_normal((40, 32))[rng.integers(0, 40, 4000)] + 0.5 * rng.standard_normal((4000, 32)))
+  explained = build_codes(vectors, 4, 8, progress=False).explained[0]  # capacity 512 of 4000 / 8 = 500: it binds
+  inertia = KMeans(8, n_init=3, random_state=0).fit(vectors).inertia_
+  total = ((vectors - vectors.mean(0)) ** 2).sum()
+  assert (1 - explained) * total < 1.02 * inertia
+
+
+def _consistency(vectors, codes, v):
+  """Mean cosine between a second-level residual and the mean direction of its digit over all parents."""
+  parents = np.unique(codes[:, 0])
+  residual = np.stack([
+    [vectors[(codes[:, 0] == a) & (codes[:, 1] == b)].mean(0) - vectors[codes[:, 0] == a].mean(0) for b in range(v)]
+    for a in parents
+  ])
+  return float((_unit(residual) * _unit(_unit(residual).mean(0))).sum(-1).mean())
+
+
+def test_alignment_names_directions_across_parents():
+  rng = np.random.default_rng(0)
+  v = 6
+  outer = 10 * rng.standard_normal((v, 1, 1, 16))
+  inner = 2 * rng.standard_normal((1, v, 1, 16))  # the same directions under every parent
+  vectors = (outer + inner + 0.3 * rng.standard_normal((v, v, v, 16))).reshape(-1, 16).astype(np.float32)
+  aligned, plain = (build_codes(vectors, 3, v, align=each, progress=False) for each in (True, False))
+  assert _consistency(vectors, aligned.codes, v) > 0.95
+  assert _consistency(vectors, plain.codes, v) < 0.6
+  np.testing.assert_allclose(aligned.explained, plain.explained, atol=1e-6)  # other names, the same tree
+
+
+def test_align_keeps_digits_distinct_under_a_parent():
+  rng = np.random.default_rng(0)
+  parent = np.repeat(np.arange(40), rng.integers(1, 6, 40))
+  residual = rng.standard_normal((len(parent), 8)).astype(np.float32)
+  residual[::7] = 0
+  digit = align(residual, parent, 5, rng)
+  assert digit.min() >= 0 and digit.max() < 5
+  assert len(np.unique(parent * 5 + digit)) == len(parent)
+
+
+@pytest.mark.parametrize(('m', 'l', 'v'), [(1, 1, 2), (125, 3, 5), (100, 3, 5), (1000, 31, 4), (3, 62, 2)])
+def test_random_codes(m, l, v):
+  codes = random_codes(m, l, v, seed=1)
+  _check_laws(codes, m, l, v)
+  assert np.array_equal(codes, random_codes(m, l, v, seed=1))
+  assert m < 4 or not np.array_equal(codes, random_codes(m, l, v, seed=2))
+
+
+def test_random_codes_spread_over_all_digits():
+  codes = random_codes(5000, 4, 10, seed=0)
+  counts = np.stack([np.bincount(digit, minlength=10) for digit in codes.T])
+  assert counts.min() > 400 and counts.max() < 600
+
+
+@pytest.mark.parametrize(
+  ('vectors', 'l', 'v', 'names'),
+  [
+    (np.ones((28, 2)), 3, 3, r'tokenizer\.l=3 and tokenizer\.v=3 give 27 codes for 28'),
+    (np.ones((4, 2)), 0, 5, r'tokenizer\.l=0'),
+    (np.ones((4, 2)), 1, 257, r'tokenizer\.v=257'),
+    (np.array([[1, 0], [np.nan, 0]]), 1, 5, 'identity 1 is not finite'),
+    (np.ones(4), 1, 5, 'must be'),
+    (np.ones((0, 2)), 1, 5, 'must be'),
+  ],
+)
+def test_errors_name_the_setting(vectors, l, v, names):
+  with pytest.raises(ValueError, match=names):
+    build_codes(vectors, l, v, progress=False)
+
+
+def test_random_codes_errors():
+  with pytest.raises(ValueError, match='give 8 codes for 9'):
+    random_codes(9, 3, 2)
+  with pytest.raises(ValueError, match=r'lower tokenizer\.l'):
+    random_codes(9, 63, 2)
