@@ -1,6 +1,6 @@
 """Every setting: its default, one comment, and at least one reader.
 
-An experiment in `configs/` starts from `default()` and changes what it must; flags (`--config.train.steps=100`) come last.
+An experiment in `configs/` starts from `default()` and changes what it must. Flags (`--config.train.steps=9`) win.
 No key defaults to None, so that every key can be set by a flag.
 """
 
@@ -20,19 +20,19 @@ def default() -> ConfigDict:
   c.data.images = 14  # training images per identity (synthetic)
   c.data.held_out = 2  # further images per training identity, kept for closed-set identification
   c.data.size = 112  # pixels a side
-  c.data.seed = 0  # which people exist (synthetic); apart from train.seed, so that seeds can be compared on one data set
+  c.data.seed = 0  # which people exist (synthetic); train.seed apart, so that seeds are compared on the same data
   c.data.cache = False  # render once into WORKDIR/cache instead of again in every epoch (synthetic)
   c.data.workers = 0  # processes that prepare batches; 0 = a thread of this one. Never changes what a batch holds
   c.data.flip = True  # mirror images left to right at random
 
   c.tokenizer = ConfigDict()
-  c.tokenizer.table = ''  # a ready identity-code table; '' = WORKDIR/table, made first where it is missing
+  c.tokenizer.table = ''  # a ready table; '' = WORKDIR/table, made first where it is missing
   c.tokenizer.encoder = 'pixels'  # what turns images into features: 'pixels'
-  c.tokenizer.whiten = False  # divide features by their spread within identities (ours): what varies between people counts
-  c.tokenizer.vectors = ''  # a ready .npy [m, D] of identity vectors instead of an encoder
-  c.tokenizer.codes = 'tree'  # 'tree' = balanced hierarchical clustering, 'random' = the control
-  c.tokenizer.cluster = 'initial'  # which vectors the tree is built on: 'initial' (ours) or 'homogenized' (the paper's order)
-  c.tokenizer.align = True  # digit names consistent over parents (ours); False = arbitrary names, as plain k-means gives
+  c.tokenizer.whiten = False  # divide features by their spread within identities (ours): people differ, light does not
+  c.tokenizer.vectors = ''  # a ready .npy [m, D] of identity vectors, used instead of encoder and whiten
+  c.tokenizer.codes = 'tree'  # 'tree' = balanced hierarchical clustering; 'random' = the control
+  c.tokenizer.cluster = 'initial'  # what the tree is built on: 'initial' (ours) or 'homogenized' vectors (the paper's)
+  c.tokenizer.align = True  # digit names consistent over parents (ours); False = arbitrary, as in plain k-means
   c.tokenizer.l = 0  # digits in a code; 0 = chosen from m
   c.tokenizer.v = 0  # values of a digit; 0 = chosen from m
   c.tokenizer.slack = 0.0  # share of codes kept free for people who come later (auto l and v)
@@ -54,7 +54,7 @@ def default() -> ConfigDict:
   c.loss.margin_type = 'cosface'  # 'cosface' (cosine - margin) or 'arcface' (angle + margin)
   c.loss.margin = 0.1
   c.loss.scale = 16.0  # logits = scale * cosine
-  c.loss.exact_margin = False  # arcface: True = true gradient of cos(angle + margin); False = straight-through, as peers train
+  c.loss.exact_margin = False  # arcface's gradient: True = of cos(angle + margin), False = straight-through
   c.loss.digits = 1.0  # lambda_j, weight of each digit's cross-entropy in L_C
   c.loss.gamma = 1.0  # weight of L_AR
 

@@ -3,10 +3,11 @@
 Makes the identity-code table first where it is missing, continues from the newest checkpoint, evaluates at the end.
 """
 
+import logging
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
@@ -35,16 +36,17 @@ def main(argv) -> None:
   from gif_jax.codes.table import TableError
   from gif_jax.config import ConfigError
   from gif_jax.evaluation.report import summary_table
+  from gif_jax.tokenize import TokenizeError
   from gif_jax.training.checkpoint import CheckpointError
   from gif_jax.training.metrics import NonFiniteLossError
 
   if len(argv) > 1:
     sys.exit(f'Unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE.')
-  logging.set_verbosity(logging.INFO)
+  logging.getLogger('gif_jax').setLevel(logging.INFO)
   workdir = Path(_WORKDIR.value or Path('runs') / Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem)
   try:
     summary = run(_CONFIG.value, workdir)
-  except (ConfigError, TableError, CheckpointError, NonFiniteLossError) as error:
+  except (ConfigError, TokenizeError, TableError, CheckpointError, NonFiniteLossError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
   if summary is not None:
     print(summary_table(summary))

@@ -3,18 +3,26 @@
 Images -> features -> one vector per identity -> homogenised vectors and codes -> table (method.md, section 1).
 """
 
+import dataclasses
+import logging
 import sys
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from gif_jax.codes import size, tree, vectors
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, validate
-from gif_jax.evaluation.extract import identity_means
+from gif_jax.evaluation.extract import identity_moments
 from gif_jax.models.encoders import ENCODERS
+
+_LOG = logging.getLogger(__name__)
+
+
+class TokenizeError(ValueError):
+  """Features or settings that no table can be made of; the message says why and what to change."""
 
 
 def with_own_identities(config):
@@ -37,16 +45,18 @@ def _load_vectors(config):
   return array
 
 
-def _identity_means(config, faces):
-  """One feature vector per identity [m, D], the label space they belong to, and what made them."""
-  if config.tokenizer.vectors:
+def _initial_vectors(config, faces):
+  """Unit vectors [m, d], the transform that made them, the label space they belong to, and what encoded them."""
+  settings = config.tokenizer
+  if settings.vectors:
     # Nothing in the file says whose vectors these are, so the table will fit any data of as many identities.
-    return np.asarray(_load_vectors(config), np.float32), '', config.tokenizer.vectors
-  encode = ENCODERS[config.tokenizer.encoder]
-  means, _ = identity_means(
-    encode, faces.train, faces.train.labels(), faces.m, config.eval.batch_size, 'encoding faces'
-  )
-  return means, faces.label_space, config.tokenizer.encoder
+    return *vectors.initialise(np.asarray(_load_vectors(config), np.float32), config.model.d), '', settings.vectors
+  moments = identity_moments(
+    ENCODERS[settings.encoder], faces.train, faces.train.labels(), faces.m, config.eval.batch_size,
+    within=settings.whiten, progress='encoding faces',
+  )  # fmt: skip
+  initial, transform = vectors.initialise(moments.means, config.model.d, moments.within, moments.counts)
+  return initial, transform, faces.label_space, settings.encoder
 
 
 def settings_of(config) -> dict:
@@ -55,29 +65,41 @@ def settings_of(config) -> dict:
 
 
 def make_table(config, faces, output: Path) -> CodeTable:
-  """Tokenises the training identities of `faces` (None if tokenizer.vectors is set) into the directory `output`."""
+  """Tokenises the training identities of `faces` (None if tokenizer.vectors is set) into the directory `output`.
+
+  Raises TokenizeError for features or settings that make no table, FileExistsError if `output` exists.
+  """
+  if output.exists():
+    raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
   settings = config.tokenizer
-  means, label_space, encoder = _identity_means(config, faces)
-  m = len(means)
-  l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
-  initial, transform = vectors.initialise(means, config.model.d)
-  homogenised, report = vectors.homogenise(
-    initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
-    scaled=settings.homogenize_scaled, seed=settings.seed,
-  )  # fmt: skip
-  if settings.codes == 'random':
-    codes, explained = tree.random_codes(m, l, v, settings.seed), []
-  else:
-    clustered = initial if settings.cluster == 'initial' else homogenised
-    built = tree.build_codes(
-      clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed
-    )
-    codes, explained = built.codes, [float(x) for x in built.explained]
-  logging.info('codes: m=%d identities, l=%d digits of v=%d values, %.0f %% of all codes used', m, l, v, 100 * m / v**l)
+  try:
+    initial, transform, label_space, encoder = _initial_vectors(config, faces)
+    m = len(initial)
+    l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
+    homogenised, report = vectors.homogenise(
+      initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
+      scaled=settings.homogenize_scaled, seed=settings.seed,
+    )  # fmt: skip
+  except ConfigError:
+    raise
+  except ValueError as error:
+    raise TokenizeError(str(error)) from error
+  codes, explained = _codes(settings, initial if settings.cluster == 'initial' else homogenised, l, v)
+  _LOG.info('mean cosine of code vectors %.3f, %.3f before homogenisation; variance explained by digit %s',
+            report.cosine_after['mean'], report.cosine_before['mean'], np.round(explained, 3))  # fmt: skip
+  _LOG.info('codes: m=%d identities, l=%d digits of v=%d values, %.0f %% of all codes used', m, l, v, 100 * m / v**l)
   return CodeTable.write(
     output, codes, homogenised, v=v, encoder=encoder, seed=settings.seed, label_space=label_space,
-    settings=settings_of(config), transform=transform, report=report,
+    settings=settings_of(config), transform=transform, explained=explained, report=report,
   )  # fmt: skip
+
+
+def _codes(settings, clustered, l, v):
+  if settings.codes == 'random':
+    return tree.random_codes(len(clustered), l, v, settings.seed), ()
+  return dataclasses.astuple(
+    tree.build_codes(clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed)
+  )
 
 
 def ensure_table(config, faces, workdir: Path) -> CodeTable:
@@ -106,13 +128,13 @@ def main(argv) -> None:
 
   if len(argv) > 1:
     sys.exit(f'Unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE.')
-  logging.set_verbosity(logging.INFO)
+  logging.getLogger('gif_jax').setLevel(logging.INFO)
   try:
     config = with_own_identities(_CONFIG.value)
     validate(config)
     faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
     table = make_table(config, faces, Path(_OUTPUT.value))
-  except (ConfigError, TableError, FileExistsError) as error:
+  except (ConfigError, TokenizeError, TableError, FileExistsError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
   print(f'{table.path}: m={table.m}, l={table.l}, v={table.v}, d={table.d}')
 

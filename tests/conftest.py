@@ -1,15 +1,59 @@
 """Eight virtual CPU devices for the whole test session, and what several tests share."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import pytest
+
+from gif_jax import tokenize
+from gif_jax.data.sources import open_faces
+from tests import tiny
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope='session')
+def compiled(tmp_path_factory):
+  """Where commands started by tests keep what XLA compiled, so that each program is compiled once."""
+  return tmp_path_factory.mktemp('compiled')
+
+
+@pytest.fixture(scope='session')
+def command(compiled):
+  """Runs `python -m gif_jax.MODULE ARGUMENTS` in the project's root; devices: virtual CPU devices."""
+
+  def start(module, *arguments, devices=1, popen=False):
+    environment = os.environ | {
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': str(devices),
+      'JAX_COMPILATION_CACHE_DIR': str(compiled),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+    }
+    call = [sys.executable, '-m', f'gif_jax.{module}', *map(str, arguments)]
+    run = subprocess.Popen if popen else subprocess.run
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
+    return run(call, cwd=ROOT, env=environment, **pipes)
+
+  return start
+
 
 @pytest.fixture(scope='session')
 def tiny_config():
-  """A run of seconds: 20 people, 32x32, 6 steps."""
-  from tests.tiny import config
+  return tiny.get_config()
 
-  return config()
+
+@pytest.fixture(scope='session')
+def tiny_faces(tiny_config):
+  return open_faces(tiny_config, cache=None)
+
+
+@pytest.fixture(scope='session')
+def tiny_table(tiny_config, tiny_faces, tmp_path_factory):
+  return tokenize.make_table(tiny_config, tiny_faces, tmp_path_factory.mktemp('tiny') / 'table')

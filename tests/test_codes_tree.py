@@ -82,7 +82,8 @@ def test_planted_clusters_share_prefixes():
 
 def test_one_level_is_as_good_as_free_k_means():
   rng = np.random.default_rng(0)
-  vectors = _unit(0.5 * rng.standard_normal((40, 32))[rng.integers(0, 40, 4000)] + 0.5 * rng.standard_normal((4000, 32)))
+  centres = rng.standard_normal((40, 32))
+  vectors = _unit(centres[rng.integers(0, 40, 4000)] + rng.standard_normal((4000, 32)))
   explained = build_codes(vectors, 4, 8, progress=False).explained[0]  # capacity 512 of 4000 / 8 = 500: it binds
   inertia = KMeans(8, n_init=3, random_state=0).fit(vectors).inertia_
   total = ((vectors - vectors.mean(0)) ** 2).sum()

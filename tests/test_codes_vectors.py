@@ -164,9 +164,15 @@ def test_one_identity_stays():
   np.testing.assert_allclose(spread, vectors, atol=1e-6)
 
 
-def test_divergence_raises_and_names_the_cure():
+def _triangle():
+  angle = np.arange(3) * 2 * np.pi / 3
+  return np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)  # the optimum of three points on a circle
+
+
+@pytest.mark.parametrize(('vectors', 'lr'), [(_triangle(), 50.0), (_cone(40, 8), 1e38)])
+def test_divergence_raises_and_names_the_cure(vectors, lr):
   with pytest.raises(ValueError, match=r'did not fall.*tokenizer\.homogenize_lr.*homogenize_epochs=0'):
-    _spread(_spread(_cone(300, 32), epochs=20)[0], lr=50.0)
+    _spread(vectors, lr=lr, subset=2)
 
 
 @pytest.mark.parametrize('setting', [{'lr': 0.0}, {'epochs': -1}, {'subset': 0}])

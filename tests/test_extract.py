@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gif_jax.evaluation.extract import extract, flip_embedding, identity_means
+from gif_jax.evaluation.extract import extract, identity_moments
 from gif_jax.evaluation.verification import pixel_embedding
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 5, 3), np.uint8)
@@ -76,22 +76,16 @@ def test_nothing_to_embed():
     extract(flat, IMAGES, 0)
 
 
-def test_flip_embedding_is_mirror_invariant_and_unit():
-  weights = np.random.default_rng(1).normal(size=(60, 7)).astype(np.float32)
-  embed = flip_embedding(lambda images: flat(images) @ weights)
-  z = extract(embed, IMAGES, 4)
-  total = (IMAGES.reshape(11, -1).astype(np.float32) + IMAGES[:, :, ::-1].reshape(11, -1)) @ weights
-  np.testing.assert_allclose(z, total / np.linalg.norm(total, axis=1, keepdims=True), atol=1e-5)
-  np.testing.assert_allclose(extract(embed, IMAGES[:, :, ::-1], 4), z, atol=1e-5)
-
-
 @pytest.mark.parametrize('batch_size', [3, 20])
-def test_identity_means(batch_size):
+def test_identity_moments(batch_size):
   labels = np.array([2, 0, 1, 2, 2, 0, 3, 1, 3, 3, 3])
-  means, counts = identity_means(flat, Rendered(), labels, 4, batch_size)
+  means, counts, within = identity_moments(flat, Rendered(), labels, 4, batch_size, within=True)
   assert counts.tolist() == [2, 2, 3, 4] and counts.dtype == np.int64 and means.dtype == np.float32
-  expected = [IMAGES[labels == y].reshape(-1, 60).mean(0) for y in range(4)]
+  expected = np.stack([IMAGES[labels == y].reshape(-1, 60).mean(0) for y in range(4)])
   np.testing.assert_allclose(means, expected, rtol=1e-5)
+  around = IMAGES.reshape(-1, 60) - expected[labels]
+  np.testing.assert_allclose(within, around.T @ around / len(IMAGES), atol=1e-5 * within.max())
+  assert identity_moments(flat, Rendered(), labels, 4, batch_size, within=False).within is None
 
 
 @pytest.mark.parametrize(
@@ -105,5 +99,5 @@ def test_identity_means(batch_size):
 def test_labels_are_checked_before_anything_is_encoded(labels, message):
   source = Rendered()
   with pytest.raises(ValueError, match=message):
-    identity_means(flat, source, np.array(labels), 4, 5)
+    identity_moments(flat, source, np.array(labels), 4, 5, within=False)
   assert not source.asked

@@ -4,7 +4,6 @@ import numpy as np
 
 from gif_jax.codes.assign import assign
 
-BALANCED = 3  # last iterations, under capacities; centres move freely before, which costs no distortion and less time
 TRIALS = 4  # candidates per seed, of which the best is kept (greedy k-means++)
 SEEDS_FROM = 64  # times v: points that a large node draws its seeds from
 FAR = np.float32(1e30)  # distance to the nearest of no seeds: every point is equally likely
@@ -32,8 +31,8 @@ def kmeans(
   for iteration in range(iterations):
     if iteration:
       centres = _means(points, real, child, centres)
-    cost = _distances(points, centres)
-    child[real] = assign(cost[real], node, n if iteration < iterations - BALANCED else capacity)
+    # Under capacities from the first iteration on: centres that first move freely end up worse where nodes are full.
+    child[real] = assign(_distances(points, centres)[real], node, capacity)
   return child
 
 

@@ -233,7 +233,7 @@ def _read_array(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray:
 def _read_transform(path: Path, d: int) -> Transform:
   file = path / 'transform.npz'
   try:
-    with np.load(file) as arrays:
+    with file.open('rb') as stream, np.load(stream) as arrays:
       transform = Transform(arrays['mean'], arrays['components'])
   except FileNotFoundError:
     raise TableError(f'{file} is missing: {COPY}') from None

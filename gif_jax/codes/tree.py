@@ -50,8 +50,8 @@ def build_codes(
   _check(vectors, l, v, iterations)
   codes = np.empty((m, l), np.uint8)
   gain = np.zeros(l)
-  node, centroid = np.zeros(m, np.int64), vectors.mean(0, keepdims=True)
-  root = centroid
+  node = np.zeros(m, np.int64)
+  root = centroid = vectors.mean(0, keepdims=True)
   with tqdm(total=m * l, desc='codes', unit='id', unit_scale=True, disable=not progress) as bar:
     for j in range(l):
       rng = np.random.default_rng([seed, j])
@@ -62,7 +62,7 @@ def build_codes(
       residual = centroid - above[parent]
       # A level explains the energy of its residuals, and all levels everything, since leaves are single.
       gain[j] = size @ np.einsum('ed,ed->e', residual, residual).astype(np.float64)
-      if align and j:
+      if align and j:  # under the one parent of the first level, any numbering will do
         # A child without siblings has no residual: its direction from the centre of all names it.
         alone = np.bincount(parent)[parent] == 1
         residual[alone] = centroid[alone] - root

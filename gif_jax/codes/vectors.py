@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 T = 2.0  # t of L_GP
 SAMPLE = 4096  # vectors that the report of `homogenise` looks at
+SHRINK = 0.01  # of the within-identity covariance towards a sphere: rare directions are measured badly
 BLOCK = 1024  # rows taken to float64 at a time
 ROUNDING = 1e-12  # eigenvalues below this share of the features' energy are float32 rounding, not directions
 
@@ -30,26 +31,35 @@ class Transform:
     return (np.asarray(features, np.float32) - self.mean) @ self.components.T
 
 
-def initialise(means: np.ndarray, d: int) -> tuple[np.ndarray, Transform | None]:
+def initialise(
+  means: np.ndarray, d: int, within: np.ndarray | None = None, counts: np.ndarray | None = None
+) -> tuple[np.ndarray, Transform | None]:
   """Initial code vectors h from the identities' mean features (method.md, 1.1 and "Sizes").
 
   With D == d, the published case of CLIP, the means are only L2-normalised. Otherwise they are centred, reduced to d by
   PCA fitted on themselves (zero-padded where their rank is lower) and normalised.
 
+  With `within` (ours) the features are first divided by their spread within identities, so that PCA keeps what differs
+  between people and not what light and pose change, and each axis is scaled by the share of its variance that is not
+  left over from averaging few images: the posterior mean of a person's position in a Gaussian model (Ioffe,
+  "Probabilistic linear discriminant analysis", ECCV 2006).
+
   Args:
     means: float32 [m, D].
     d: size of a code vector.
+    within: float64 [D, D], covariance of features around their identity's mean.
+    counts: int64 [m], images behind each mean; needed with `within`.
 
-  Returns float32 [m, d], unit rows, and the transform, None where D == d. The same input gives the same signs.
-  Raises ValueError, naming the row, for features that are not finite or leave no direction.
+  Returns float32 [m, d], unit rows, and the transform, None where nothing but the length changed. The same input gives
+  the same signs. Raises ValueError, naming the row, for features that are not finite or leave no direction.
   """
   means = np.asarray(means, np.float32)
   _check_finite(means)
-  if means.shape[1] == d:
+  if within is None and means.shape[1] == d:
     return _unit(means, 'has a mean feature of zero: look at its images, or leave the identity out'), None
-  transform = _fit(means, d)
-  complaint = 'has the mean feature of all identities, so no direction is left: take another tokenizer.encoder'
-  return _unit(transform.apply(means), complaint), transform
+  transform = _fit(means, d) if within is None else _fit_whitened(means, d, within, counts)
+  cure = 'has the mean feature of all identities, so no direction is left: take another encoder, or its size as d'
+  return _unit(transform.apply(means), cure), transform
 
 
 def _check_finite(means: np.ndarray) -> None:
@@ -86,6 +96,19 @@ def _fit(means: np.ndarray, d: int) -> Transform:
   padded = np.zeros((d, size), np.float32)
   padded[: len(components)] = components * np.sign(peak)
   return Transform(mean, padded)
+
+
+def _fit_whitened(means: np.ndarray, d: int, within: np.ndarray, counts: np.ndarray) -> Transform:
+  """PCA in the space where the spread within identities is the same in all directions."""
+  spread, axes = eigh(within + SHRINK * np.trace(within) / len(within) * np.eye(len(within)))
+  whiten = axes / np.sqrt(spread)
+  mean = means.mean(0, dtype=np.float64).astype(np.float32)
+  whitened = ((means - mean) @ whiten).astype(np.float32)
+  principal = _fit(whitened, d).components
+  variance = np.mean(np.square(whitened @ principal.T, dtype=np.float64), 0)
+  noise = np.mean(1 / counts)  # of a mean of n images, whose own variance is 1 here
+  gain = np.maximum(variance - noise, 0) / np.maximum(variance, noise)
+  return Transform(mean, (gain[:, None] * principal @ whiten.T).astype(np.float32))
 
 
 def _gram(rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -148,7 +171,8 @@ def homogenise(
   for epoch in tqdm(range(epochs), desc='homogenise', unit='epoch', disable=not progress):
     h = _epoch(h, jax.random.fold_in(key, epoch), lr * m_hat if scaled else lr, m_hat).block_until_ready()
   spread = np.asarray(h) if epochs else vectors
-  after = _measure(spread[sample])
+  with np.errstate(invalid='ignore'):  # what is not finite is reported below
+    after = _measure(spread[sample])
   _check_fall(before[0], after[0], lr)
   return spread, HomogenizeReport(epochs, len(sample), before[0], after[0], before[1], after[1])
 

@@ -52,8 +52,8 @@ def batches(faces, table: CodeTable, *, batch_size, seed, start=0, workers=0, fl
   """The endless stream of batches from step `start` on, this process's share of each.
 
   The global batch of a step is a set of examples that is a function of (seed, step) alone; every epoch is a new
-  permutation, and batches straddle epochs so that no example is lost. Yields {'image' uint8 [B/processes, size, size, 3],
-  'code' int32 [B/processes, l], 'code_vector' float32 [B/processes, d]}. Close the iterator when done with it.
+  permutation, and batches straddle epochs so that no example is lost. Yields 'image' uint8 [b, size, size, 3], 'code'
+  int32 [b, l] and 'code_vector' float32 [b, d], b = B / processes. Close the iterator when done with it.
   """
   dataset = (
     grain.MapDataset.range(len(faces))

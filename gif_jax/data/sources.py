@@ -44,8 +44,9 @@ class SyntheticFaces:
 
   def fingerprint(self) -> str:
     """Names what rendering would give, the renderer included (through one of its images)."""
-    text = f'{self.renderer.seed} {self.renderer.size} {self.first_identity} {self.identities} {self.first_image} {self.images}'
-    return hashlib.sha256(text.encode() + self[np.zeros(1, np.int64)].tobytes()).hexdigest()[:16]
+    renderer = self.renderer
+    which = (renderer.seed, renderer.size, self.first_identity, self.identities, self.first_image, self.images)
+    return hashlib.sha256(repr(which).encode() + self[:1].tobytes()).hexdigest()[:16]
 
 
 class CachedFaces:
@@ -88,11 +89,11 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> CachedFaces:
   block = faces.images * 25
   jobs = [(faces, i, min(i + block, len(faces))) for i in range(0, len(faces), block)]
   workers = min(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(), len(jobs))
-  with tqdm(total=len(faces), desc=f'rendering {name} faces', unit='img') as bar:
-    with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
-      for (_, start, stop), images in zip(jobs, pool.map(_render, jobs)):
-        pixels[start:stop] = images
-        bar.update(stop - start)
+  bar = tqdm(total=len(faces), desc=f'rendering {name} faces', unit='image')
+  with bar, ProcessPoolExecutor(workers, get_context('spawn')) as pool:
+    for (_, start, stop), images in zip(jobs, pool.map(_render, jobs)):
+      pixels[start:stop] = images
+      bar.update(stop - start)
   pixels.flush()
   os.replace(partial, path)
   return CachedFaces(path, faces)

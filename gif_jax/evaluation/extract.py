@@ -5,7 +5,7 @@ length that can be sliced, so arrays in memory, memory-mapped files and faces re
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,12 +38,31 @@ def extract(embed: Callable, images: Any, batch_size: int, *, progress: str = 'e
   return total
 
 
-def identity_means(
-  encode: Callable, images: Any, labels: np.ndarray, m: int, batch_size: int, progress: str = 'encoding'
-) -> tuple[np.ndarray, np.ndarray]:
-  """Mean feature of every identity, in one pass and with memory for one batch and the result.
+class Moments(NamedTuple):
+  """What the features of a set of identities have in common.
 
-  The mean is not normalised: the initial code vector h_y of method.md (section 1) is its direction.
+  Attributes:
+    means: float32 [m, D], mean feature of every identity, not normalised.
+    counts: int64 [m], images of every identity.
+    within: float64 [D, D], covariance of the features around their identity's mean; None unless asked for.
+  """
+
+  means: np.ndarray
+  counts: np.ndarray
+  within: np.ndarray | None
+
+
+def identity_moments(
+  encode: Callable,
+  images: Any,
+  labels: np.ndarray,
+  m: int,
+  batch_size: int,
+  *,
+  within: bool,
+  progress: str = 'encoding',
+) -> Moments:
+  """Moments of the features, in one pass and with memory for one batch and the result.
 
   Args:
     encode: uint8 [batch_size, h, w, 3] -> [batch_size, D].
@@ -51,39 +70,31 @@ def identity_means(
     labels: int64 [n], identity of every image, 0..m-1, in any order.
     m: number of identities.
     batch_size: images per call of `encode`.
+    within: whether to measure the covariance within identities, at a cost of D^2 per image.
     progress: name of the progress bar; '' shows none.
-
-  Returns:
-    means float32 [m, D] and counts int64 [m], images per identity.
 
   Raises:
     ValueError: labels that do not fit the images or m, or an identity without images. Found before anything is encoded.
   """
   labels = np.asarray(labels)
   counts = _count(labels, len(images), m)
-  sums = None
+  sums = squares = None
   for start, features in _results(encode, images, batch_size, progress):
     if sums is None:
       sums = np.zeros((m, features.shape[1]), np.float32)
+      squares = np.zeros((features.shape[1],) * 2) if within else None
     batch = labels[start : start + len(features)]
     order = np.argsort(batch, kind='stable')
     present, first = np.unique(batch[order], return_index=True)
     sums[present] += np.add.reduceat(features[order], first, axis=0)
+    if within:
+      features = features.astype(np.float64)
+      squares += features.T @ features
   sums /= counts[:, None].astype(np.float32)
-  return sums, counts
-
-
-def flip_embedding(embed: Callable) -> Callable:
-  """Turns `embed` (uint8 [B, h, w, 3] -> [B, d]) into f(x) + f(flip x), L2-normalised: float32 [B, d].
-
-  This is the embedding of the field's verification protocols (insightface); flip mirrors left and right.
-  """
-
-  def both(images):
-    total = embed(images).astype(jnp.float32) + embed(images[:, :, ::-1]).astype(jnp.float32)
-    return total / jnp.maximum(jnp.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
-
-  return both
+  if within:
+    weighted = sums * counts[:, None]
+    squares = (squares - sums.T.astype(np.float64) @ weighted) / len(images)
+  return Moments(sums, counts, squares)
 
 
 def _results(embed: Callable, images: Any, batch_size: int, progress: str) -> Iterator[tuple[int, Any]]:

@@ -61,6 +61,7 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Non
     for name, points in lines.items():
       axes.plot(*zip(*points), label=name.replace('_', ' '), linewidth=1.5, marker='o' if len(points) == 1 else None)
     axes.set(xlabel='step', title=title)
+    axes.set_ylim(bottom=0)
     _tidy(axes)
   _save(figure, path)
 
@@ -146,13 +147,13 @@ def _figure(width: float, height: float) -> Figure:
 def _tidy(axes: Axes) -> None:
   axes.grid(True, which='major', color='0.88', linewidth=0.8)
   axes.spines[['top', 'right']].set_visible(False)
-  if axes.lines:
+  if len(axes.lines) > 1:
     axes.legend(frameon=False, fontsize='small')
 
 
 def _save(figure: Figure, path: str | Path) -> None:
   with _replacing(path) as temporary:
-    figure.savefig(temporary, format=Path(path).suffix[1:] or 'png')
+    figure.savefig(temporary, format=Path(path).suffix[1:] or 'png', bbox_inches='tight')
 
 
 @contextlib.contextmanager

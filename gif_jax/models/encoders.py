@@ -1,18 +1,43 @@
 """What turns face crops into features for the tokeniser, when no trained network is at hand."""
 
-import numpy as np
+import math
+
+import jax
+import jax.numpy as jnp
+
+_SIDE = 56  # pixels a side that features are measured at
+_DIRECTIONS = 8
+_GRADIENT_WEIGHT = 3.0  # brings the two halves of the features to a similar spread
 
 
-def pixels(images: np.ndarray) -> np.ndarray:
-  """The embedded default, no download: colours on a coarse grid, the mean over the image and its mirror image.
+@jax.jit
+def pixels(images: jax.Array) -> jax.Array:
+  """The embedded default, no download: colours on a 7x7 grid, edge directions on an 8x8 grid, mirror images averaged.
 
-  images uint8 [n, size, size, 3] -> features float32 [n, 3 * 14 * 14].
+  The edge half is a histogram of oriented gradients (Dalal and Triggs, CVPR 2005) over the whole crop.
+  images uint8 [B, size, size, 3] RGB -> features float32 [B, 659].
   """
-  n, size = images.shape[:2]
-  edges = np.arange(14) * size // 14
-  grid = np.add.reduceat(np.add.reduceat(images.astype(np.float32), edges, axis=1), edges, axis=2)
-  grid /= np.diff(np.append(edges, size))[:, None, None] * np.diff(np.append(edges, size))[:, None]
-  return ((grid + grid[:, :, ::-1]) / (2 * 255)).reshape(n, -1)
+  b = len(images)
+  x = images.astype(jnp.float32) / 255
+  if x.shape[1] != _SIDE:
+    x = jax.image.resize(x, (b, _SIDE, _SIDE, 3), 'linear', antialias=True)
+  colours = x.reshape(b, 7, 8, 7, 8, 3).mean((2, 4))
+  colours = (colours + colours[:, :, ::-1]) / 2
+  edges = _edges(x.mean(3))
+  # Mirrored, an edge in direction a has direction pi - a.
+  mirrored = jnp.roll(edges[:, ::-1, :, ::-1], _DIRECTIONS // 2 + 1, axis=1)
+  edges = (edges + mirrored) / 2
+  return jnp.concatenate([colours.reshape(b, -1), _GRADIENT_WEIGHT * edges.reshape(b, -1)], axis=1)
+
+
+def _edges(grey):
+  """Square root of the share of all edges in each direction and cell: [B, 56, 56] -> [B, 8, 8, 8]."""
+  dx = jnp.pad(grey[:, :, 2:] - grey[:, :, :-2], ((0, 0), (0, 0), (1, 1)))
+  dy = jnp.pad(grey[:, 2:] - grey[:, :-2], ((0, 0), (1, 1), (0, 0)))
+  angles = [2 * math.pi * k / _DIRECTIONS for k in range(_DIRECTIONS)]
+  strength = jnp.stack([jnp.maximum(dx * math.cos(a) + dy * math.sin(a), 0) for a in angles], 1)
+  cells = strength.reshape(len(grey), _DIRECTIONS, 8, 7, 8, 7).sum((3, 5))
+  return jnp.sqrt(cells / jnp.maximum(cells.sum((1, 2, 3), keepdims=True), 1e-6))
 
 
 ENCODERS = {'pixels': pixels}

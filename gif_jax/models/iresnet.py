@@ -1,7 +1,7 @@
 """IResNet, the residual network of face recognition (Duta et al., "Improved Residual Networks", as used by ArcFace).
 
-One block and one table make every depth. Differences from an ImageNet ResNet: the block is BN-conv-BN-PReLU-conv-BN, the
-stem keeps the full resolution, and the last map is flattened, not pooled, because a face crop is aligned.
+One block and one table make every depth. Unlike in an ImageNet ResNet the block is BN-conv-BN-PReLU-conv-BN, the stem
+keeps the full resolution, and the last map is flattened, not pooled, because a face crop is aligned.
 """
 
 from typing import NamedTuple

@@ -1,12 +1,12 @@
 """Training, top to bottom: devices -> data -> program -> state -> restore -> steps -> figures."""
 
+import logging
 import signal
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from absl import logging
 
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, train_steps
@@ -16,7 +16,9 @@ from gif_jax.evaluation import report, verification
 from gif_jax.models import gif
 from gif_jax.training import figures, optim, sharding, steps
 from gif_jax.training.checkpoint import Checkpoints, abstract
-from gif_jax.training.metrics import MetricsLog, Window, progress
+from gif_jax.training.metrics import MetricsLog, Window, describe, progress
+
+_LOG = logging.getLogger(__name__)
 
 
 class Program(NamedTuple):
@@ -60,6 +62,14 @@ def check_table(table: CodeTable, config, faces: FaceSets) -> None:
     raise TableError(f'{table.path}: code vectors have d={table.d}, config.model.d={config.model.d}. {cure}')
 
 
+def _sample(faces, rows=8, columns=8):
+  """Neighbouring images from places spread over a set: uint8 [rows, columns, size, size, 3]."""
+  starts = np.arange(rows) * len(faces) // rows
+  index = (starts[:, None] + np.arange(columns)) % len(faces)
+  images = faces[index.ravel()]
+  return images.reshape(rows, columns, *images.shape[1:])
+
+
 def _check_divides(config, mesh):
   for divisor, what in ((mesh.size, 'devices'), (jax.process_count(), 'processes')):
     if config.train.batch_size % divisor:
@@ -93,7 +103,7 @@ class _Stop:
 def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | None:
   """Trains to the last step, continuing from the newest checkpoint in `workdir`, then evaluates.
 
-  Writes checkpoints/, metrics.jsonl, tensorboard/, eval.npz, summary.json and plots into `workdir`; returns the summary,
+  Writes checkpoints/, metrics.jsonl, tensorboard/, eval.npz, summary.json and plots. Returns the summary,
   or None if a signal stopped the run (its state is saved). Raises ConfigError, TableError, CheckpointError and
   NonFiniteLossError, each naming the cure.
   """
@@ -104,8 +114,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   # ---- Data
   check_table(table, config, faces)
   total = train_steps(config, len(faces.train))
-  sheet = faces.train[np.array([[i * len(faces.train) // 8 // 8 * 8 + j for j in range(8)] for i in range(8)]).ravel() % len(faces.train)]
-  report.contact_sheet(sheet.reshape(8, 8, *sheet.shape[1:]), workdir / 'training_faces.png')
+  report.contact_sheet(_sample(faces.train), workdir / 'training_faces.png')
 
   # ---- Program and state
   program = make_program(config, table.l, table.v, total, mesh)
@@ -113,7 +122,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin)
   parameters = sum(x.size for x in jax.tree.leaves(program.like.params['backbone'])) / 1e6
   heads = sum(x.size for x in jax.tree.leaves(program.like.params['heads'])) / 1e6
-  logging.info('%s: backbone %.1f M parameters, code heads %.2f M (l=%d, v=%d, m=%d), %d device(s)',
+  _LOG.info('%s: backbone %.1f M parameters, code heads %.2f M (l=%d, v=%d, m=%d), %d device(s)',
                config.model.backbone, parameters, heads, table.l, table.v, table.m, mesh.size)  # fmt: skip
 
   # ---- Restore
@@ -121,7 +130,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   state = program.init() if state is None else state
   start = int(state.step)
   if start:
-    logging.info('continuing from step %d', start)
+    _LOG.info('continuing from step %d', start)
   metrics = MetricsLog(workdir, start)
   rate = optim.schedule(config.optim, total)
   window = Window(config.train.batch_size)
@@ -138,7 +147,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
       for step in range(start + 1, total + 1):
         batch = sharding.put_batch(window.next(iterator), mesh)
         if train_step is None:  # compiled here and not in the first call, so that no figure includes it
-          logging.info('compiling the training step')
+          _LOG.info('compiling the training step')
           train_step = program.train_step.lower(state, batch).compile()
           window.restart()
         state, step_metrics = train_step(state, batch)
@@ -149,7 +158,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
         saving = last or evaluating or step % config.checkpoint.every_steps == 0
         if saving or step % config.log.every_steps == 0:
           row = window.flush(step, float(rate(step - 1)))
-          bar.set_postfix_str(f'{row["images_per_second"]:.0f} img/s, loss {row["loss"]:.3f}, waiting for data {row["data_stall"]:.0%}')
+          bar.set_postfix_str(describe(row))
           found = None
           if evaluating:
             found = _validate(program, state, faces, config, mesh)
@@ -159,7 +168,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
             checkpoints.save(step, state, found)
           window.restart()
         if stop.asked:
-          logging.info('stopped by a signal: step %d is saved; the same command continues from there', step)
+          _LOG.info('stopped by a signal: step %d is saved; the same command continues from there', step)
           return None
   finally:
     iterator.close()

@@ -1,4 +1,4 @@
-"""Losses of the method: the code loss L_C with its margins, and the angular regression L_AR. All per example, float32."""
+"""The code loss L_C with its margins, and the angular regression L_AR. All per example, in float32."""
 
 import jax
 import jax.numpy as jnp

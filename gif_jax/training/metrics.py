@@ -101,3 +101,9 @@ class Window:
 def progress(steps: int, start: int):
   """A progress bar over the steps of a run, with rate and ETA."""
   return tqdm(total=steps, initial=start, desc='training', unit='step', dynamic_ncols=True)
+
+
+def describe(row: dict) -> str:
+  """What the progress bar says of a row of `Window.flush`."""
+  rate, loss, stall = row['images_per_second'], row['loss'], row['data_stall']
+  return f'{rate:.0f} img/s, loss {loss:.3f}, waiting for data {stall:.0%}'

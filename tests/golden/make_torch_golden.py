@@ -29,7 +29,8 @@ class Block(nn.Module):
 class Net(nn.Module):
   def __init__(self, blocks, widths, size, d):
     super().__init__()
-    self.conv1, self.bn1, self.prelu = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.PReLU(widths[0])
+    self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
+    self.bn1, self.prelu = nn.BatchNorm2d(widths[0]), nn.PReLU(widths[0])
     layers, inputs = [], widths[0]
     for count, width in zip(blocks, widths):
       for j in range(count):
@@ -96,7 +97,8 @@ def margins(out):
   h = F.normalize(torch.randn(6, 8, generator=generator))
   loss = 0.5 * ((z * h).sum(1) - 1) ** 2
   loss.sum().backward()
-  out |= {'z': z.detach().numpy(), 'h': h.numpy(), 'regression/loss': loss.detach().numpy(), 'regression/gradient': z.grad.numpy()}
+  out |= {'z': z.detach().numpy(), 'h': h.numpy()}
+  out |= {'regression/loss': loss.detach().numpy(), 'regression/gradient': z.grad.numpy()}
 
 
 if __name__ == '__main__':

@@ -3,12 +3,19 @@
 Everything here works on flat arrays over the pixels the head covers; a plane is float32 [pixels].
 """
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
 
-from gif_jax.data.faces import nuisance, shapes, texture, worn
+from gif_jax.data.faces import shapes, texture, worn
 from gif_jax.data.faces.shapes import bump, hill, mix, rise, square, unit
+
+_WHITE = np.array([[0.47], [0.43], [0.41]], np.float32)
+_LASH = np.array([[0.02], [0.013], [0.01]], np.float32)
+_MOUTH = np.array([[0.035], [0.008], [0.008]], np.float32)
+_TOOTH = np.array([[0.62], [0.58], [0.50]], np.float32)
+_TONGUE = np.array([[0.30], [0.08], [0.08]], np.float32)
 
 
 class Pose:
@@ -16,27 +23,29 @@ class Pose:
 
   Attributes:
     right, down, toward: the axes of the picture in the frame of the head, 3 floats each.
+    scaled: the same three, in the frame in which the head is a unit sphere.
     axes: half lengths of the head along x, y, z, in half pictures at scale 1.
     half_width, half_height: of the outline of the turned ellipsoid.
     light, half: direction of the key light, and halfway between it and the viewer, in the frame of the picture.
+    key, fill: colours of the key and the fill light, exposure included: linear float32 [3, 1].
   """
 
   def __init__(self, face: SimpleNamespace, sample: SimpleNamespace):
     self.axes = (face.height * face.aspect, face.height, face.height * face.aspect * face.depth)
     (cy, sy), (cp, sp) = shapes.turn(sample.yaw), shapes.turn(sample.pitch)
     self.right, self.down, self.toward = (cy, 0.0, sy), (sp * sy, cp, -sp * cy), (-cp * sy, sp, cp * cy)
-    right, down, toward = (self.over_axes(axis) for axis in (self.right, self.down, self.toward))
+    self.scaled = right, down, toward = [tuple(v / a for v, a in zip(axis, self.axes))
+                                         for axis in (self.right, self.down, self.toward)]
     self.aa = dot(toward, toward)
     self.bx, self.by = dot(right, toward), dot(down, toward)
     self.xx = dot(right, right) - self.bx * self.bx / self.aa
     self.yy = dot(down, down) - self.by * self.by / self.aa
     self.xy = 2 * (dot(right, down) - self.bx * self.by / self.aa)
-    self.half_width, self.half_height = (1 / self.xx)**0.5, (1 / self.yy)**0.5
+    self.half_width, self.half_height = 1 / math.sqrt(self.xx), 1 / math.sqrt(self.yy)
     self.light = normal((sample.light_u, sample.light_v, sample.light_w))
     self.half = normal((self.light[0], self.light[1], self.light[2] + 1))
-
-  def over_axes(self, vector) -> tuple[float, ...]:
-    return tuple(v / a for v, a in zip(vector, self.axes))
+    self.key = _tinted(sample.key * sample.exposure, sample.key_warm, sample.key_green)
+    self.fill = _tinted(sample.fill * sample.exposure, sample.fill_warm, 0.0)
 
   def in_head(self, vector) -> tuple[float, ...]:
     """A direction of the picture in the frame of the head."""
@@ -47,12 +56,16 @@ class Pose:
     return dot(self.right, (x, y, z)), dot(self.down, (x, y, z))
 
 
+def _tinted(light: float, warm: float, green: float) -> np.ndarray:
+  return np.array([[light * (1 + warm)], [light * (1 + green)], [light * (1 - warm)]], np.float32)
+
+
 def dot(a, b) -> float:
   return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def normal(vector) -> tuple[float, ...]:
-  length = dot(vector, vector)**0.5
+  length = math.sqrt(dot(vector, vector))
   return tuple(v / length for v in vector)
 
 
@@ -71,8 +84,8 @@ def outline(face: SimpleNamespace, sample: SimpleNamespace, pose: Pose, x: np.nd
   return x, y, inside
 
 
-def shade(face, baked: texture.Texture, sample, pose: Pose, x, y, inside) -> np.ndarray:
-  """Linear colour of the pixels of the head.
+def shade(face, baked: texture.Texture, sample, pose: Pose, x, y, inside) -> tuple[np.ndarray, np.ndarray]:
+  """Linear colour of the pixels of the head, and how much of the hair behind it shows through.
 
   Args:
     face: `identity.draw`.
@@ -82,32 +95,36 @@ def shade(face, baked: texture.Texture, sample, pose: Pose, x, y, inside) -> np.
     x, y, inside: planes of `outline`.
 
   Returns:
-    float32 [3, pixels].
+    Colour, float32 [3, pixels], and opacity, float32 [pixels] in 0..1.
   """
   point, u, v = _surface(baked, pose, x, y, inside)
   seen = SimpleNamespace(u=u, v=v)
   warped_u, warped_v, gape = _express(face, sample, u, v)
   texel = baked.index(warped_u, warped_v)
-  surface = np.ascontiguousarray(np.take(baked.texels, texel, axis=0).T)
+  surface = np.ascontiguousarray(baked.texels.take(texel, axis=0).T)
   _open_mouth(face, surface, gape)
   _eyes(face, sample, surface, warped_u, warped_v, 1 / baked.rows)
   worn.lay_on_face(face, sample, surface, seen)
-  return _light(baked, sample, pose, point, texel, surface)
+  # Towards the outline the hair on the head becomes the hair around it, or its edge would be seen.
+  loose = surface[texture.HAIR] * rise(inside, 0.7, 0.0)
+  if not face.long:
+    loose *= rise(y, 0.15 * pose.half_height, -0.2 * pose.half_height)
+  return _light(baked, pose, point, texel, surface), 1 - loose
 
 
 def _surface(baked, pose, x, y, inside):
-  """Points of the unit sphere, their face coordinates."""
+  """Points of the unit sphere (3 planes), and the face coordinates u and v seen there."""
   root = np.sqrt(np.maximum(inside, 1e-3) * pose.aa)
   depth = (root - (x * pose.bx + y * pose.by)) * (1 / pose.aa)
-  right, down, toward = (pose.over_axes(axis) for axis in (pose.right, pose.down, pose.toward))
+  right, down, toward = pose.scaled
   point = [x * r + y * d + depth * t for r, d, t in zip(right, down, toward)]
   stretch = np.sqrt(2 / np.maximum(1 + point[2], 0.1))
   u, v = point[0] * stretch, point[1] * stretch
-  # One step of parallax: the relief hides what lies behind it, so the nose moves over the cheek as the head turns.
-  lean = 1 / np.maximum(root, 0.5 * pose.aa**0.5)
+  # Parallax in two steps: the relief hides what lies behind it, so the nose moves over the cheek as the head turns.
+  lean = 1 / np.maximum(root, 0.5 * math.sqrt(pose.aa))
   along_u, along_v = (lean * toward[0] - point[0]) * stretch, (lean * toward[1] - point[1]) * stretch
-  height = np.take(baked.height, baked.index(u, v))
-  height = np.take(baked.height, baked.index(u + height * along_u, v + height * along_v))
+  height = baked.height.take(baked.index(u, v))
+  height = baked.height.take(baked.index(u + height * along_u, v + height * along_v))
   return point, u + height * along_u, v + height * along_v
 
 
@@ -115,7 +132,7 @@ def _express(face, sample, u, v):
   """Face coordinates to look the texture up at, and the gape of the mouth: (pixels, distance below the upper lip,
   opening, distance from the corners), for the pixels around the mouth."""
   v = v + bump(square((v - face.eye_v + face.brow_v) * 4.5)) * sample.brow
-  near = np.flatnonzero((np.abs(u) < 0.75) & (v > face.mouth_v - 0.3))
+  near = ((np.abs(u) < 0.75) & (v > face.mouth_v - 0.3)).nonzero()[0]
   mouth_u, mouth_v = u[near], v[near]
   window = hill(square((mouth_v - face.mouth_v) * 4))
   mouth_u = mouth_u * (1 - (0.16 * sample.smile) * window)
@@ -125,7 +142,7 @@ def _express(face, sample, u, v):
   # The opening closes at the corners and its pull fades towards the chin, so that no edge is left anywhere else.
   opening = np.maximum(1 - square(across), 0) * (0.20 * max(sample.open, 0.0))
   pull = np.minimum(np.maximum(below, 0), opening) * rise(below, 0.75, 0.15)
-  u, v = u.copy(), v
+  u = u.copy()
   u[near] = mouth_u
   v[near] = mouth_v - pull
   return u, v, (near, below, opening, across)
@@ -134,25 +151,24 @@ def _express(face, sample, u, v):
 def _open_mouth(face, surface, gape) -> None:
   """Paints teeth, tongue and dark between the lips."""
   pixels, below, opening, across = gape
-  inner = np.flatnonzero((opening > 0.004) & (below > -0.02) & (below < opening + 0.02))
+  inner = ((opening > 0.004) & (below > -0.02) & (below < opening + 0.02)).nonzero()[0]
   if not inner.size:
     return
   pixels, below, opening, across = pixels[inner], below[inner], opening[inner], across[inner]
   cover = unit(below * 45 + 0.4) * unit((opening - below) * 45 + 0.4) * unit(opening * 40)
   teeth = unit((0.055 - below) * 45) * rise(np.abs(across), 0.85, 0.6)
   tongue = unit((below - opening * 0.55) * 12) * bump(square(across * 1.3))
-  for plane, dark, tooth, flesh in zip((0, 1, 2), (0.035, 0.008, 0.008), (0.62, 0.58, 0.50), (0.30, 0.08, 0.08)):
-    inside = mix(mix(dark, flesh, tongue), tooth, teeth)
-    surface[plane, pixels] = mix(surface[plane, pixels], inside, cover)
-  for plane in (texture.SLOPE_U, texture.SLOPE_V):
-    surface[plane, pixels] *= 1 - cover
+  part = surface[:, pixels]
+  part[:3] = mix(part[:3], mix(mix(_MOUTH, _TONGUE, tongue), _TOOTH, teeth), cover)
+  part[texture.SLOPE_U:texture.SLOPE_V + 1] *= 1 - cover
+  surface[:, pixels] = part
 
 
 def _eyes(face, sample, surface, u, v, soft: float) -> None:
   """Draws the eyes of this picture: lids, lashes, iris, gaze."""
   across = np.abs(u) - face.eye_u
   down = v - face.eye_v
-  near = np.flatnonzero((np.abs(across) < 1.3 * face.eye_w) & (np.abs(down) < 2.2 * face.eye_h))
+  near = ((np.abs(across) < 1.3 * face.eye_w) & (np.abs(down) < 2.2 * face.eye_h)).nonzero()[0]
   if not near.size:
     return
   u, across, down = u[near], across[near], down[near]
@@ -160,7 +176,7 @@ def _eyes(face, sample, surface, u, v, soft: float) -> None:
   down = down + across * face.eye_tilt
   belly = 1 - square(outward)
   arch = np.maximum(belly, 0) * (1.25 - 0.25 * square(outward + 0.2))
-  wide = sample.squint * (1 - 0.95 * max(sample.blink, 0.0)**0.5)
+  wide = sample.squint * (1 - 0.95 * math.sqrt(max(sample.blink, 0.0)))
   edge = 1 / max(1.6 * soft, 0.012)
   from_top = down + arch * (face.eye_h * wide) + (face.eye_h * (1 - wide) * -0.35)
   from_low = arch * (face.eye_h * (face.eye_low * (0.6 + 0.4 * sample.squint))) - down
@@ -174,22 +190,20 @@ def _eyes(face, sample, surface, u, v, soft: float) -> None:
   ring = 1 - rise(r, 0.6, 1.0) * 0.6
   glint = bump((square(gaze + side * 0.028 * 1.0) + square(down + 0.4 * face.eye_h)) * (1 / 0.0009))
   lid_shade = 0.42 + 0.58 * rise(from_top, 0.0, 0.07)
-  white_shade = lid_shade * (1 - 0.35 * square(outward))
   lash = bump(square(from_top * (1 / (0.016 + 0.018 * face.lash)))) * rise(belly, -0.12, 0.2)
   lash += bump(square(from_low * (1 / 0.016))) * rise(belly, 0.0, 0.3) * 0.35
   lash = unit(lash * (0.55 + 0.45 * face.lash))
-  iris_rgb = shapes.colour(face.iris_rgb)[:, 0].tolist()
-  for plane, white, tint, dark in zip((0, 1, 2), (0.62, 0.57, 0.54), iris_rgb, (0.02, 0.013, 0.01)):
-    ball = mix(white_shade * white, lid_shade * ring * tint, iris) * (1 - 0.93 * pupil)
-    ball = ball + glint * 0.55
-    out = mix(surface[plane, near], ball, opened)
-    surface[plane, near] = mix(out, dark, lash)
-  for plane in (texture.SLOPE_U, texture.SLOPE_V):
-    surface[plane, near] *= 1 - opened
-  surface[texture.GLOSS, near] += opened * 0.25
+  ball = mix(_WHITE * (1 - 0.35 * square(outward)), shapes.colour(face.iris_rgb) * ring, iris)
+  ball *= lid_shade * (1 - 0.93 * pupil)
+  ball += glint * 0.5
+  part = surface[:, near]
+  part[:3] = mix(mix(part[:3], ball, opened), _LASH, lash)
+  part[texture.SLOPE_U:texture.SLOPE_V + 1] *= 1 - opened
+  part[texture.GLOSS] *= 1 - 0.5 * opened
+  surface[:, near] = part
 
 
-def _light(baked, sample, pose, point, texel, surface) -> np.ndarray:
+def _light(baked, pose, point, texel, surface) -> np.ndarray:
   """Lights a `surface` (planes as the columns of the texels) at points of the unit sphere."""
   x, y, z = point
   over_x, over_y, over_z = (1 / a for a in pose.axes)
@@ -206,8 +220,11 @@ def _light(baked, sample, pose, point, texel, surface) -> np.ndarray:
   upward = (normal_x * pose.down[0] + normal_y * pose.down[1] + normal_z * pose.down[2]) * scale
   lit = unit(lit * 0.88 + 0.12) * (1 - _cast_shadow(baked, light, texel))
   mirror = square(square(square(square(mirror)))) * surface[texture.GLOSS]
-  key, fill = nuisance.lights(sample)
-  return surface[:3] * (key * lit + fill * (0.78 - 0.3 * upward)) + key * (mirror * (0.25 + lit) * 0.55)
+  light = pose.key * lit
+  light += pose.fill * (0.78 - 0.3 * upward)
+  light *= surface[:3]
+  light += pose.key * (mirror * (lit * 0.42 + 0.08))
+  return light
 
 
 def _cast_shadow(baked, light, texel) -> np.ndarray:
@@ -215,5 +232,5 @@ def _cast_shadow(baked, light, texel) -> np.ndarray:
   steep = 0.12 / max(light[2], 0.35)
   step = int(steep * light[0] * baked.scale_u) + baked.columns * int(steep * light[1] * baked.scale_v)
   # Texels next to the border may reach across it; there is only hair and the back of the head.
-  rise_there = np.take(baked.height, texel + step, mode='clip') - np.take(baked.height, texel)
+  rise_there = baked.height.take(texel + step, mode='clip') - baked.height.take(texel)
   return unit((rise_there - 0.075) * 11) * 0.75

@@ -75,9 +75,9 @@ def draw(seed: int, identity: int) -> SimpleNamespace:
 
 
 def _moles(draws: list[float]) -> list[tuple[float, float, float]]:
-  """Up to three moles; each is there in three faces of five."""
+  """Up to three moles; each is there in every other face."""
   moles = zip(draws[0::4], draws[1::4], draws[2::4], draws[3::4])
-  return [(1.5 * u - 0.75, 1.35 * v - 0.35, 0.02 + 0.02 * size) for u, v, size, there in moles if there < 0.6]
+  return [(1.5 * u - 0.75, 1.35 * v - 0.35, 0.014 + 0.018 * size) for u, v, size, there in moles if there < 0.5]
 
 
 def _choose_hair(face: SimpleNamespace) -> None:
@@ -91,8 +91,6 @@ def _choose_hair(face: SimpleNamespace) -> None:
   face.hair_end = 0.75 + 0.9 * face.length if face.long else 0.05 + 0.35 * face.length
   if face.fringe < -0.4 and not face.bald:  # cut straight across the forehead
     face.hairline, face.temple = face.hairline + 0.2, 0.0
-  if face.bald:
-    face.volume = 0.015
 
 
 def _choose_colours(face: SimpleNamespace) -> None:

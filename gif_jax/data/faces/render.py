@@ -63,7 +63,7 @@ class FaceRenderer:
                        'give one sample number for every identity number')
     images = np.empty((len(identities), self.size, self.size, 3), np.uint8)
     for image, person, sample in zip(images, identities.tolist(), nuisance.draw(self.seed, identities, samples)):
-      image[:] = self._picture(*self._bake(person), sample)
+      np.copyto(image.transpose(2, 0, 1), self._picture(*self._bake(person), sample), casting='unsafe')
     return images
 
   @functools.cached_property
@@ -81,13 +81,14 @@ class FaceRenderer:
     pose = head.Pose(face, sample)
     x, y = self._head_frame(sample)
     planes = scene.background(sample, self.size)
+    if not face.bald:
+      scene.back_hair(planes, face, strands, pose, x, y)
+    scene.neck(planes, face, pose, x, y)
     scene.clothes(planes, face, sample, pose, x, y)
-    scene.back_hair(planes, face, strands, sample, pose, x, y)
-    scene.neck(planes, face, sample, pose, x, y)
     if not face.long:
       scene.ears(planes, face, sample, pose, x, y)
     self._lay_head(planes, face, baked, sample, pose, x, y)
-    scene.obstacle(planes, face, sample, pose, x, y)
+    scene.obstacle(planes, sample, pose, x, y)
     return self._expose(planes, sample)
 
   def _head_frame(self, sample) -> tuple[np.ndarray, np.ndarray]:
@@ -98,23 +99,27 @@ class FaceRenderer:
   def _lay_head(self, planes, face, baked, sample, pose, x, y) -> None:
     x, y, inside = (plane.reshape(-1) for plane in head.outline(face, sample, pose, x, y))
     radius = 0.25 * self.size * sample.scale * pose.half_height  # pixels of outline for one unit of `inside`
-    pixels = np.flatnonzero(inside > -0.5 / radius)
+    pixels = (inside > -0.5 / radius).nonzero()[0]
     x, y, inside = x[pixels], y[pixels], inside[pixels]
     cover = shapes.unit(inside * radius + 0.5)
-    rgb = head.shade(face, baked, sample, pose, x, y, inside)
-    for plane, value in zip(planes.reshape(3, -1), rgb):
-      under = plane[pixels]
-      plane[pixels] = under + (value - under) * cover
+    rgb, opacity = head.shade(face, baked, sample, pose, x, y, inside)
+    if not face.bald:
+      cover *= opacity
+    planes = planes.reshape(3, -1)
+    under = planes.take(pixels, axis=1)
+    scene.lay(under, rgb, cover)
+    planes[:, pixels] = under
 
   def _expose(self, planes, sample) -> np.ndarray:
-    """Lens, film and sensor: blur, then the curve from light to display values, then noise."""
+    """Lens, film and sensor: blur, the curve from light to display values, noise; values in 0..255."""
     _blur(planes, max(sample.blur, 0.0) * self.size / 112)
-    display = np.sqrt(planes)
-    display = display * (1 + sample.curve) / (1 + sample.curve * display)
+    display = np.sqrt(planes, out=planes)
+    # 255.5 leaves room to round by truncation.
+    display *= (1 + sample.curve) * 255.5 / (1 + sample.curve * display)
     first = int(sample.noise_at * (_NOISE - display.size))
-    grain = self._grain[first:first + display.size].reshape(display.shape)
-    display += grain * (0.004 + 0.03 * sample.noise * sample.noise)
-    return (shapes.unit(display) * 255 + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0)
+    display += self._grain[first:first + display.size].reshape(display.shape) * (1 + 7.6 * sample.noise * sample.noise)
+    np.maximum(display, 0, out=display)
+    return np.minimum(display, 255, out=display)
 
 
 def _blur(planes: np.ndarray, strength: float) -> None:
@@ -122,10 +127,12 @@ def _blur(planes: np.ndarray, strength: float) -> None:
   passes = 1 + int(strength * 1.6)
   weight = min(0.10 + 0.2 * strength / passes, 0.3)
   for _ in range(passes):
-    rows = planes[:, 2:] + planes[:, :-2] - 2 * planes[:, 1:-1]
-    planes[:, 1:-1] += rows * weight
-    columns = planes[:, :, 2:] + planes[:, :, :-2] - 2 * planes[:, :, 1:-1]
-    planes[:, :, 1:-1] += columns * weight
+    for before, middle, after in ((planes[:, :-2], planes[:, 1:-1], planes[:, 2:]),
+                                  (planes[:, :, :-2], planes[:, :, 1:-1], planes[:, :, 2:])):
+      around = before + after
+      around *= weight
+      middle *= 1 - 2 * weight
+      middle += around
 
 
 def _numbers(name: str, values) -> np.ndarray:

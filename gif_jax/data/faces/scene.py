@@ -9,22 +9,38 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gif_jax.data.faces import nuisance, shapes
+from gif_jax.data.faces import shapes
 from gif_jax.data.faces.shapes import bump, colour, mix, rise, square, turn, unit, wave
-
-SCARF, HAND, THING = 0.075, 0.11, 0.15  # upper ends of their shares of the `occluder` gate, after masks
 
 
 def lay(planes: np.ndarray, rgb: np.ndarray, alpha: np.ndarray) -> None:
   """Lays `rgb` (broadcasting to planes) over `planes` with opacity `alpha`."""
-  planes += (rgb - planes) * alpha
+  change = rgb - planes
+  change *= alpha
+  planes += change
 
 
-def glow(sample, pose, x, y, z) -> np.ndarray:
+def glow(pose, x, y, z) -> np.ndarray:
   """Light that falls on normals (x, y, z) in the frame of the picture: float32 [3, ...]."""
-  key, fill = nuisance.lights(sample)
-  lit = unit(x * pose.light[0] + y * pose.light[1] + z * pose.light[2])
-  return lit * key[:, :, None] + fill[:, :, None] * (0.78 - 0.3 * y)
+  lit = pose.key[:, :, None] * unit(x * pose.light[0] + y * pose.light[1] + z * pose.light[2])
+  lit += pose.fill[:, :, None] * (0.78 - 0.3 * y)
+  return lit
+
+
+def _below(y, level: float) -> slice:
+  """The rows of the picture that reach below `level`."""
+  first = min(y[:, 0].searchsorted(level), y[:, -1].searchsorted(level))
+  return slice(int(first), None)
+
+
+def _around(sample, centre, reach: float, size: int) -> tuple[slice, slice]:
+  """Rows and columns of a square of half side `reach` around a point of the frame of the head."""
+  cosine, sine = turn(sample.roll)
+  u = (centre[0] * cosine - centre[1] * sine) * sample.scale + sample.shift_u
+  v = (centre[0] * sine + centre[1] * cosine) * sample.scale + sample.shift_v
+  reach = reach * sample.scale
+  ends = [min(max(int((at + 1) * 0.5 * size), 0), size) for at in (v - reach, v + reach, u - reach, u + reach)]
+  return slice(ends[0], ends[1]), slice(ends[2], ends[3])
 
 
 def background(sample: SimpleNamespace, size: int) -> np.ndarray:
@@ -45,7 +61,9 @@ def background(sample: SimpleNamespace, size: int) -> np.ndarray:
 
 def clothes(planes, face, sample, pose, x, y) -> None:
   """Shoulders, with the neckline."""
-  shoulder = pose.half_height * 1.12 + 0.1
+  shoulder = pose.half_height * 1.1 + 0.06
+  rows = _below(y, shoulder)
+  planes, x, y = planes[:, rows], x[rows], y[rows]
   over = y - shoulder - square(x) * sample.shoulder
   cover = unit(over * 25)
   rgb = colour((sample.cloth_red, sample.cloth_green, sample.cloth_blue))[:, :, None]
@@ -54,10 +72,10 @@ def clothes(planes, face, sample, pose, x, y) -> None:
   neckline = unit((sample.cloth_neck - np.abs(x) - (y - shoulder) * 1.1) * 25)
   rgb = rgb + (colour(face.skin_rgb)[:, :, None] - rgb) * neckline
   slope = x * (1.4 * sample.shoulder)
-  lay(planes, rgb * glow(sample, pose, slope, -0.4 + 0.3 * y, 0.75), cover)
+  lay(planes, rgb * glow(pose, slope, -0.4 + 0.3 * y, 0.75), cover)
 
 
-def back_hair(planes, face, strands, sample, pose, x, y) -> None:
+def back_hair(planes, face, strands, pose, x, y) -> None:
   """The hair seen around and below the head."""
   reach = 1 + face.volume
   below = np.maximum(y, 0)
@@ -66,43 +84,44 @@ def back_hair(planes, face, strands, sample, pose, x, y) -> None:
   r2 = square(across) + square(up)
   size = planes.shape[-1]
   texture_row = strands.shape[0] - 1
-  ragged = np.take(strands, np.minimum(np.abs(across) * (texture_row * 0.6), texture_row).astype(np.int32), axis=0)
+  ragged = strands.take(np.minimum(np.abs(across) * (texture_row * 0.6), texture_row).astype(np.int32))
   edge = (1 - r2 + (ragged - 0.5) * (0.05 + 0.25 * face.curl * face.volume)) * (0.5 * pose.half_width)
   cover = unit(edge * (0.45 * size)) * rise(y + (ragged - 0.5) * 0.15, face.hair_end + 0.06, face.hair_end - 0.08)
   light = mix(1.0, 0.45 + 1.1 * ragged, face.streak) * rise(r2, 2.2, 0.2)
-  lay(planes, colour(face.hair_rgb)[:, :, None] * light * glow(sample, pose, 0.7 * across, 0.7 * up, 0.55), cover)
+  lay(planes, colour(face.hair_rgb)[:, :, None] * light * glow(pose, 0.7 * across, 0.7 * up, 0.55), cover)
 
 
-def neck(planes, face, sample, pose, x, y) -> None:
+def neck(planes, face, pose, x, y) -> None:
   """The neck, in the shadow of the chin."""
+  rows = _below(y, 0.4 * pose.half_height)
+  planes, x, y = planes[:, rows], x[rows], y[rows]
   across = (x + 0.12 * pose.toward[0]) * (1 / (face.neck * pose.half_width * (1 + 0.15 * unit(y - 0.5))))
-  cover = unit((1 - np.abs(across)) * 14) * unit((pose.half_height * 1.25 + 0.12 - y) * 12) * (y > 0)
+  cover = unit((1 - np.abs(across)) * 14) * unit((y - 0.4 * pose.half_height) * 25)
   depth = np.sqrt(np.maximum(1 - square(across), 0.04))
   shadow = mix(0.35, 0.95, rise(y, pose.half_height * 0.9, pose.half_height * 1.4))
-  lay(planes, colour(face.skin_rgb)[:, :, None] * shadow * glow(sample, pose, across, 0.15, depth), cover)
+  lay(planes, colour(face.skin_rgb)[:, :, None] * shadow * glow(pose, across, 0.15, depth), cover)
 
 
 def ears(planes, face, sample, pose, x, y) -> None:
   """What stands out of the ears beside the head; what is seen on the head is in the texture."""
   wide, tall = 0.055 + 0.035 * face.ear_out, face.ear * pose.axes[1] * 0.85
+  skin = colour(face.skin_rgb)[:, :, None]
   for side in (-1.0, 1.0):
-    centre = pose.in_picture(side * pose.axes[0] * (0.99 + 0.05 * face.ear_out), face.ear_v * pose.axes[1] * 0.75, -0.04)
-    r2 = square((x - centre[0]) * (1 / wide)) + square((y - centre[1]) * (1 / tall))
-    cover = unit((1 - r2) * (0.15 * wide * planes.shape[-1] * 2))
-    hollow = 1 - 0.5 * bump(r2 * 2.5)
-    lay(planes, colour(face.skin_rgb)[:, :, None] * hollow * glow(sample, pose, side * 0.6, 0.0, 0.7), cover)
+    beside = side * pose.axes[0] * (0.99 + 0.05 * face.ear_out)
+    centre = pose.in_picture(beside, face.ear_v * pose.axes[1] * 0.75, -0.04)
+    rows, columns = _around(sample, centre, 1.3 * tall, planes.shape[-1])
+    r2 = (square((x[rows, columns] - centre[0]) * (1 / wide))
+          + square((y[rows, columns] - centre[1]) * (1 / tall)))
+    cover = unit((1 - r2) * (0.3 * wide * planes.shape[-1]))
+    light = glow(pose, np.float32([[side * 0.6]]), 0.0, 0.7)
+    lay(planes[:, rows, columns], skin * light * (1 - 0.5 * bump(r2 * 2.5)), cover)
 
 
-def obstacle(planes, face, sample, pose, x, y) -> None:
+def obstacle(planes, sample, pose, x, y) -> None:
   """Sometimes a scarf, a hand or a thing in front of the face."""
-  if sample.occluder >= THING:
-    return
-  if sample.occluder >= HAND:
-    _thing(planes, sample, pose, x, y)
-  elif sample.occluder >= SCARF:
-    _hand(planes, sample, pose, x, y)
-  elif sample.occluder >= 0.045:
-    _scarf(planes, sample, pose, x, y)
+  draw = {'scarf': _scarf, 'hand': _hand, 'thing': _thing}.get(sample.obstacle)
+  if draw:
+    draw(planes, sample, pose, x, y)
 
 
 def _thing_colour(sample) -> np.ndarray:
@@ -124,7 +143,7 @@ def _thing(planes, sample, pose, x, y) -> None:
   cover = unit((1 - r2) * 10)
   rgb = _thing_colour(sample) * (1 - 0.5 * unit((0.18 - np.abs(down - 0.3)) * 12))
   depth = np.sqrt(np.maximum(1 - r2, 0.03))
-  light = glow(sample, pose, 0.85 * across, 0.85 * down, depth)
+  light = glow(pose, 0.85 * across, 0.85 * down, depth)
   lay(planes, rgb * light + bump((square(across + 0.3) + square(down + 0.4)) * 12) * 0.25, cover)
 
 
@@ -135,7 +154,7 @@ def _scarf(planes, sample, pose, x, y) -> None:
   folds = wave(down * sample.thing_fold + x * (0.8 * sample.thing_u) + 0.15 * wave(x * 1.3))
   cover = unit(down * 25 + 0.5) * unit((pose.half_width * 1.12 + 0.35 * unit(down) - np.abs(x)) * 16)
   rgb = _thing_colour(sample) * (0.7 + 0.3 * unit(wave(down * 6 - x * 0.4) * 5 * sample.thing_skin))
-  light = glow(sample, pose, x * (0.9 / pose.half_width), 0.55 * folds, 0.7)
+  light = glow(pose, x * (0.9 / pose.half_width), 0.55 * folds, 0.7)
   lay(planes, rgb * light, cover)
 
 
@@ -154,4 +173,4 @@ def _hand(planes, sample, pose, x, y) -> None:
   skin = ((0.93, 0.75, 0.65), (0.80, 0.58, 0.45), (0.55, 0.36, 0.26), (0.34, 0.22, 0.17))
   rgb = colour(shapes.palette(skin, sample.thing_skin))[:, :, None]
   depth = np.sqrt(np.maximum(1 - side * side - along * along, 0.06))
-  lay(planes, rgb * glow(sample, pose, 0.9 * side, 0.9 * along, depth), cover)
+  lay(planes, rgb * glow(pose, 0.9 * side, 0.9 * along, depth), cover)

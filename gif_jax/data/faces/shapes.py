@@ -10,20 +10,25 @@ import numpy as np
 
 
 def unit(x):
-  """`x` limited to 0..1."""
-  return np.minimum(np.maximum(x, 0), 1)
+  """The array `x` limited to 0..1."""
+  t = np.maximum(x, 0)
+  return np.minimum(t, 1, out=t)
 
 
 def rise(x, low: float, high: float):
   """Smooth step: 0 below `low`, 1 above `high` (or falling, where `low` > `high`)."""
   t = unit((x - low) * (1 / (high - low)))
-  return t * t * (3 - 2 * t)
+  smooth = 3 - 2 * t
+  smooth *= t
+  smooth *= t
+  return smooth
 
 
 def bump(r2):
   """Compact bell of a squared radius: 1 at 0, 0 from 1 on."""
   t = np.maximum(1 - r2, 0)
-  return t * t
+  t *= t
+  return t
 
 
 def hill(r2):
@@ -79,7 +84,13 @@ def _stops(cells: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def upsample(grid: np.ndarray, height: int, width: int) -> np.ndarray:
   """Smooth noise: float32 [..., rows, columns] of at least 2 x 2 control values to [..., height, width]."""
-  first, weight = _stops(grid.shape[-2], height)
-  rows = mix(np.take(grid, first, axis=-2), np.take(grid, first + 1, axis=-2), weight[:, None])
   first, weight = _stops(grid.shape[-1], width)
-  return mix(np.take(rows, first, axis=-1), np.take(rows, first + 1, axis=-1), weight)
+  wide = mix(grid.take(first, axis=-1), grid.take(first + 1, axis=-1), weight)
+  # Rows last: they are copied whole.
+  first, weight = _stops(grid.shape[-2], height)
+  low = wide.take(first, axis=-2)
+  high = wide.take(first + 1, axis=-2)
+  high -= low
+  high *= weight[:, None]
+  low += high
+  return low

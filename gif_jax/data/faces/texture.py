@@ -13,7 +13,7 @@ from gif_jax.data.faces import identity, shapes
 from gif_jax.data.faces.shapes import bump, colour, hill, mix, rise, square, unit
 
 HALF_U, TOP_V, BOTTOM_V = 1.75, -1.75, 1.65
-RED, GREEN, BLUE, SLOPE_U, SLOPE_V, GLOSS = range(6)
+SLOPE_U, SLOPE_V, GLOSS, HAIR = 3, 4, 5, 6  # columns of a texel; colour comes first
 
 
 class Texture:
@@ -21,7 +21,7 @@ class Texture:
 
   Attributes:
     texels: float32 [rows * columns, 8], one row a texel so that a pixel costs one gather: linear RGB, slope of the
-      relief along u and v, gloss, and two unused to fill 32 bytes.
+      relief along u and v, gloss, share of hair, and one unused to fill 32 bytes.
     height: float32 [rows * columns], the relief.
   """
 
@@ -49,6 +49,7 @@ class Texture:
     canvas.rgb[:, reach:-reach, reach:-reach] *= shade
     texels[:, :, :3] = canvas.rgb.transpose(1, 2, 0)
     texels[:, :, GLOSS] = canvas.gloss
+    texels[:, :, HAIR] = canvas.hair
     return texels.reshape(-1, 8)
 
   def index(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -59,7 +60,7 @@ class Texture:
 
 
 class _Canvas:
-  """A texture being painted: planes `rgb` [3, rows, columns], `height` and `gloss`, and axes u [columns], v [rows, 1]."""
+  """A texture being painted: planes `rgb` [3, rows, columns], `height`, `gloss`, `hair`; axes `u`, `v`."""
 
   def __init__(self, rows: int, columns: int):
     self.u = ((np.arange(columns, dtype=np.float32) + np.float32(0.5)) * np.float32(2 * HALF_U / columns)
@@ -70,6 +71,7 @@ class _Canvas:
     self.rgb = np.empty((3, rows, columns), np.float32)
     self.height = np.zeros((rows, columns), np.float32)
     self.gloss = np.empty((rows, columns), np.float32)
+    self.hair = np.zeros((rows, columns), np.float32)
 
   def window(self, u0: float, u1: float, v0: float, v1: float) -> 'SimpleNamespace':
     """The part of the canvas within these bounds, as views: features are small, and most of the cost is area."""
@@ -160,9 +162,8 @@ def _mouth(canvas: _Canvas, face: SimpleNamespace) -> None:
   lips = unit((down + upper) * soft + 0.3) * unit((lower - down) * soft + 0.3) * rise(across, 1.04, 0.9)
   _paint(part, face.lip_rgb, lips * 0.85)
   part.gloss += lips * 0.2
-  thick = np.maximum(upper, 0.02), np.maximum(lower, 0.02)
-  swell = np.where(down < 0, bump(square((down + upper * 0.5) / thick[0])), bump(square((down - lower * 0.5) / thick[1])))
-  part.height += swell * rise(across, 1.1, 0.6) * 0.035
+  thick = np.maximum(np.where(down < 0, upper, lower), 0.02)
+  part.height += bump(square((np.abs(down) - thick * 0.5) / thick)) * rise(across, 1.1, 0.6) * 0.035
   line = bump(square(down * (1 / 0.024))) * rise(across, 1.1, 0.85)
   part.rgb *= 1 - line * 0.7
   corner = bump(square((across - 1.05) * 4) + square(down * 16))
@@ -203,10 +204,11 @@ def _beard(canvas: _Canvas, face: SimpleNamespace) -> None:
   cheeks = rise(part.v - (0.95 - 0.55 * face.beard_line) * mix(1.0, 0.25, rise(u, 0.5, 1.3)), 0.0, 0.16)
   jaw = cheeks * rise(square(u * (1 / 0.6)) + square((part.v - face.mouth_v + 0.12) * 2.6), 0.55, 1.0)
   upper = part.v - (face.nose_v + 0.5 * face.mouth_gap + 0.1)
-  lip = rise(square(u * (0.85 / face.mouth_w)) + square(upper * (2.6 / face.mouth_gap)), 1.0, 0.6) * rise(upper, 0.1, -0.02)
+  lip = rise(square(u * (0.85 / face.mouth_w)) + square(upper * (2.6 / face.mouth_gap)), 1.0, 0.6)
+  lip *= rise(upper, 0.1, -0.02)
   chin = rise(square(u * 3.2) + square((part.v - face.mouth_v - 0.36) * 4.2), 1.0, 0.5)
-  cover = np.maximum(jaw * rise(face.beard, 0.1, 0.3), np.maximum(lip * face.moustache, chin))
-  cover *= 0.25 + 0.65 * rise(face.beard, 0.25, 0.7)
+  cover = np.maximum(jaw * min(5 * face.beard - 0.5, 1.0), np.maximum(lip * face.moustache, chin))
+  cover *= 0.25 + 0.65 * min(max(2 * face.beard - 0.4, 0.0), 1.0)
   hairs = _noise(face, canvas, *identity.NOISE, 300)[-part.v.shape[0]:]
   left = (canvas.u.size - part.u.size) // 2
   hairs = hairs[:, left:left + part.u.size]
@@ -232,7 +234,7 @@ def _moles(canvas: _Canvas, face: SimpleNamespace) -> None:
   for u, v, radius in face.moles:
     part = canvas.window(u - 2.5 * radius, u + 2.5 * radius, v - 2.5 * radius, v + 2.5 * radius)
     spot = rise(square(part.u - u) + square(part.v - v), 2.6 * radius * radius, 0.4 * radius * radius)
-    _paint(part, (0.16, 0.09, 0.07), spot * 0.8)
+    _paint(part, (0.22, 0.13, 0.10), spot * 0.7)
 
 
 def hair_strands(face: SimpleNamespace, rows: int, columns: int) -> np.ndarray:
@@ -251,14 +253,17 @@ def _hair(canvas: _Canvas, face: SimpleNamespace) -> None:
   top = face.hairline + sweep + face.peak * bump(square(u * 4)) - 0.12 * face.temple * bump(square((side - 0.5) * 3.5))
   below = v - top
   oval = square(u * (1 / face.side)) + square(unit((0.35 - v) / (0.35 - face.hairline))) * 0.18
-  around = np.maximum(rise(oval, 0.86, 1.08), rise(below, 0.07, -0.05))
+  around = np.maximum(rise(oval, 0.82, 1.08), rise(below, 0.1, -0.06))
   if face.bald:
-    around = rise(side, 1.0, 1.25) * rise(v, -1.0, -0.6) + rise(v, -0.2, -1.2) * 0.06
+    around = rise(side, 1.0, 1.25) * rise(v, -1.0, -0.6)
   ragged = (strands - 0.5) * (0.12 + 0.2 * face.curl)
-  cover = unit(around * rise(v + ragged, face.hair_low + 0.1, face.hair_low - 0.06) * (0.8 + 0.6 * strands))
+  around = around * rise(v + ragged, face.hair_low + 0.1, face.hair_low - 0.06)
+  cover = unit(around * (2.2 + 1.2 * strands) - 0.9)
   light = mix(1.0, 0.45 + 1.1 * strands, face.streak)
   rgb = colour(face.hair_rgb)[:, :, None] * light
+  # The hair is too thick for a relief, whose step would catch the light as a white line: it is given a shadow instead.
+  canvas.rgb *= 1 - around * 0.55
   canvas.rgb += (rgb - canvas.rgb) * cover
-  # The step at the hairline is gentler than the edge of the colour, or it would catch the light as a white line.
-  canvas.height += around * (0.03 + 0.2 * face.volume) + cover * strands * 0.05
+  canvas.height += cover * (0.012 + strands * 0.05)
+  canvas.hair = cover
   canvas.gloss += (0.10 + 0.3 * (1 - face.curl) - canvas.gloss) * cover

@@ -5,8 +5,7 @@ import numpy as np
 from gif_jax.data.faces import shapes, texture
 from gif_jax.data.faces.shapes import mix, rise, square, unit, wave
 
-GLASSES = 0.16  # share of the pictures
-MASK = 0.045
+_GLASSES = 0.16  # share of the pictures
 
 
 def lay_on_face(face, sample, surface: np.ndarray, seen) -> None:
@@ -18,22 +17,22 @@ def lay_on_face(face, sample, surface: np.ndarray, seen) -> None:
     surface: float32 [8, pixels], changed in place.
     seen: face coordinates `u`, `v` of the pixels, before any expression.
   """
-  if sample.glasses < GLASSES:
+  if sample.glasses < _GLASSES:
     _glasses(face, sample, surface, seen.u, seen.v)
-  if sample.occluder < MASK:
+  if sample.obstacle == 'mask':
     _mask(face, sample, surface, seen.u, seen.v)
 
 
 def _cover(surface, pixels, rgb, alpha, gloss: float) -> None:
-  for plane, value in zip((texture.RED, texture.GREEN, texture.BLUE), rgb):
-    surface[plane, pixels] = mix(surface[plane, pixels], value, alpha)
-  for plane in (texture.SLOPE_U, texture.SLOPE_V):
-    surface[plane, pixels] *= 1 - alpha
-  surface[texture.GLOSS, pixels] = mix(surface[texture.GLOSS, pixels], gloss, alpha)
+  part = surface[:, pixels]
+  part[:3] = mix(part[:3], np.array(rgb, np.float32)[:, None], alpha)
+  part[texture.SLOPE_U:texture.SLOPE_V + 1] *= 1 - alpha
+  part[texture.GLOSS] = mix(part[texture.GLOSS], gloss, alpha)
+  surface[:, pixels] = part
 
 
 def _glasses(face, sample, surface, u, v) -> None:
-  near = np.flatnonzero(np.abs(v - face.eye_v) < 0.35)
+  near = (np.abs(v - face.eye_v) < 0.35).nonzero()[0]
   side, down = np.abs(u[near]), v[near] - face.eye_v - 0.02
   x, y = square((side - face.eye_u - 0.01) * (1 / sample.glasses_w)), square(down * (1 / sample.glasses_h))
   # Between an ellipse and a rounded box.
@@ -43,9 +42,9 @@ def _glasses(face, sample, surface, u, v) -> None:
   lens = unit((1 - r) * soft + 0.5)
   if sample.glasses_tint > 0.6:
     dark = 0.55 if sample.glasses_tint < 0.8 else 0.93
-    _cover(surface, near, (0.02, 0.02, 0.025), lens * dark, 0.8)
+    _cover(surface, near, (0.02, 0.02, 0.025), lens * dark, 0.5)
   else:
-    surface[texture.GLOSS, near] += lens * 0.5
+    surface[texture.GLOSS, near] += lens * 0.3
   rim = unit((0.5 * width - np.abs(r - 1)) * soft + 0.5)
   line = unit((0.5 * sample.glasses_rim - np.abs(down + 0.04)) * 45 + 0.5)
   bridge = line * unit((face.eye_u - sample.glasses_w - side) * 45 + 0.5)
@@ -61,10 +60,9 @@ def _mask(face, sample, surface, u, v) -> None:
   side = np.abs(u)
   body = unit((v - top) * 40 + 0.5) * unit((1.02 - 0.18 * np.abs(v - 0.7) - side) * 40 + 0.5)
   strap = unit((0.02 - np.abs(v - top - 0.08 + 0.30 * (side - 1.0))) * 40 + 0.5) * unit((side - 1.0) * 20)
-  tone = mix(0.75, 0.12, rise(np.float32(sample.thing_skin), 0.6, 0.7).item())
+  tone = 0.75 if sample.thing_skin < 0.7 else 0.14
   rgb = [square(tone + 0.25 * (c - 0.5)) for c in (sample.thing_red, sample.thing_green, sample.thing_blue)]
-  everywhere = slice(None)
-  _cover(surface, everywhere, rgb, np.maximum(body, strap), 0.05)
+  _cover(surface, slice(None), rgb, np.maximum(body, strap), 0.05)
   pleats = wave(v * 4 + 0.1 * wave(u)) * body
   surface[texture.SLOPE_V] += pleats * 0.22 * rise(side, 1.0, 0.7)
   surface[texture.SLOPE_U] -= shapes.bump(square(u * 3.2)) * body * u * 1.2

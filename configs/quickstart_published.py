@@ -1,0 +1,22 @@
+"""`published`: the paper's tokenisation to the letter, on the data, network and budget of quickstart.py.
+
+python -m gif_jax.main --config=configs/quickstart_published.py
+
+The paper's: code vectors = mean features; homogenisation with lr 0.1, 1000 epochs, subsets of 2048, the loss as written;
+a plain k-means tree over the homogenised vectors; fixed vectors; parallel heads; gamma = lambda = 1. Not the paper's:
+its features are CLIP's, these are `pixels`; and a cell of the tree has a capacity, so that codes are unique.
+"""
+
+from configs import quickstart
+
+
+def get_config():
+  c = quickstart.get_config()
+  c.tokenizer.whiten = False
+  c.tokenizer.cluster = 'homogenized'
+  c.tokenizer.align = False
+  c.tokenizer.homogenize_epochs = 1000
+  c.tokenizer.homogenize_lr = 0.1
+  c.tokenizer.homogenize_scaled = False
+  c.tokenizer.homogenize_subset = 2048
+  return c

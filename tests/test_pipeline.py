@@ -1,0 +1,94 @@
+"""The stream of batches is a function of (seed, step) alone."""
+
+import numpy as np
+import pytest
+
+from gif_jax.data import pipeline
+
+
+def _take(faces, table, count, **options):
+  options = {'batch_size': 8, 'seed': 3} | options
+  iterator = pipeline.batches(faces, table, **options)
+  try:
+    return [next(iterator) for _ in range(count)]
+  finally:
+    iterator.close()
+
+
+def _same(left, right):
+  return all(np.array_equal(left[name], right[name]) for name in left.keys() | right.keys())
+
+
+def _rows(batches):
+  """The examples of some batches as a multiset of bytes."""
+  return sorted(image.tobytes() + code.tobytes() for b in batches for image, code in zip(b['image'], b['code']))
+
+
+def test_shapes_and_types(tiny_faces, tiny_table):
+  (batch,) = _take(tiny_faces.train, tiny_table, 1)
+  assert batch['image'].shape == (8, 32, 32, 3) and batch['image'].dtype == np.uint8
+  assert batch['code'].shape == (8, tiny_table.l) and batch['code'].dtype == np.int32
+  assert batch['code_vector'].shape == (8, 16) and batch['code_vector'].dtype == np.float32
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_workers_change_nothing(tiny_faces, tiny_table, workers):
+  plain = _take(tiny_faces.train, tiny_table, 5)
+  worked = _take(tiny_faces.train, tiny_table, 5, workers=workers)
+  assert all(_same(a, b) for a, b in zip(plain, worked))
+
+
+@pytest.mark.parametrize('start', [1, 7, 12, 25])
+def test_a_stream_can_start_at_any_step(tiny_faces, tiny_table, start):
+  whole = _take(tiny_faces.train, tiny_table, start + 3)
+  resumed = _take(tiny_faces.train, tiny_table, 3, start=start)
+  assert all(_same(a, b) for a, b in zip(whole[start:], resumed))
+
+
+def test_processes_share_the_same_global_batch(tiny_faces, tiny_table):
+  alone = _take(tiny_faces.train, tiny_table, 4)
+  shares = [_take(tiny_faces.train, tiny_table, 4, process=p, processes=4) for p in range(4)]
+  for step in range(4):
+    assert _rows([alone[step]]) == _rows([share[step] for share in shares])
+
+
+def test_batch_size_changes_no_example(tiny_faces, tiny_table):
+  assert _rows(_take(tiny_faces.train, tiny_table, 4)) == _rows(_take(tiny_faces.train, tiny_table, 2, batch_size=16))
+
+
+def test_an_epoch_holds_every_example_once_and_the_next_in_another_order(tiny_faces, tiny_table):
+  epochs = _take(tiny_faces.train, tiny_table, 20, flip=False)  # 80 images, batches of 8
+  everything = sorted(image.tobytes() for image in tiny_faces.train[:])
+  for half in (epochs[:10], epochs[10:]):
+    assert sorted(image.tobytes() for b in half for image in b['image']) == everything
+  assert not _same(epochs[0], epochs[10])
+
+
+def test_batches_straddle_epochs(tiny_faces, tiny_table):
+  # 80 images, batches of 32: two and a half to an epoch; five batches are two whole epochs.
+  batches = _take(tiny_faces.train, tiny_table, 5, batch_size=32, flip=False)
+  once = sorted(image.tobytes() for image in tiny_faces.train[:])
+  assert sorted(image.tobytes() for b in batches for image in b['image']) == sorted(once * 2)
+
+
+def test_flip_mirrors_about_half_of_the_images(tiny_faces, tiny_table):
+  plain = _take(tiny_faces.train, tiny_table, 10, flip=False)
+  flipped = _take(tiny_faces.train, tiny_table, 10)
+  count = 0
+  for a, b in zip(plain, flipped):
+    for x, y in zip(a['image'], b['image']):
+      assert np.array_equal(x, y) or np.array_equal(x[:, ::-1], y)
+      count += not np.array_equal(x, y)
+  assert 20 < count < 60
+
+
+def test_codes_belong_to_the_images(tiny_faces, tiny_table):
+  faces = tiny_faces.train
+  code_of = {image.tobytes(): tiny_table.codes[label] for image, label in zip(faces[:], faces.labels())}
+  for batch in _take(faces, tiny_table, 3, flip=False):
+    for image, code in zip(batch['image'], batch['code']):
+      assert np.array_equal(code_of[image.tobytes()], code)
+
+
+def test_seeds_differ(tiny_faces, tiny_table):
+  assert not _same(_take(tiny_faces.train, tiny_table, 1)[0], _take(tiny_faces.train, tiny_table, 1, seed=4)[0])

@@ -1,0 +1,124 @@
+"""Laws of the training step: one device equals eight, nothing depends on m, schedules and masks do what they say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gif_jax.codes import tree
+from gif_jax.codes.table import CodeTable
+from gif_jax.config import default
+from gif_jax.data import pipeline
+from gif_jax.training import loop, optim, sharding
+from tests import tiny
+
+
+def _run(config, table, faces, devices, steps):
+  """Losses of the first steps on `devices` devices."""
+  mesh = sharding.make_mesh(jax.devices()[:devices])
+  program = loop.make_program(config, table.l, table.v, steps, mesh)
+  state, losses = program.init(), []
+  iterator = pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0)
+  for _ in range(steps):
+    state, metrics = program.train_step(state, sharding.put_batch(next(iterator), mesh))
+    losses.append(float(metrics['loss']))
+  iterator.close()
+  return losses
+
+
+def test_one_device_equals_eight(tiny_config, tiny_faces, tiny_table):
+  alone = _run(tiny_config, tiny_table, tiny_faces, 1, 5)
+  spread = _run(tiny_config, tiny_table, tiny_faces, 8, 5)
+  np.testing.assert_allclose(alone, spread, rtol=1e-5)
+  assert alone[0] != alone[-1]
+
+
+def _lowered(m, path):
+  """The text of the train step as the loop makes it, with a table of m identities at l = 5, v = 16."""
+  config = tiny.get_config()
+  config.data.identities = m
+  vectors = np.zeros((m, config.model.d), np.float16)
+  vectors[:, 0] = 1
+  table = CodeTable.write(
+    path, tree.random_codes(m, 5, 16, 0), vectors, v=16, encoder='', seed=0, label_space='', settings={}
+  )
+  mesh = sharding.make_mesh()
+  program = loop.make_program(config, table.l, table.v, 10, mesh)
+  code, code_vector = table.rows(np.arange(16) * (m // 16))
+  batch = {'image': np.zeros((16, 32, 32, 3), np.uint8), 'code': code, 'code_vector': code_vector}
+  return program.train_step.lower(program.like, sharding.put_batch(batch, mesh)).as_text()
+
+
+def test_the_train_step_is_the_same_program_for_any_number_of_identities(tmp_path):
+  small, large = _lowered(1_000, tmp_path / 'small'), _lowered(1_000_000, tmp_path / 'large')
+  assert small == large
+  assert 'dot_general' in small
+
+
+def test_published_and_fixed_train_with_the_same_program(tmp_path):
+  """They differ in how the table is made, and in nothing a step does."""
+  from configs import quickstart, quickstart_published
+
+  texts = []
+  for name, config in (('fixed', quickstart.get_config()), ('published', quickstart_published.get_config())):
+    config.data.size, config.model.d, config.loss = 32, 16, default().loss
+    program = loop.make_program(config, 3, 10, 10, sharding.make_mesh())
+    rows = sharding.batch_sharding(sharding.make_mesh())
+    shapes = {'image': ((16, 32, 32, 3), jnp.uint8), 'code': ((16, 3), jnp.int32), 'code_vector': ((16, 16), jnp.float32)}
+    batch = {key: jax.ShapeDtypeStruct(*value, sharding=rows) for key, value in shapes.items()}
+    texts.append((name, program.train_step.lower(program.like, batch).as_text()))
+  assert texts[0][1] == texts[1][1]
+
+
+def test_losses_fall_on_a_batch_seen_again_and_again(tiny_config, tiny_faces, tiny_table):
+  mesh = sharding.make_mesh(jax.devices()[:1])
+  program = loop.make_program(tiny_config, tiny_table.l, tiny_table.v, 40, mesh)
+  iterator = pipeline.batches(tiny_faces.train, tiny_table, batch_size=16, seed=0)
+  batch = sharding.put_batch(next(iterator), mesh)
+  iterator.close()
+  state, rows = program.init(), []
+  for _ in range(40):
+    state, metrics = program.train_step(state, batch)
+    rows.append(jax.device_get(metrics))
+  assert rows[-1]['code_loss'] < 0.3 * rows[0]['code_loss']
+  assert rows[-1]['regression_loss'] < 0.5 * rows[0]['regression_loss']
+  assert rows[-1]['digit_accuracy'].min() > 0.9
+
+
+@pytest.mark.parametrize('name', ['cosine', 'polynomial'])
+def test_schedule(name):
+  settings = default().optim
+  settings.schedule, settings.lr, settings.warmup = name, 0.4, 0.1
+  rate = optim.schedule(settings, 100)
+  values = np.array([float(rate(step)) for step in range(101)])
+  np.testing.assert_allclose(values[:10], 0.04 * np.arange(1, 11), rtol=1e-5)
+  np.testing.assert_allclose(values[100], 0, atol=1e-7)
+  assert np.all(np.diff(values[10:]) < 0)
+  middle = {'cosine': 0.2, 'polynomial': 0.2}[name]
+  np.testing.assert_allclose(values[55], middle, rtol=1e-5)
+
+
+def test_schedule_without_warmup_starts_at_the_top():
+  settings = default().optim
+  settings.warmup = 0.0
+  assert float(optim.schedule(settings, 10)(0)) == pytest.approx(settings.lr)
+
+
+def test_weight_decay_spares_vectors():
+  mask = optim.decayed({'kernel': jnp.zeros((3, 3, 2, 2)), 'bias': jnp.zeros(2), 'centres': jnp.zeros((2, 3, 4))})
+  assert mask == {'kernel': True, 'bias': False, 'centres': True}
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adamw'])
+def test_optimisers_by_hand(name):
+  settings = default().optim
+  settings.name, settings.warmup, settings.lr, settings.weight_decay, settings.clip = name, 0.0, 0.1, 0.01, 1.0
+  tx = optim.optimiser(settings, 10**9)
+  params = {'w': jnp.full((2, 2), 2.0), 'b': jnp.full(2, 2.0)}
+  gradients = {'w': jnp.full((2, 2), 3.0), 'b': jnp.full(2, 4.0)}
+  updates, _ = tx.update(gradients, tx.init(params), params)
+  norm = np.sqrt(4 * 9 + 2 * 16)
+  # AdamW's first step is lr * sign(gradient); both add the decay to matrices alone.
+  w, b = (3 / norm, 4 / norm) if name == 'sgd' else (1, 1)
+  np.testing.assert_allclose(updates['w'], -0.1 * (w + 0.02), rtol=1e-4)
+  np.testing.assert_allclose(updates['b'], -0.1 * b, rtol=1e-4)
