@@ -2,9 +2,9 @@
 
 python -m gif_jax.main --config=configs/quickstart_published.py
 
-The paper's: code vectors = mean features; homogenisation with lr 0.1, 1000 epochs, subsets of 2048, the loss as written;
-a plain k-means tree over the homogenised vectors; fixed vectors; parallel heads; gamma = lambda = 1. Not the paper's:
-its features are CLIP's, these are `pixels`; and a cell of the tree has a capacity, so that codes are unique.
+The paper's: code vectors = mean features; homogenisation with lr 0.1, 1000 epochs, subsets of 2048 and the loss as
+written; a plain k-means tree over the homogenised vectors; fixed vectors; parallel heads; gamma = lambda = 1. Not the
+paper's: its features are CLIP's, these are `pixels`; and a cell of the tree has a capacity, so that codes are unique.
 """
 
 from configs import quickstart

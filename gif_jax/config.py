@@ -39,7 +39,7 @@ def default() -> ConfigDict:
   c.tokenizer.iterations = 10  # k-means iterations a level
   c.tokenizer.homogenize_epochs = 30  # passes of the uniformity loss over the identities; 0 = none
   c.tokenizer.homogenize_lr = 0.1  # its learning rate
-  c.tokenizer.homogenize_scaled = True  # learning rate times the subset's size (ours); False = the formula to the letter
+  c.tokenizer.homogenize_scaled = True  # learning rate times the subset's size; False = the formula to the letter
   c.tokenizer.homogenize_subset = 256  # m_hat, identities in a step
   c.tokenizer.seed = 0
 

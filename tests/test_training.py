@@ -64,8 +64,11 @@ def test_published_and_fixed_train_with_the_same_program(tmp_path):
     config.data.size, config.model.d, config.loss = 32, 16, default().loss
     program = loop.make_program(config, 3, 10, 10, sharding.make_mesh())
     rows = sharding.batch_sharding(sharding.make_mesh())
-    shapes = {'image': ((16, 32, 32, 3), jnp.uint8), 'code': ((16, 3), jnp.int32), 'code_vector': ((16, 16), jnp.float32)}
-    batch = {key: jax.ShapeDtypeStruct(*value, sharding=rows) for key, value in shapes.items()}
+    batch = {
+      'image': jax.ShapeDtypeStruct((16, 32, 32, 3), jnp.uint8, sharding=rows),
+      'code': jax.ShapeDtypeStruct((16, 3), jnp.int32, sharding=rows),
+      'code_vector': jax.ShapeDtypeStruct((16, 16), jnp.float32, sharding=rows),
+    }
     texts.append((name, program.train_step.lower(program.like, batch).as_text()))
   assert texts[0][1] == texts[1][1]
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from gif_jax.config import ConfigError
 from gif_jax.data.faces import FaceRenderer
 
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
@@ -111,21 +112,34 @@ class FaceSets(NamedTuple):
 
 
 def open_faces(config, cache: Path | None) -> FaceSets:
-  """The sets that `config.data` and `config.eval` name; with data.cache they are rendered into `cache`, unless None."""
+  """The sets that `config.data` and `config.eval` name; with data.cache they are rendered into `cache`, unless None.
+
+  Raises ConfigError where data.path does not fit the source.
+  """
+  path = config.data.path
+  if path and not Path(path).exists():
+    raise ConfigError(f'config.data.path={path} does not exist; check the spelling and whether the disk is mounted.')
+  return SOURCES[config.data.source](config, cache)
+
+
+def _synthetic(config, cache):
   data, evaluation = config.data, config.eval
+  if data.path:
+    raise ConfigError(f"config.data.path={data.path}: data.source='synthetic' reads no files; leave data.path empty.")
+
+  def faces(name, *args, **kwargs):
+    rendered = SyntheticFaces(data.seed, data.size, *args, **kwargs)
+    return cached(rendered, cache, name) if data.cache and cache else rendered
+
   people = data.identities
-
-  def synthetic(name, *args, **kwargs):
-    faces = SyntheticFaces(data.seed, data.size, *args, **kwargs)
-    return cached(faces, cache, name) if data.cache and cache else faces
-
   return FaceSets(
     m=people,
     label_space=f'synthetic faces, seed {data.seed}, {people} identities',
-    train=synthetic('training', people, data.images),
-    held_out=synthetic('held-out', people, data.held_out, first_image=data.images),
-    validation=synthetic(
-      'validation', evaluation.validation_identities, evaluation.images, first_identity=_VALIDATION
-    ),
-    test=synthetic('test', evaluation.identities, evaluation.images, first_identity=_TEST),
+    train=faces('training', people, data.images),
+    held_out=faces('held-out', people, data.held_out, first_image=data.images),
+    validation=faces('validation', evaluation.validation_identities, evaluation.images, first_identity=_VALIDATION),
+    test=faces('test', evaluation.identities, evaluation.images, first_identity=_TEST),
   )
+
+
+SOURCES = {'synthetic': _synthetic}

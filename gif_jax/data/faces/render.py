@@ -108,7 +108,8 @@ class FaceRenderer:
     planes = planes.reshape(3, -1)
     under = planes.take(pixels, axis=1)
     scene.lay(under, rgb, cover)
-    planes[:, pixels] = under
+    for plane, values in zip(planes, under):  # several times faster than all three at once
+      plane[pixels] = values
 
   def _expose(self, planes, sample) -> np.ndarray:
     """Lens, film and sensor: blur, the curve from light to display values, noise; values in 0..255."""
@@ -126,13 +127,20 @@ def _blur(planes: np.ndarray, strength: float) -> None:
   """Blurs in place, in passes that weigh the two neighbours each way; edges keep their own value."""
   passes = 1 + int(strength * 1.6)
   weight = min(0.10 + 0.2 * strength / passes, 0.3)
+  flat = planes.reshape(-1)
   for _ in range(passes):
-    for before, middle, after in ((planes[:, :-2], planes[:, 1:-1], planes[:, 2:]),
-                                  (planes[:, :, :-2], planes[:, :, 1:-1], planes[:, :, 2:])):
-      around = before + after
-      around *= weight
-      middle *= 1 - 2 * weight
-      middle += around
+    _spread(planes[:, :-2], planes[:, 1:-1], planes[:, 2:], weight)
+    # Along the whole memory, which is faster than row by row; the ends of the rows, which would mix, are put back.
+    ends = planes[:, :, 0].copy(), planes[:, :, -1].copy()
+    _spread(flat[:-2], flat[1:-1], flat[2:], weight)
+    planes[:, :, 0], planes[:, :, -1] = ends
+
+
+def _spread(before: np.ndarray, middle: np.ndarray, after: np.ndarray, weight: float) -> None:
+  around = before + after
+  around *= weight
+  middle *= 1 - 2 * weight
+  middle += around
 
 
 def _numbers(name: str, values) -> np.ndarray:
