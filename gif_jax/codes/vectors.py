@@ -100,7 +100,8 @@ def _fit(means: np.ndarray, d: int) -> Transform:
 
 def _fit_whitened(means: np.ndarray, d: int, within: np.ndarray, counts: np.ndarray) -> Transform:
   """PCA in the space where the spread within identities is the same in all directions."""
-  spread, axes = eigh(within + SHRINK * np.trace(within) / len(within) * np.eye(len(within)))
+  sphere = np.trace(within) / len(within) * np.eye(len(within))
+  spread, axes = eigh((1 - SHRINK) * within + SHRINK * sphere)
   whiten = axes / np.sqrt(spread)
   mean = means.mean(0, dtype=np.float64).astype(np.float32)
   whitened = ((means - mean) @ whiten).astype(np.float32)

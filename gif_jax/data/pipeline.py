@@ -1,16 +1,12 @@
 """From a set of faces and an identity-code table to the stream of batches a step takes."""
 
-import os
-import signal
-import threading
-import time
-
 import grain
 import numpy as np
 from absl import flags
 
 from gif_jax.codes.table import CodeTable
 from gif_jax.data import counter
+from gif_jax.data.workers import prepare_worker
 
 
 def _keep_position(position, index):
@@ -31,21 +27,6 @@ class _Assemble:
       images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     code, code_vector = self.table.rows(self.faces.labels(index))
     return {'image': images, 'code': code, 'code_vector': code_vector}
-
-
-def _quiet_worker(index, count):
-  """Workers leave signals to the main process, which must still save a checkpoint, and end when it is gone."""
-  del index, count
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  parent = os.getppid()
-
-  def watch():
-    while os.getppid() == parent:
-      time.sleep(1)
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
 
 
 def batches(faces, table: CodeTable, *, batch_size, seed, start=0, workers=0, flip=True, process=0, processes=1):
@@ -69,5 +50,5 @@ def batches(faces, table: CodeTable, *, batch_size, seed, start=0, workers=0, fl
     if not flags.FLAGS.is_parsed():  # grain's workers insist, also where no command line was parsed (notebooks, tests)
       flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(num_workers=workers)
-    iterable = iterable.mp_prefetch(options, worker_init_fn=_quiet_worker)
+    iterable = iterable.mp_prefetch(options, worker_init_fn=prepare_worker)
   return iter(iterable)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from gif_jax.config import ConfigError
 from gif_jax.data.faces import FaceRenderer
+from gif_jax.data.workers import prepare_worker
 
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
 # different numbers of identities are compared on the same faces.
@@ -84,19 +85,21 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> CachedFaces:
   if path.exists():
     return CachedFaces(path, faces)
   folder.mkdir(parents=True, exist_ok=True)
-  partial = path.with_suffix('.partial')
+  partial = folder / f'{path.stem}.{os.getpid()}.partial'
   size = faces.renderer.size
   pixels = np.lib.format.open_memmap(partial, 'w+', np.uint8, (len(faces), size, size, 3))
   block = faces.images * 25
   jobs = [(faces, i, min(i + block, len(faces))) for i in range(0, len(faces), block)]
   workers = min(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(), len(jobs))
   bar = tqdm(total=len(faces), desc=f'rendering {name} faces', unit='image')
-  with bar, ProcessPoolExecutor(workers, get_context('spawn')) as pool:
+  with bar, ProcessPoolExecutor(workers, get_context('spawn'), prepare_worker) as pool:
     for (_, start, stop), images in zip(jobs, pool.map(_render, jobs)):
       pixels[start:stop] = images
       bar.update(stop - start)
   pixels.flush()
   os.replace(partial, path)
+  for left in folder.glob(f'{path.stem}.*.partial'):  # by runs that were killed while they rendered
+    left.unlink(missing_ok=True)
   return CachedFaces(path, faces)
 
 

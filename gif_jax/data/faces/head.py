@@ -98,13 +98,12 @@ def shade(face, baked: texture.Texture, sample, pose: Pose, x, y, inside) -> tup
     Colour, float32 [3, pixels], and opacity, float32 [pixels] in 0..1.
   """
   point, u, v = _surface(baked, pose, x, y, inside)
-  seen = SimpleNamespace(u=u, v=v)
   warped_u, warped_v, gape = _express(face, sample, u, v)
   texel = baked.index(warped_u, warped_v)
   surface = np.ascontiguousarray(baked.texels.take(texel, axis=0).T)
   _open_mouth(face, surface, gape)
-  _eyes(face, sample, surface, warped_u, warped_v, 1 / baked.rows)
-  worn.lay_on_face(face, sample, surface, seen)
+  _eyes(face, sample, surface, warped_u, warped_v, baked.texel)
+  worn.lay_on_face(face, sample, surface, u, v, baked.texel)
   # Towards the outline the hair on the head becomes the hair around it, or its edge would be seen.
   loose = surface[texture.HAIR] * rise(inside, 0.7, 0.0)
   if not face.long:
@@ -164,31 +163,32 @@ def _open_mouth(face, surface, gape) -> None:
   surface[:, pixels] = part
 
 
-def _eyes(face, sample, surface, u, v, soft: float) -> None:
-  """Draws the eyes of this picture: lids, lashes, iris, gaze."""
+def _eyes(face, sample, surface, u, v, texel: float) -> None:
+  """Draws the eyes of this picture: lids, lashes, iris, gaze; edges as soft as those of the texture."""
   across = np.abs(u) - face.eye_u
   down = v - face.eye_v
   near = ((np.abs(across) < 1.3 * face.eye_w) & (np.abs(down) < 2.2 * face.eye_h)).nonzero()[0]
   if not near.size:
     return
+  # Both eyes at once: `across` grows towards the temples.
   u, across, down = u[near], across[near], down[near]
   outward = across * (1 / face.eye_w)
   down = down + across * face.eye_tilt
   belly = 1 - square(outward)
   arch = np.maximum(belly, 0) * (1.25 - 0.25 * square(outward + 0.2))
   wide = sample.squint * (1 - 0.95 * math.sqrt(max(sample.blink, 0.0)))
-  edge = 1 / max(1.6 * soft, 0.012)
-  from_top = down + arch * (face.eye_h * wide) + (face.eye_h * (1 - wide) * -0.35)
+  edge = 1 / max(texel, 0.012)
+  from_top = down + arch * (face.eye_h * wide) - 0.35 * face.eye_h * (1 - wide)
   from_low = arch * (face.eye_h * (face.eye_low * (0.6 + 0.4 * sample.squint))) - down
   opened = unit(from_top * edge + 0.5) * unit(from_low * edge + 0.5) * unit(belly * 6)
   side = np.where(u < 0, 1.0, -1.0).astype(np.float32)
-  gaze = across - side * (-sample.gaze_u * face.eye_w * 0.8)
+  gaze = across + side * (sample.gaze_u * face.eye_w * 0.8)
   radius = 0.175 * face.iris + 0.006
   r = np.sqrt(square(gaze) + square(down + (0.15 + sample.gaze_v) * face.eye_h)) * (1 / radius)
   iris = unit((1 - r) * (radius * edge) + 0.5)
   pupil = unit((0.42 - r) * (radius * edge) + 0.5)
   ring = 1 - rise(r, 0.6, 1.0) * 0.6
-  glint = bump((square(gaze + side * 0.028 * 1.0) + square(down + 0.4 * face.eye_h)) * (1 / 0.0009))
+  glint = bump((square(gaze + side * 0.028) + square(down + 0.4 * face.eye_h)) * (1 / 0.0009))
   lid_shade = 0.42 + 0.58 * rise(from_top, 0.0, 0.07)
   lash = bump(square(from_top * (1 / (0.016 + 0.018 * face.lash)))) * rise(belly, -0.12, 0.2)
   lash += bump(square(from_low * (1 / 0.016))) * rise(belly, 0.0, 0.3) * 0.35
@@ -216,7 +216,8 @@ def _light(baked, pose, point, texel, surface) -> np.ndarray:
   scale = 1 / np.sqrt(square(normal_x) + square(normal_y) + square(normal_z))
   light, half = pose.in_head(pose.light), pose.in_head(pose.half)
   lit = (normal_x * light[0] + normal_y * light[1] + normal_z * light[2]) * scale
-  mirror = np.maximum((normal_x * half[0] + normal_y * half[1] + normal_z * half[2]) * scale, 0)
+  # Not down to 0, whose neighbours' 16th powers are slow denormal numbers.
+  mirror = np.maximum((normal_x * half[0] + normal_y * half[1] + normal_z * half[2]) * scale, 0.05)
   upward = (normal_x * pose.down[0] + normal_y * pose.down[1] + normal_z * pose.down[2]) * scale
   lit = unit(lit * 0.88 + 0.12) * (1 - _cast_shadow(baked, light, texel))
   mirror = square(square(square(square(mirror)))) * surface[texture.GLOSS]

@@ -1,5 +1,7 @@
 """What changes from picture to picture: some eighty draws, each a function of (seed, identity, sample) alone."""
 
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -30,7 +32,7 @@ _RANGES = {
   # scene
   'back_red': (0.08, 0.85), 'back_green': (0.08, 0.85), 'back_blue': (0.08, 0.85), 'back_vary': (0.1, 0.7),
   'back_grey': (0.0, 1.0), 'back_edge': (-1.2, 1.0), 'back_slope': (-0.5, 0.5), 'back_step': (0.5, 1.6),
-  'back_ramp': (-0.25, 0.25),
+  'back_ramp': (-0.12, 0.12),
   'cloth_red': (0.05, 0.85), 'cloth_green': (0.05, 0.85), 'cloth_blue': (0.05, 0.85), 'cloth_stripe': (-1.0, 1.0),
   'cloth_neck': (0.1, 0.5), 'shoulder': (0.16, 0.5),
 }
@@ -38,7 +40,7 @@ _BLOCK = 256
 _OBSTACLES = (('mask', 0.045), ('scarf', 0.075), ('hand', 0.11), ('thing', 0.15))  # each up to its end of the gate
 
 
-def draw(seed: int, identities: np.ndarray, samples: np.ndarray):
+def draw(seed: int, identities: np.ndarray, samples: np.ndarray) -> Iterator[SimpleNamespace]:
   """Yields the nuisance of every picture, int64 [n] each: a namespace of floats named as in `_RANGES`, with
   `back_grid`, float32 [3, rows, columns] in [0, 1), the control colours of the background, and `obstacle`, the name of
   what is in front of the face or an empty one."""

@@ -20,10 +20,21 @@ def lay(planes: np.ndarray, rgb: np.ndarray, alpha: np.ndarray) -> None:
   planes += change
 
 
+def lay_at(planes: np.ndarray, pixels: np.ndarray, rgb: np.ndarray, alpha: np.ndarray) -> None:
+  """Lays `rgb` [3, n] over the `pixels` (int64 [n], counted along the rows) with opacity `alpha` [n]."""
+  planes = planes.reshape(3, -1)
+  under = planes.take(pixels, axis=1)
+  lay(under, rgb, alpha)
+  for plane, values in zip(planes, under):  # several times faster than all three at once
+    plane[pixels] = values
+
+
 def glow(pose, x, y, z) -> np.ndarray:
   """Light that falls on normals (x, y, z) in the frame of the picture: float32 [3, ...]."""
-  lit = pose.key[:, :, None] * unit(x * pose.light[0] + y * pose.light[1] + z * pose.light[2])
-  lit += pose.fill[:, :, None] * (0.78 - 0.3 * y)
+  lit = unit(x * pose.light[0] + y * pose.light[1] + z * pose.light[2])
+  broadcast = (3, *[1] * lit.ndim)
+  lit = pose.key.reshape(broadcast) * lit
+  lit += pose.fill.reshape(broadcast) * (0.78 - 0.3 * y)
   return lit
 
 
@@ -46,17 +57,15 @@ def _around(sample, centre, reach: float, size: int) -> tuple[slice, slice]:
 def background(sample: SimpleNamespace, size: int) -> np.ndarray:
   """A room out of focus: smooth patches around one colour, sometimes with the edge of a wall or door."""
   base = np.array([sample.back_red, sample.back_green, sample.back_blue], np.float32)[:, None, None]
-  patches = sample.back_grid - np.float32(0.5)
+  patches = base + (sample.back_grid - np.float32(0.5)) * sample.back_vary
   grey = (patches[0] + patches[1] + patches[2]) * np.float32(1 / 3)
-  base = mix(base, (base[0] + base[1] + base[2]) * np.float32(1 / 3), sample.back_grey)
-  grid = base + mix(patches, grey, sample.back_grey) * sample.back_vary
-  planes = shapes.upsample(grid, size, size)
-  axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - 1
-  planes += (axis * sample.back_ramp)[:, None]
+  ramp = np.arange(patches.shape[1], dtype=np.float32)[:, None] * sample.back_ramp
+  planes = shapes.upsample(square(unit(mix(patches, grey, sample.back_grey) + ramp)), size, size)
   if sample.back_edge > -0.7:
+    axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / size) - 1
     edge = unit((axis[None] - sample.back_edge - axis[:, None] * sample.back_slope) * 18 + 0.5)
     planes *= mix(1.0, sample.back_step, edge)
-  return square(unit(planes))
+  return planes
 
 
 def clothes(planes, face, sample, pose, x, y) -> None:
@@ -75,28 +84,31 @@ def clothes(planes, face, sample, pose, x, y) -> None:
   lay(planes, rgb * glow(pose, slope, -0.4 + 0.3 * y, 0.75), cover)
 
 
-def back_hair(planes, face, strands, pose, x, y) -> None:
-  """The hair seen around and below the head."""
-  reach = 1 + face.volume
+def back_hair(planes, face, strands, pose, x, y, inside) -> None:
+  """The hair around and below the head, where the head (`inside` of `head.outline`) does not hide it."""
+  size, reach = planes.shape[-1], 1 + face.volume
+  wide, high = pose.half_width * reach * 1.25, pose.half_height * (1 + 1.2 * face.volume) + 0.08
+  pixels = ((inside < 0.7) & (np.abs(x) < wide) & (y > -high) & (y < face.hair_end + 0.15)).reshape(-1).nonzero()[0]
+  x, y = x.reshape(-1)[pixels], y.reshape(-1)[pixels]
   below = np.maximum(y, 0)
   taper = 1 / (pose.half_width * reach * (1 + (0.12 if face.long else -0.25) * below))
   across, up = x * taper, np.minimum(y + 0.04, 0) * (1 / (pose.half_height * (1 + 0.9 * face.volume)))
   r2 = square(across) + square(up)
-  size = planes.shape[-1]
   texture_row = strands.shape[0] - 1
   ragged = strands.take(np.minimum(np.abs(across) * (texture_row * 0.6), texture_row).astype(np.int32))
   edge = (1 - r2 + (ragged - 0.5) * (0.05 + 0.25 * face.curl * face.volume)) * (0.5 * pose.half_width)
   cover = unit(edge * (0.45 * size)) * rise(y + (ragged - 0.5) * 0.15, face.hair_end + 0.06, face.hair_end - 0.08)
   light = mix(1.0, 0.45 + 1.1 * ragged, face.streak) * rise(r2, 2.2, 0.2)
-  lay(planes, colour(face.hair_rgb)[:, :, None] * light * glow(pose, 0.7 * across, 0.7 * up, 0.55), cover)
+  rgb = colour(face.hair_rgb) * light * glow(pose, 0.7 * across, 0.7 * up, 0.55)
+  lay_at(planes, pixels, rgb, cover)
 
 
 def neck(planes, face, pose, x, y) -> None:
   """The neck, in the shadow of the chin."""
-  rows = _below(y, 0.4 * pose.half_height)
+  rows = _below(y, 0.5 * pose.half_height)
   planes, x, y = planes[:, rows], x[rows], y[rows]
   across = (x + 0.12 * pose.toward[0]) * (1 / (face.neck * pose.half_width * (1 + 0.15 * unit(y - 0.5))))
-  cover = unit((1 - np.abs(across)) * 14) * unit((y - 0.4 * pose.half_height) * 25)
+  cover = unit((1 - np.abs(across)) * 14) * unit((y - 0.5 * pose.half_height) * 25)
   depth = np.sqrt(np.maximum(1 - square(across), 0.04))
   shadow = mix(0.35, 0.95, rise(y, pose.half_height * 0.9, pose.half_height * 1.4))
   lay(planes, colour(face.skin_rgb)[:, :, None] * shadow * glow(pose, across, 0.15, depth), cover)

@@ -23,6 +23,7 @@ class Texture:
     texels: float32 [rows * columns, 8], one row a texel so that a pixel costs one gather: linear RGB, slope of the
       relief along u and v, gloss, share of hair, and one unused to fill 32 bytes.
     height: float32 [rows * columns], the relief.
+    texel: height of a texel in face coordinates.
   """
 
   def __init__(self, face: SimpleNamespace, size: int):
@@ -30,6 +31,7 @@ class Texture:
     self.rows, self.columns = 3 * size // 2, 5 * size // 4
     self.scale_u, self.scale_v = self.columns / (2 * HALF_U), self.rows / (BOTTOM_V - TOP_V)
     canvas = _Canvas(self.rows, self.columns)
+    self.texel = canvas.texel
     _skin(canvas, face)
     for feature in (_sockets, _nose, _mouth, _cheeks, _ears, _beard, _brows, _moles, _hair):
       feature(canvas, face)
@@ -127,7 +129,7 @@ def _sockets(canvas: _Canvas, face: SimpleNamespace) -> None:
   lid = 1 - square(across / (face.eye_w * 1.25))
   down = down + face.eye_tilt * across
   fold = down + (face.eye_h * 1.55 + 0.02 * face.crease) * np.maximum(lid, 0)
-  part.rgb *= 1 - bump(square(fold * 38)) * rise(lid, 0, 0.4) * (0.25 + 0.4 * face.crease)
+  part.rgb *= 1 - bump(square(fold * (1 / max(0.026, canvas.texel)))) * rise(lid, 0, 0.4) * (0.25 + 0.4 * face.crease)
   part.height += bump(square(across / (face.eye_w * 1.35)) + square(down / (face.eye_h * 1.9))) * 0.035
 
 
@@ -164,7 +166,7 @@ def _mouth(canvas: _Canvas, face: SimpleNamespace) -> None:
   part.gloss += lips * 0.2
   thick = np.maximum(np.where(down < 0, upper, lower), 0.02)
   part.height += bump(square((np.abs(down) - thick * 0.5) / thick)) * rise(across, 1.1, 0.6) * 0.035
-  line = bump(square(down * (1 / 0.024))) * rise(across, 1.1, 0.85)
+  line = bump(square(down * (1 / max(0.024, canvas.texel)))) * rise(across, 1.1, 0.85)
   part.rgb *= 1 - line * 0.7
   corner = bump(square((across - 1.05) * 4) + square(down * 16))
   part.rgb *= 1 - corner * 0.4
@@ -224,7 +226,8 @@ def _brows(canvas: _Canvas, face: SimpleNamespace) -> None:
   across = (np.abs(part.u) - face.eye_u - face.brow_shift) * (1 / face.brow_w)
   middle = face.eye_v - face.brow_v - face.brow_arch * (1 - square(across - 0.25)) + face.brow_tilt * 0.14 * across
   thick = face.brow_h * mix(1.1, 0.45, unit(across * 0.5 + 0.5))
-  cover = rise(np.abs(part.v - middle) / thick, 1.35, 0.45) * rise(np.abs(across), 1.05, 0.8)
+  drawn = np.maximum(thick, 0.9 * canvas.texel)  # what is thinner than a texel is drawn wider and fainter
+  cover = rise(np.abs(part.v - middle) / drawn, 1.35, 0.45) * rise(np.abs(across), 1.05, 0.8) * (thick / drawn)
   hairs = shapes.wave(part.v * 9 + np.abs(part.u) * 14) * 0.15 + 0.85
   _paint(part, tuple(0.85 * c for c in face.hair_rgb), unit(cover * hairs * face.brow_dark))
   part.height += cover * 0.012

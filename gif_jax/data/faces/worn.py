@@ -8,19 +8,20 @@ from gif_jax.data.faces.shapes import mix, rise, square, unit, wave
 _GLASSES = 0.16  # share of the pictures
 
 
-def lay_on_face(face, sample, surface: np.ndarray, seen) -> None:
+def lay_on_face(face, sample, surface: np.ndarray, u: np.ndarray, v: np.ndarray, texel: float) -> None:
   """Changes `surface` (planes as the columns of the texels) where something worn covers the skin.
 
   Args:
     face: `identity.draw`.
     sample: `nuisance.draw`.
     surface: float32 [8, pixels], changed in place.
-    seen: face coordinates `u`, `v` of the pixels, before any expression.
+    u, v: face coordinates of the pixels, before any expression: float32 [pixels].
+    texel: how soft edges are to be.
   """
   if sample.glasses < _GLASSES:
-    _glasses(face, sample, surface, seen.u, seen.v)
+    _glasses(face, sample, surface, u, v, 1 / max(0.022, 0.9 * texel))
   if sample.obstacle == 'mask':
-    _mask(face, sample, surface, seen.u, seen.v)
+    _mask(face, sample, surface, u, v)
 
 
 def _cover(surface, pixels, rgb, alpha, gloss: float) -> None:
@@ -31,24 +32,23 @@ def _cover(surface, pixels, rgb, alpha, gloss: float) -> None:
   surface[:, pixels] = part
 
 
-def _glasses(face, sample, surface, u, v) -> None:
+def _glasses(face, sample, surface, u, v, sharp: float) -> None:
   near = (np.abs(v - face.eye_v) < 0.35).nonzero()[0]
   side, down = np.abs(u[near]), v[near] - face.eye_v - 0.02
   x, y = square((side - face.eye_u - 0.01) * (1 / sample.glasses_w)), square(down * (1 / sample.glasses_h))
   # Between an ellipse and a rounded box.
   r = np.sqrt(mix(np.sqrt(x * x + y * y), x + y, sample.glasses_round))
   width = sample.glasses_rim / sample.glasses_h
-  soft = sample.glasses_h / 0.022
-  lens = unit((1 - r) * soft + 0.5)
+  lens = unit((1 - r) * (sharp * sample.glasses_h) + 0.5)
   if sample.glasses_tint > 0.6:
     dark = 0.55 if sample.glasses_tint < 0.8 else 0.93
     _cover(surface, near, (0.02, 0.02, 0.025), lens * dark, 0.5)
   else:
     surface[texture.GLOSS, near] += lens * 0.3
-  rim = unit((0.5 * width - np.abs(r - 1)) * soft + 0.5)
-  line = unit((0.5 * sample.glasses_rim - np.abs(down + 0.04)) * 45 + 0.5)
-  bridge = line * unit((face.eye_u - sample.glasses_w - side) * 45 + 0.5)
-  temple = line * unit((side - face.eye_u - sample.glasses_w) * 45 + 0.5) * unit((1.6 - side) * 20)
+  rim = unit((0.5 * width - np.abs(r - 1)) * (sharp * sample.glasses_h) + 0.5)
+  line = unit((0.5 * sample.glasses_rim - np.abs(down + 0.04)) * sharp + 0.5)
+  bridge = line * unit((face.eye_u - sample.glasses_w - side) * sharp + 0.5)
+  temple = line * unit((side - face.eye_u - sample.glasses_w) * sharp + 0.5) * unit((1.6 - side) * 20)
   hue, bright = sample.glasses_hue, square(sample.glasses_dark * 0.6)
   rgb = (bright * (0.6 + hue), bright * (1.2 - hue * 0.5), bright * (1.3 - hue))
   _cover(surface, near, rgb, np.maximum(rim, np.maximum(bridge, temple)), 0.5)
