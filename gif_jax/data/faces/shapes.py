@@ -78,8 +78,8 @@ def named(ranges: dict[str, tuple[float, float]], draws: np.ndarray) -> list[Sim
 @functools.lru_cache(maxsize=64)
 def _stops(cells: int, length: int) -> tuple[np.ndarray, np.ndarray]:
   place = (np.arange(length, dtype=np.float32) + np.float32(0.5)) * np.float32((cells - 1) / length)
-  first = np.minimum(place.astype(np.int32), cells - 2)
-  return first, rise(place - first, 0, 1)
+  first = np.minimum(np.floor(place), np.float32(cells - 2))
+  return first.astype(np.intp), rise(place - first, 0, 1)
 
 
 def upsample(grid: np.ndarray, height: int, width: int) -> np.ndarray:
