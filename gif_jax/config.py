@@ -84,6 +84,7 @@ def default() -> ConfigDict:
   c.eval.identities = 400  # other unseen people for the figures reported
   c.eval.images = 10  # images of each
   c.eval.pairs = 6000  # verification pairs, half of them genuine, in 10 folds
+  c.eval.closed_set = 4000  # held-out images of training identities looked at, at most
   c.eval.batch_size = 200
   c.eval.beam = 50  # candidates kept while a code is decoded
 
@@ -128,6 +129,7 @@ _AT_LEAST = {
   'eval.identities': 2,
   'eval.images': 2,
   'eval.pairs': 20,
+  'eval.closed_set': 1,
   'eval.batch_size': 1,
   'eval.beam': 1,
   'log.every_steps': 1,

@@ -122,14 +122,6 @@ def roc(embedding: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.nda
   return roc_curve(same, score, drop_intermediate=False)
 
 
-def tar_at_far(
-  embedding: np.ndarray, identity: np.ndarray, fars: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4)
-) -> dict[float, float]:
-  """True accept rate over all pairs at each target false accept rate: far -> tar. Arguments and errors as for `roc`."""
-  fpr, tpr, _ = roc(embedding, identity)
-  return dict(zip(fars, tar_of_roc(fpr, tpr, fars).tolist()))
-
-
 def tar_of_roc(fpr: np.ndarray, tpr: np.ndarray, fars: Sequence[float]) -> np.ndarray:
   """TAR at the largest FAR of a ROC that is not above each target: float64, one per entry of `fars`.
 

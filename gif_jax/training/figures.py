@@ -1,10 +1,12 @@
 """The figures of a state: what it says of unseen people, and of training identities by their codes."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.identification import digit_accuracy, nearest, rank_rates
-from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, tar_at_far, verify
+from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, roc, tar_of_roc, verify
 from gif_jax.identification.decode import build_index, decode
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -15,31 +17,49 @@ def embed(predict, faces, settings, name) -> np.ndarray:
   return extract(lambda images: predict(images)['embedding'], faces, settings.batch_size, progress=name)
 
 
-def verification_figures(embedding, identity, settings) -> dict:
-  """10-fold verification accuracy on balanced pairs and TAR at fixed FARs over all pairs, all 0..1."""
+class VerificationFigures(NamedTuple):
+  """What embeddings say of unseen people."""
+
+  figures: dict  # 10-fold verification accuracy on balanced pairs, TAR at fixed FARs over all pairs; all 0..1
+  curve: tuple[np.ndarray, np.ndarray]  # (FAR, TAR) over all pairs
+
+
+def verification_figures(embedding, identity, settings) -> VerificationFigures:
+  """Figures of embeddings float32 [n, d] with identities int64 [n]. settings: `config.eval`."""
   left, right, same = balanced_pairs(identity, settings.pairs)
   result = verify(embedding, left, right, same)
-  tars = tar_at_far(embedding, identity, FARS)
-  return {
-    'verification_accuracy': result.accuracy,
-    'verification_std': result.std,
-    **{f'tar@far=1e-{i}': tars[far] for i, far in enumerate(FARS, 1)},
-  }
+  fpr, tpr, _ = roc(embedding, identity)
+  figures = {'verification_accuracy': result.accuracy, 'verification_std': result.std}
+  tars = tar_of_roc(fpr, tpr, FARS)
+  return VerificationFigures(figures | {f'tar@far=1e-{i}': float(tar) for i, tar in enumerate(tars, 1)}, (fpr, tpr))
 
 
-def pixel_figures(faces, settings) -> tuple[np.ndarray, dict]:
-  """The baseline: cosine of grey, mean-subtracted pixels. Returns the 'embedding' and its verification accuracy."""
+def pixel_figures(faces, settings) -> VerificationFigures:
+  """The same of the baseline: cosine of grey, mean-subtracted pixels."""
   embedding = extract(pixel_embedding, faces, settings.batch_size, progress='pixel baseline')
-  left, right, same = balanced_pairs(faces.labels(), settings.pairs)
-  return embedding, {'pixel_verification_accuracy': verify(embedding, left, right, same).accuracy}
+  return verification_figures(embedding, faces.labels(), settings)
+
+
+class _Selected:
+  """Some images of a set, as `extract` reads them."""
+
+  def __init__(self, faces, chosen):
+    self.faces, self.chosen = faces, chosen
+
+  def __len__(self):
+    return len(self.chosen)
+
+  def __getitem__(self, rows):
+    return self.faces[self.chosen[rows]]
 
 
 def closed_set_figures(predict, held_out, table, settings) -> dict:
   """Which training identity is on a held-out image: by decoded digits, and by the nearest code vector (z . h), 0..1."""
   if not len(held_out):
     return {}
-  labels = held_out.labels()
-  out = extract(predict, held_out, settings.batch_size, progress='closed set')
+  chosen = np.unique(np.linspace(0, len(held_out) - 1, settings.closed_set).astype(np.int64))
+  labels = held_out.labels(chosen)
+  out = extract(predict, _Selected(held_out, chosen), settings.batch_size, progress='closed set')
   index = build_index(np.asarray(table.codes), table.v)
   decoded, _ = decode(index, out['log_probs'], settings.beam, 5)
   by_code = rank_rates(np.asarray(decoded), labels)

@@ -12,7 +12,7 @@ from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, train_steps
 from gif_jax.data import pipeline
 from gif_jax.data.sources import FaceSets
-from gif_jax.evaluation import report, verification
+from gif_jax.evaluation import report
 from gif_jax.models import gif
 from gif_jax.training import figures, optim, sharding, steps
 from gif_jax.training.checkpoint import Checkpoints, abstract
@@ -185,27 +185,27 @@ def _predictor(program, state, mesh):
 
 def _validate(program, state, faces, config, mesh):
   embedding = figures.embed(_predictor(program, state, mesh), faces.validation, config.eval, 'validation')
-  return figures.verification_figures(embedding, faces.validation.labels(), config.eval)
+  return figures.verification_figures(embedding, faces.validation.labels(), config.eval).figures
 
 
 def _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh):
   predict = _predictor(program, state, mesh)
   identity = faces.test.labels()
   embedding = figures.embed(predict, faces.test, config.eval, 'unseen people')
-  pixels, pixel_figures = figures.pixel_figures(faces.test, config.eval)
+  found = figures.verification_figures(embedding, identity, config.eval)
+  pixels = figures.pixel_figures(faces.test, config.eval)
   summary = {
-    **figures.verification_figures(embedding, identity, config.eval),
-    **pixel_figures,
+    **found.figures,
+    'pixel_verification_accuracy': pixels.figures['verification_accuracy'],
     **figures.closed_set_figures(predict, faces.held_out, table, config.eval),
     'images_per_second': window.images / window.seconds if window.seconds else None,
     'steps': int(state.step),
     'resumed_from_step': start,
     'state_sha256': steps.state_sha256(state),
   }
-  curves = {'this run': verification.roc(embedding, identity)[:2], 'raw pixels': verification.roc(pixels, identity)[:2]}
   np.savez(workdir / 'eval.partial.npz', embedding=embedding, identity=identity)
   (workdir / 'eval.partial.npz').replace(workdir / 'eval.npz')
-  report.plot_roc(curves, workdir / 'roc.png')
+  report.plot_roc({'this run': found.curve, 'raw pixels': pixels.curve}, workdir / 'roc.png')
   report.plot_training(metrics.rows(), workdir / 'training.png')
   report.write_json(workdir / 'summary.json', summary)
   return summary
