@@ -5,7 +5,9 @@ No key defaults to None, so that every key can be set by a flag.
 """
 
 import math
+import sys
 
+from absl import app
 from ml_collections import ConfigDict
 
 
@@ -159,6 +161,24 @@ def validate(config: ConfigDict) -> None:
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
       'set exactly one of them above 0.'
     )
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """What absl's app.run parses the command line with; an unknown config key is one line and exit status 1."""
+  try:
+    return app.parse_flags_with_usage(argv)
+  except AttributeError as error:
+    cause = error.args[0]  # ml_collections wraps its own error, which has a suggestion on its second line
+    message = cause.args[0] if isinstance(cause, Exception) else cause
+    sys.exit(f'ConfigError: unknown config key {message}\nEvery key is in gif_jax/config.py.')
+
+
+def read_flag(holder) -> ConfigDict:
+  """The value of a config-file flag. Raises ConfigError where the file could not be loaded."""
+  try:
+    return holder.value.copy_and_resolve_references()
+  except OSError as error:
+    raise ConfigError(f'the file given to --config cannot be loaded: {error}') from error
 
 
 def train_steps(config: ConfigDict, images: int) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from gif_jax.config import ConfigError, parse_flags, read_flag, validate
+
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config file>.')
 flags.mark_flag_as_required('config')
@@ -18,7 +20,6 @@ flags.mark_flag_as_required('config')
 def run(config, workdir: Path) -> dict | None:
   """Table, training, evaluation. Returns the summary, or None if a signal stopped the run with its state saved."""
   from gif_jax import tokenize
-  from gif_jax.config import validate
   from gif_jax.data.sources import open_faces
   from gif_jax.training.loop import train
 
@@ -34,7 +35,6 @@ def main(argv) -> None:
   """Command line: errors that a user can cure are printed without a traceback, exit status 1."""
   # Imported here so that worker processes, which import this file again, start fast.
   from gif_jax.codes.table import TableError
-  from gif_jax.config import ConfigError
   from gif_jax.evaluation.report import summary_table
   from gif_jax.tokenize import TokenizeError
   from gif_jax.training.checkpoint import CheckpointError
@@ -45,7 +45,7 @@ def main(argv) -> None:
   logging.getLogger('gif_jax').setLevel(logging.INFO)
   workdir = Path(_WORKDIR.value or Path('runs') / Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem)
   try:
-    summary = run(_CONFIG.value, workdir)
+    summary = run(read_flag(_CONFIG), workdir)
   except (ConfigError, TokenizeError, TableError, CheckpointError, NonFiniteLossError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
   if summary is not None:
@@ -54,4 +54,4 @@ def main(argv) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from gif_jax.codes import size, tree, vectors
 from gif_jax.codes.table import CodeTable, TableError
-from gif_jax.config import ConfigError, validate
+from gif_jax.config import ConfigError, parse_flags, read_flag, validate
 from gif_jax.evaluation.extract import identity_moments
 from gif_jax.models.encoders import ENCODERS
 
@@ -130,7 +130,7 @@ def main(argv) -> None:
     sys.exit(f'Unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE.')
   logging.getLogger('gif_jax').setLevel(logging.INFO)
   try:
-    config = with_own_identities(_CONFIG.value)
+    config = with_own_identities(read_flag(_CONFIG))
     validate(config)
     faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
     table = make_table(config, faces, Path(_OUTPUT.value))
@@ -143,4 +143,4 @@ if __name__ == '__main__':
   _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
   _OUTPUT = flags.DEFINE_string('output', None, 'Directory to write the table to.')
   flags.mark_flags_as_required(['config', 'output'])
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

@@ -92,11 +92,14 @@ def _fails(command, arguments, *expected, module='main', **options):
 
 
 def test_misspelt_key(command, tmp_path):
-  _fails(command, ['--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.stepps=3'], 'stepps')
+  arguments = ['--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.stepps=3']
+  output = _fails(command, arguments, 'stepps', 'Did you mean "steps"')
+  assert 'Traceback' not in output
 
 
 def test_missing_config_file(command, tmp_path):
-  _fails(command, ['--config=configs/nowhere.py', f'--workdir={tmp_path}'], 'configs/nowhere.py')
+  output = _fails(command, ['--config=configs/nowhere.py', f'--workdir={tmp_path}'], 'configs/nowhere.py')
+  assert 'Traceback' not in output
 
 
 @pytest.mark.parametrize(
