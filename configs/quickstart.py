@@ -1,6 +1,9 @@
 """`fixed`: 1000 synthetic people, 56x56, on a CPU in minutes; no download.
 
 python -m gif_jax.main --config=configs/quickstart.py
+
+About 6 minutes on 2 CPU cores. Expect on 400 unseen people: @EXPECT@
+The control, with codes that mean nothing, is the same command with --config.tokenizer.codes=random.
 """
 
 from gif_jax import config
@@ -8,12 +11,21 @@ from gif_jax import config
 
 def get_config():
   c = config.default()
+
+  c.data.source = 'synthetic'
   c.data.identities = 1000
   c.data.size = 56
-  c.data.cache = True
+  c.data.cache = True  # every face is seen 14 times
+
   c.model.backbone = 'small'
   c.model.d = 256
   c.model.dtype = 'float32'  # bfloat16 gains nothing on a CPU
+
+  # Chosen on validation people, one seed.
+  c.loss.margin = 0.2
+  c.loss.scale = 16.0
+  c.optim.lr = 0.4
+
   c.train.steps = 1600
   c.train.batch_size = 128
   c.checkpoint.every_steps = 400

@@ -30,7 +30,7 @@ def default() -> ConfigDict:
   c.tokenizer = ConfigDict()
   c.tokenizer.table = ''  # a ready table; '' = WORKDIR/table, made first where it is missing
   c.tokenizer.encoder = 'pixels'  # what turns images into features: 'pixels'
-  c.tokenizer.whiten = False  # divide features by their spread within identities (ours): people differ, light does not
+  c.tokenizer.whiten = True  # divide features by their spread within identities (ours): people differ, light does not
   c.tokenizer.vectors = ''  # a ready .npy [m, D] of identity vectors, used instead of encoder and whiten
   c.tokenizer.codes = 'tree'  # 'tree' = balanced hierarchical clustering; 'random' = the control
   c.tokenizer.cluster = 'initial'  # what the tree is built on: 'initial' (ours) or 'homogenized' vectors (the paper's)
@@ -39,7 +39,7 @@ def default() -> ConfigDict:
   c.tokenizer.v = 0  # values of a digit; 0 = chosen from m
   c.tokenizer.slack = 0.0  # share of codes kept free for people who come later (auto l and v)
   c.tokenizer.iterations = 10  # k-means iterations a level
-  c.tokenizer.homogenize_epochs = 30  # passes of the uniformity loss over the identities; 0 = none
+  c.tokenizer.homogenize_epochs = 3  # passes of the uniformity loss over the identities; 0 = none
   c.tokenizer.homogenize_lr = 0.1  # its learning rate
   c.tokenizer.homogenize_scaled = True  # learning rate times the subset's size; False = the formula to the letter
   c.tokenizer.homogenize_subset = 256  # m_hat, identities in a step

@@ -61,7 +61,7 @@ def test_published_and_fixed_train_with_the_same_program(tmp_path):
 
   texts = []
   for name, config in (('fixed', quickstart.get_config()), ('published', quickstart_published.get_config())):
-    config.data.size, config.model.d, config.loss = 32, 16, default().loss
+    config.data.size, config.model.d, config.loss, config.optim = 32, 16, default().loss, default().optim
     program = loop.make_program(config, 3, 10, 10, sharding.make_mesh())
     rows = sharding.batch_sharding(sharding.make_mesh())
     batch = {

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +25,9 @@ _LOG = logging.getLogger(__name__)
 class Program(NamedTuple):
   """What runs on the devices; a function of the config, l and v, never of the number of identities."""
 
-  init: callable  # () -> TrainState
-  train_step: callable  # (state, batch) -> (state, metrics); the state passed in is donated
-  predict: callable  # (state, images uint8 [B, size, size, 3]) -> {'embedding', 'log_probs'}
+  init: Callable  # () -> TrainState
+  train_step: Callable  # (state, batch) -> (state, metrics); the state passed in is donated
+  predict: Callable  # (state, images uint8 [B, size, size, 3]) -> {'embedding', 'log_probs'}
   like: steps.TrainState  # shapes, dtypes and shardings of the state
 
 
@@ -110,6 +111,8 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   # ---- Devices
   mesh = sharding.make_mesh()
   _check_divides(config, mesh)
+  config = config.copy_and_resolve_references()
+  config.eval.batch_size += -config.eval.batch_size % mesh.size
 
   # ---- Data
   check_table(table, config, faces)
