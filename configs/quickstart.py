@@ -26,8 +26,8 @@ def get_config():
   c.loss.scale = 16.0
   c.optim.lr = 0.4
 
-  c.train.steps = 1600
+  c.train.steps = 1400
   c.train.batch_size = 128
-  c.checkpoint.every_steps = 400
-  c.eval.every_steps = 400
+  c.checkpoint.every_steps = 350
+  c.eval.every_steps = 350
   return c

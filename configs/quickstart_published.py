@@ -3,9 +3,9 @@
 python -m gif_jax.main --config=configs/quickstart_published.py
 
 The paper's: code vectors = mean features; homogenisation with lr 0.1, 1000 epochs, subsets of 2048 and the loss as
-written; a plain k-means tree over the homogenised vectors; fixed vectors; parallel heads; gamma = lambda = 1; SGD with lr 0.1
-and cosine decay. Not the paper's: its features are CLIP's, these are `pixels`; and a cell of the tree has a capacity,
-so that codes are unique. Scale and margin of the heads are not stated there.
+written; a plain k-means tree over the homogenised vectors; fixed vectors; parallel heads; gamma = lambda = 1; SGD with
+lr 0.1 and cosine decay. Not the paper's: its features are CLIP's, these are `pixels`; a cell of the tree has a
+capacity, so that codes are unique; scale and margin of the heads, which it does not state.
 """
 
 from configs import quickstart

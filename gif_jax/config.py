@@ -4,10 +4,12 @@ An experiment in `configs/` starts from `default()` and changes what it must. Fl
 No key defaults to None, so that every key can be set by a flag.
 """
 
+import logging
 import math
 import sys
 
-from absl import app
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 
@@ -171,6 +173,13 @@ def parse_flags(argv: list[str]) -> list[str]:
     cause = error.args[0]  # ml_collections wraps its own error, which has a suggestion on its second line
     message = cause.args[0] if isinstance(cause, Exception) else cause
     sys.exit(f'ConfigError: unknown config key {message}\nEvery key is in gif_jax/config.py.')
+
+
+def quiet_libraries() -> None:
+  """Logs this project's messages and only the errors of others, unless --verbosity is given."""
+  if not flags.FLAGS['verbosity'].present:
+    absl_logging.set_verbosity(absl_logging.ERROR)
+  logging.getLogger('gif_jax').setLevel(logging.INFO)
 
 
 def read_flag(holder) -> ConfigDict:

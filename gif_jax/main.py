@@ -3,14 +3,13 @@
 Makes the identity-code table first where it is missing, continues from the newest checkpoint, evaluates at the end.
 """
 
-import logging
 import sys
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from gif_jax.config import ConfigError, parse_flags, read_flag, validate
+from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config file>.')
@@ -42,7 +41,7 @@ def main(argv) -> None:
 
   if len(argv) > 1:
     sys.exit(f'Unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE.')
-  logging.getLogger('gif_jax').setLevel(logging.INFO)
+  quiet_libraries()
   workdir = Path(_WORKDIR.value or Path('runs') / Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem)
   try:
     summary = run(read_flag(_CONFIG), workdir)

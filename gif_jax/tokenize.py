@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from gif_jax.codes import size, tree, vectors
 from gif_jax.codes.table import CodeTable, TableError
-from gif_jax.config import ConfigError, parse_flags, read_flag, validate
+from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
 from gif_jax.evaluation.extract import identity_moments
 from gif_jax.models.encoders import ENCODERS
 
@@ -128,7 +128,7 @@ def main(argv) -> None:
 
   if len(argv) > 1:
     sys.exit(f'Unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE.')
-  logging.getLogger('gif_jax').setLevel(logging.INFO)
+  quiet_libraries()
   try:
     config = with_own_identities(read_flag(_CONFIG))
     validate(config)
