@@ -73,8 +73,8 @@ def default() -> ConfigDict:
   c.optim.warmup = 0.05  # share of the steps
 
   c.train = ConfigDict()
-  c.train.steps = 0  # give this ...
-  c.train.epochs = 0.0  # ... or this
+  c.train.steps = 0  # length of the run; 0 = train.epochs says
+  c.train.epochs = 0.0  # passes over the training images; ignored where train.steps is above 0
   c.train.batch_size = 128  # B, over all devices
   c.train.seed = 0  # initial weights, order of the data, augmentation
 
@@ -158,10 +158,10 @@ def validate(config: ConfigDict) -> None:
   for key, least in _AT_LEAST.items():
     if _get(config, key) < least:
       raise ConfigError(f'config.{key}={_get(config, key)} is too small; give at least {least}.')
-  if (config.train.steps > 0) == (config.train.epochs > 0):
+  if config.train.steps <= 0 and config.train.epochs <= 0:
     raise ConfigError(
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
-      'set exactly one of them above 0.'
+      'set one of them above 0, or nothing will be trained.'
     )
 
 
