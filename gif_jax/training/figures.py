@@ -1,5 +1,6 @@
 """The figures of a state: what it says of unseen people, and of training identities by their codes."""
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +10,29 @@ from gif_jax.evaluation.identification import digit_accuracy, nearest, rank_rate
 from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, roc, tar_of_roc, verify
 from gif_jax.identification.decode import build_index, decode
 
+_LOG = logging.getLogger(__name__)
+
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
 
 
 def embed(predict, faces, settings, name) -> np.ndarray:
   """Embeddings z of a set of faces: float32 [n, d]. settings: `config.eval`; predict: see training.steps."""
-  return extract(lambda images: predict(images)['embedding'], faces, settings.batch_size, progress=name)
+  return _predict(predict, faces, settings, name)['embedding']
+
+
+def _predict(predict, faces, settings, name):
+  """Predictions for a set of faces. Where the network overflows, z is 0 and every digit equally likely, with a warning.
+
+  A deep network does that in its first steps, while the running statistics are still far from those of a batch.
+  """
+  out = extract(predict, faces, settings.batch_size, progress=name)
+  bad = ~np.isfinite(out['embedding']).all(1)
+  if bad.any():
+    _LOG.warning('%s: %d of %d embeddings are not finite and count as unknown faces; after the first few hundred '
+                 'steps this means the network has diverged', name, bad.sum(), len(bad))  # fmt: skip
+    out['embedding'][bad] = 0
+    out['log_probs'][bad] = -np.log(out['log_probs'].shape[2])
+  return out
 
 
 class VerificationFigures(NamedTuple):
@@ -59,7 +77,7 @@ def closed_set_figures(predict, held_out, table, settings) -> dict:
     return {}
   chosen = np.unique(np.linspace(0, len(held_out) - 1, settings.closed_set).astype(np.int64))
   labels = held_out.labels(chosen)
-  out = extract(predict, _Selected(held_out, chosen), settings.batch_size, progress='closed set')
+  out = _predict(predict, _Selected(held_out, chosen), settings, 'closed set')
   index = build_index(np.asarray(table.codes), table.v)
   decoded, _ = decode(index, out['log_probs'], settings.beam, 5)
   by_code = rank_rates(np.asarray(decoded), labels)

@@ -1,0 +1,69 @@
+"""The figures of a state, from predictions that are known."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from gif_jax.training import figures
+
+
+@pytest.fixture
+def settings(tiny_config):
+  return tiny_config.eval
+
+
+def _perfect(faces, table):
+  """Predictions that know every training image: its code vector and its code."""
+  label_of = {image.tobytes(): label for image, label in zip(faces[:], faces.labels())}
+
+  def predict(images):
+    labels = np.array([label_of[image.tobytes()] for image in np.asarray(images)])
+    code, vector = table.rows(labels)
+    return {'embedding': vector, 'log_probs': np.log(np.where(np.arange(table.v) == code[..., None], 0.9, 0.01))}
+
+  return predict
+
+
+def test_perfect_predictions_score_everything(tiny_faces, tiny_table, settings):
+  predict = _perfect(tiny_faces.held_out, tiny_table)
+  found = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, settings)
+  assert found.pop('digit_accuracy') == [1.0] * tiny_table.l
+  assert set(found.values()) == {1.0}
+
+
+def test_the_closed_set_can_be_a_sample(tiny_faces, tiny_table, settings):
+  settings = settings.copy_and_resolve_references()
+  settings.closed_set = 7
+  seen = []
+
+  def predict(images):
+    seen.append(images)
+    return _perfect(tiny_faces.held_out, tiny_table)(images)
+
+  figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, settings)
+  assert len({image.tobytes() for batch in seen for image in batch}) == 7
+
+
+def test_people_known_by_their_identity_verify_perfectly(tiny_faces, settings):
+  identity = tiny_faces.test.labels()
+  found, (far, tar) = figures.verification_figures(np.eye(6, dtype=np.float32)[identity], identity, settings)
+  assert found['verification_accuracy'] == 1 and found['tar@far=1e-4'] == 1
+  assert len(far) == len(tar)
+
+
+def test_an_overflowing_network_is_reported_and_counts_as_knowing_nobody(tiny_faces, tiny_table, settings, caplog):
+  def predict(images):
+    n = len(images)
+    return {
+      'embedding': np.full((n, 16), np.nan, np.float32),
+      'log_probs': np.full((n, tiny_table.l, tiny_table.v), np.nan, np.float32),
+    }
+
+  with caplog.at_level(logging.WARNING):
+    embedding = figures.embed(predict, tiny_faces.test, settings, 'unseen people')
+    found = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, settings)
+  assert 'unseen people: 24 of 24 embeddings are not finite' in caplog.text
+  accuracy = figures.verification_figures(embedding, tiny_faces.test.labels(), settings).figures
+  assert accuracy['verification_accuracy'] == 0.5
+  assert found['decode_top1'] <= 0.1
