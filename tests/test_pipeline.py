@@ -45,6 +45,12 @@ def test_a_stream_can_start_at_any_step(tiny_faces, tiny_table, start):
   assert all(_same(a, b) for a, b in zip(whole[start:], resumed))
 
 
+def test_a_stream_can_end_at_any_step(tiny_faces, tiny_table):
+  whole = _take(tiny_faces.train, tiny_table, 13)
+  part = list(pipeline.batches(tiny_faces.train, tiny_table, batch_size=8, seed=3, start=9, stop=13))
+  assert len(part) == 4 and all(_same(a, b) for a, b in zip(whole[9:], part))
+
+
 def test_processes_share_the_same_global_batch(tiny_faces, tiny_table):
   alone = _take(tiny_faces.train, tiny_table, 4)
   shares = [_take(tiny_faces.train, tiny_table, 4, process=p, processes=4) for p in range(4)]

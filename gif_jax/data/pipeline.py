@@ -29,8 +29,10 @@ class _Assemble:
     return {'image': images, 'code': code, 'code_vector': code_vector}
 
 
-def batches(faces, table: CodeTable, *, batch_size, seed, start=0, workers=0, flip=True, process=0, processes=1):
-  """The endless stream of batches from step `start` on, this process's share of each.
+def batches(
+  faces, table: CodeTable, *, batch_size, seed, start=0, stop=None, workers=0, flip=True, process=0, processes=1
+):
+  """The batches of steps `start` to `stop` - 1 (None: without end), this process's share of each.
 
   The global batch of a step is a set of examples that is a function of (seed, step) alone; every epoch is a new
   permutation, and batches straddle epochs so that no example is lost. Yields 'image' uint8 [b, size, size, 3], 'code'
@@ -43,7 +45,7 @@ def batches(faces, table: CodeTable, *, batch_size, seed, start=0, workers=0, fl
     .repeat()
     .map_with_index(_keep_position)[process::processes]
     .batch(batch_size // processes, batch_fn=list)
-    .map(_Assemble(faces, table, seed, flip))[start:]
+    .map(_Assemble(faces, table, seed, flip))[start:stop]
   )
   iterable = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
   if workers:

@@ -140,7 +140,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
 
   # ---- Steps
   iterator = pipeline.batches(
-    faces.train, table, batch_size=config.train.batch_size, seed=config.train.seed, start=start,
+    faces.train, table, batch_size=config.train.batch_size, seed=config.train.seed, start=start, stop=total,
     workers=config.data.workers, flip=config.data.flip, process=jax.process_index(), processes=jax.process_count(),
   )  # fmt: skip
   try:
