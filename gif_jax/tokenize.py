@@ -1,6 +1,6 @@
 """Makes an identity-code table: python -m gif_jax.tokenize --config=configs/quickstart.py --output=TABLE
 
-Images -> features -> one vector per identity -> homogenised vectors and codes -> table (method.md, section 1).
+Images -> features -> one vector per identity -> homogenised vectors and codes -> table (docs/method.md, section 1).
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ LEARN_FROM = 1024  # parents that the prototypes are learnt from
 
 
 def align(residual: np.ndarray, parent: np.ndarray, v: int, rng: np.random.Generator) -> np.ndarray:
-  """Names the children of one level (method.md, "Digit names").
+  """Names the children of one level (docs/method.md, "Digit names").
 
   v unit prototypes are shared by the level; under every parent, its children are matched one to one to the prototypes
   such that the cosines of residual and prototype have the largest sum. Prototypes start from balanced k-means over the

@@ -9,7 +9,7 @@ LARGEST_V = 256  # digits are stored as uint8
 
 
 def choose_size(m: int, l: int = 0, v: int = 0, slack: float = 0.0) -> tuple[int, int]:
-  """Returns (l, v) with v**l >= m; a 0 in `l` or `v` means: choose it (method.md, "Choice of l and v").
+  """Returns (l, v) with v**l >= m; a 0 in `l` or `v` means: choose it (docs/method.md, "Choice of l and v").
 
   Both 0: the smallest l with 20**l >= m * (1 + slack), then the smallest v >= 5 with v**l >= m * (1 + slack).
   One given: the other is the smallest that reaches m * (1 + slack), v again from 5 on. Both given: they only have to

@@ -28,7 +28,7 @@ class TableError(ValueError):
 
 
 class CodeTable:
-  """A directory of memory-mapped arrays, one row per identity (architecture.md, contract 1).
+  """A directory of memory-mapped arrays, one row per identity.
 
   codes: uint8 [m, l], unique rows, digits 0..v-1.
   vectors: float16 [m, d], unit rows.

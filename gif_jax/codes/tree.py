@@ -29,7 +29,7 @@ class Tree:
 def build_codes(
   vectors: np.ndarray, l: int, v: int, *, align: bool = True, iterations: int = 10, seed: int = 0, progress: bool = True
 ) -> Tree:
-  """Recursive balanced k-means with k = v: the code is the path from root to leaf (method.md, 1.3 and "Uniqueness").
+  """Recursive balanced k-means with k = v: the code is the path from root to leaf (docs/method.md, 1.3).
 
   A child at depth j takes at most v**(l-j) identities, so that every leaf holds one: codes are unique for any vectors,
   equal ones included, and any m <= v**l.

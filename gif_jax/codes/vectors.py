@@ -34,7 +34,7 @@ class Transform:
 def initialise(
   means: np.ndarray, d: int, within: np.ndarray | None = None, counts: np.ndarray | None = None
 ) -> tuple[np.ndarray, Transform | None]:
-  """Initial code vectors h from the identities' mean features (method.md, 1.1 and "Sizes").
+  """Initial code vectors h from the identities' mean features (docs/method.md, 1.1).
 
   With D == d, the published case of CLIP, the means are only L2-normalised. Otherwise they are centred, reduced to d by
   PCA fitted on themselves (zero-padded where their rank is lower) and normalised.
@@ -141,7 +141,7 @@ class HomogenizeReport:
 def homogenise(
   vectors: np.ndarray, *, epochs: int, lr: float, subset: int, scaled: bool, seed: int, progress: bool = True
 ) -> tuple[np.ndarray, HomogenizeReport]:
-  """Spreads code vectors over the sphere by SGD on L_GP, re-normalising after every step (method.md, 1.2).
+  """Spreads code vectors over the sphere by SGD on L_GP, re-normalising after every step (docs/method.md, 1.2).
 
   Every epoch cuts a fresh permutation of the identities into subsets of m_hat = min(subset, m); the last one is filled
   up from the permutation's beginning, so each identity moves in every epoch.
@@ -179,7 +179,7 @@ def homogenise(
 
 
 def gaussian_potential(h: jax.Array) -> jax.Array:
-  """L_GP of method.md for h float32 [m_hat, d]; the sum includes i = j, as written. Returns a float32 scalar."""
+  """L_GP of docs/method.md for h float32 [m_hat, d]; the sum includes i = j, as written. Returns a float32 scalar."""
   norms = jnp.sum(h * h, 1)
   # Full precision: a distance between neighbours is a small difference of large terms.
   distances = norms[:, None] + norms[None] - 2 * jnp.matmul(h, h.T, precision='highest')

@@ -1,7 +1,7 @@
 """Beam search over the valid identity codes: from the heads' digit log-probabilities to identities.
 
 The codes in use are a small part of all v**l digit strings, and their prefixes form a trie. Searching that trie instead
-of scoring every identity is what makes closed-set identification independent of m (method.md, section 3).
+of scoring every identity is what makes closed-set identification independent of m (docs/method.md, section 3).
 """
 
 import functools
