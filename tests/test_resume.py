@@ -41,6 +41,7 @@ def test_killed_run_ends_with_the_same_state(command, uninterrupted, tmp_path, w
 
   done = command(*arguments, f'--config.data.workers={2 - workers}')
   assert done.returncode == 0, done.stdout
+  assert 'leaked' not in done.stdout
   summary, rows = uninterrupted
   resumed = json.loads((tmp_path / 'summary.json').read_text())
   assert resumed['resumed_from_step'] >= target
