@@ -163,16 +163,33 @@ def validate(config: ConfigDict) -> None:
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
       'set one of them above 0, or nothing will be trained.'
     )
+  for key in ('identities', 'validation_identities'):
+    _check_pairs(config.eval, key)
+
+
+def _check_pairs(settings, key):
+  """Too few people for the verification pairs: said before training, not after it."""
+  people, images = settings[key], settings.images
+  genuine = people * images * (images - 1) // 2
+  impostor = people * images * (people * images - 1) // 2 - genuine
+  if settings.pairs % 20 or min(genuine, impostor) < settings.pairs // 2:
+    raise ConfigError(
+      f'config.eval.pairs={settings.pairs} must be a multiple of 20 (10 folds, half of each genuine) and at most '
+      f'{2 * min(genuine, impostor)} with config.eval.{key}={people} and config.eval.images={images}.'
+    )
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """What absl's app.run parses the command line with; an unknown config key is one line and exit status 1."""
+  """What absl's app.run parses the command line with; an unknown key or argument is one line and exit status 1."""
   try:
-    return app.parse_flags_with_usage(argv)
+    rest = app.parse_flags_with_usage(argv)
   except AttributeError as error:
     cause = error.args[0]  # ml_collections wraps its own error, which has a suggestion on its second line
     message = cause.args[0] if isinstance(cause, Exception) else cause
     sys.exit(f'ConfigError: unknown config key {message}\nEvery key is in gif_jax/config.py.')
+  if len(rest) > 1:
+    sys.exit(f'ConfigError: unexpected argument {rest[1]!r}; settings are given as --config.KEY=VALUE.')
+  return rest
 
 
 def quiet_libraries() -> None:

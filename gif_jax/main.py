@@ -30,7 +30,7 @@ def run(config, workdir: Path) -> dict | None:
   return train(config, workdir, faces, table)
 
 
-def main(argv) -> None:
+def main(_) -> None:
   """Command line: errors that a user can cure are printed without a traceback, exit status 1."""
   # Imported here so that worker processes, which import this file again, start fast.
   from gif_jax.codes.table import TableError
@@ -39,8 +39,6 @@ def main(argv) -> None:
   from gif_jax.training.checkpoint import CheckpointError
   from gif_jax.training.metrics import NonFiniteLossError
 
-  if len(argv) > 1:
-    sys.exit(f'Unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE.')
   quiet_libraries()
   workdir = Path(_WORKDIR.value or Path('runs') / Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem)
   try:

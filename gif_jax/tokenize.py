@@ -72,10 +72,10 @@ def make_table(config, faces, output: Path) -> CodeTable:
   if output.exists():
     raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
   settings = config.tokenizer
+  m = faces.m if faces else len(_load_vectors(config))
   try:
-    initial, transform, label_space, encoder = _initial_vectors(config, faces)
-    m = len(initial)
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
+    initial, transform, label_space, encoder = _initial_vectors(config, faces)
     homogenised, report = vectors.homogenise(
       initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
       scaled=settings.homogenize_scaled, seed=settings.seed,
@@ -123,11 +123,9 @@ def ensure_table(config, faces, workdir: Path) -> CodeTable:
   return table
 
 
-def main(argv) -> None:
+def main(_) -> None:
   from gif_jax.data.sources import open_faces
 
-  if len(argv) > 1:
-    sys.exit(f'Unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE.')
   quiet_libraries()
   try:
     config = with_own_identities(read_flag(_CONFIG))

@@ -97,6 +97,11 @@ def test_misspelt_key(command, tmp_path):
   assert 'Traceback' not in output
 
 
+def test_stray_argument(command, tmp_path):
+  output = _fails(command, ['--config=tests/tiny.py', f'--workdir={tmp_path}', 'train'], "unexpected argument 'train'")
+  assert 'Traceback' not in output
+
+
 def test_missing_config_file(command, tmp_path):
   output = _fails(command, ['--config=configs/nowhere.py', f'--workdir={tmp_path}'], 'configs/nowhere.py')
   assert 'Traceback' not in output
@@ -112,6 +117,8 @@ def test_missing_config_file(command, tmp_path):
     ('tokenizer.table=nowhere', ['nowhere', 'gif_jax.tokenize']),
     ('train.steps=0', ['train.steps', 'train.epochs']),
     ('train.batch_size=0', ['train.batch_size']),
+    ('data.size=20', ['data.size=20', 'from 32 to 224']),
+    ('eval.pairs=4000', ['eval.pairs=4000', 'eval.identities=6']),
     ('tokenizer.l=1', ['tokenizer.l']),
   ],
 )
@@ -167,9 +174,12 @@ def test_checkpoint_trained_with_another_table(command, finished, tmp_path):
   assert 'Traceback' not in output
 
 
-def test_checkpoint_of_another_network(command, finished):
-  arguments = ['--config=tests/tiny.py', f'--workdir={finished[0]}', '--config.model.projection=9']
-  output = _fails(command, arguments, 'config.model', '--workdir')
+@pytest.mark.parametrize(
+  ('flag', 'expected'), [('model.projection=9', 'config.model'), ('optim.name=adamw', 'config.optim.name')]
+)
+def test_checkpoint_of_another_network_or_optimiser(command, finished, flag, expected):
+  arguments = ['--config=tests/tiny.py', f'--workdir={finished[0]}', f'--config.{flag}']
+  output = _fails(command, arguments, expected, '--workdir')
   assert 'Traceback' not in output
 
 

@@ -39,7 +39,14 @@ def test_steps_win_over_epochs():
 
 @pytest.mark.parametrize(
   ('key', 'value'),
-  [('data.size', 8), ('loss.margin_type', 'sphere'), ('eval.pairs', 0), ('model.backbone', 'r9'), ('train.steps', -1)],
+  [
+    ('data.size', 8),
+    ('loss.margin_type', 'sphere'),
+    ('eval.pairs', 0),
+    ('eval.pairs', 6010),
+    ('model.backbone', 'r9'),
+    ('train.steps', -1),
+  ],
 )
 def test_an_impossible_value_is_named(key, value):
   c = config.default()

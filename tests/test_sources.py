@@ -56,6 +56,12 @@ def test_other_faces_get_another_cache(tmp_path):
   assert len(list(tmp_path.iterdir())) == 8
 
 
+def test_no_held_out_images_is_an_empty_set(tmp_path):
+  config = tiny.get_config()
+  config.data.cache, config.data.held_out = True, 0
+  assert len(sources.open_faces(config, tmp_path).held_out) == 0
+
+
 def test_label_spaces_name_the_people():
   config = tiny.get_config()
   spaces = {sources.open_faces(config, None).label_space}

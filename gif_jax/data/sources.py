@@ -79,8 +79,10 @@ def _render(job):
   return faces[start:stop]
 
 
-def cached(faces: SyntheticFaces, folder: Path, name: str) -> CachedFaces:
+def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | CachedFaces:
   """Renders `faces` into `folder` on all cores, unless that was done before; shows progress."""
+  if not len(faces):
+    return faces
   path = folder / f'{name}-{faces.fingerprint()}.npy'
   if path.exists():
     return CachedFaces(path, faces)
@@ -131,7 +133,10 @@ def _synthetic(config, cache):
     raise ConfigError(f"config.data.path={data.path}: data.source='synthetic' reads no files; leave data.path empty.")
 
   def faces(name, *args, **kwargs):
-    rendered = SyntheticFaces(data.seed, data.size, *args, **kwargs)
+    try:
+      rendered = SyntheticFaces(data.seed, data.size, *args, **kwargs)
+    except ValueError as error:
+      raise ConfigError(f'config.data.size={data.size}: {error}') from error
     return cached(rendered, cache, name) if data.cache and cache else rendered
 
   people = data.identities

@@ -122,7 +122,10 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
 
   # ---- Program and state
   program = make_program(config, table.l, table.v, total, mesh)
-  origin = {'config.model': config.model.to_dict(), 'config.data.size': config.data.size, 'table': table.fingerprint}
+  origin = {
+    'config.model': config.model.to_dict(), 'config.data.size': config.data.size,
+    'config.optim.name': config.optim.name, 'table': table.fingerprint,
+  }  # fmt: skip
   checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin)
   parameters = sum(x.size for x in jax.tree.leaves(program.like.params['backbone'])) / 1e6
   heads = sum(x.size for x in jax.tree.leaves(program.like.params['heads'])) / 1e6
