@@ -10,9 +10,15 @@ FAR = np.float32(1e30)  # distance to the nearest of no seeds: every point is eq
 
 
 def kmeans(
-  points: np.ndarray, real: np.ndarray, v: int, capacity: int, iterations: int, rng: np.random.Generator
+  points: np.ndarray,
+  real: np.ndarray,
+  v: int,
+  capacity: int,
+  iterations: int,
+  rng: np.random.Generator,
+  begin: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-  """Splits each of k point sets into v children of at most `capacity` points: Lloyd's iterations from k-means++ seeds.
+  """Splits each of k point sets into v children of at most `capacity` points by Lloyd's iterations.
 
   Args:
     points: float32 [k, n, d], padded by repeating points of the same set.
@@ -21,13 +27,15 @@ def kmeans(
     capacity: places per child; no set may hold more than v * capacity points.
     iterations: of Lloyd, at least 1.
     rng: for the seeds.
+    begin: children int64 [k, n] that the points start with, and centres float32 [k, v, d] of the children that no point
+      starts with; None: the centres start at k-means++ seeds.
 
   Returns int64 [k, n]: the child of each point, 0..v-1 (padding: 0).
   """
   k, n, _ = points.shape
   node = np.nonzero(real)[0]
   child = np.zeros((k, n), np.int64)
-  centres = _seeds(points, real, v, rng)
+  centres = _means(points, real, *begin) if begin else _seeds(points, real, v, rng)
   for iteration in range(iterations):
     if iteration:
       centres = _means(points, real, child, centres)

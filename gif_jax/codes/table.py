@@ -72,6 +72,7 @@ class CodeTable:
     transform: Transform | None = None,
     explained: np.ndarray = (),
     report: HomogenizeReport | None = None,
+    replace: bool = False,
   ) -> 'CodeTable':
     """Writes a table under a temporary name beside `path`, renames it to `path` and opens it.
 
@@ -81,11 +82,13 @@ class CodeTable:
       vectors: float [m, d], unit rows.
       v, encoder, seed, label_space, settings: go to `meta`.
       transform, explained, report: of `initialise`, `build_codes` and `homogenise`.
+      replace: whether a table that is at `path` gives way to this one.
 
-    Raises FileExistsError where `path` exists, TableError for arrays that make no table. Both leave nothing behind.
+    Raises FileExistsError where `path` exists and `replace` is False, TableError for arrays that make no table. Both
+    leave nothing behind.
     """
     path = Path(path).absolute()
-    if path.exists():
+    if path.exists() and not replace:
       raise FileExistsError(f'{path} exists: delete it, or write the table to another path')
     _check_codes(codes, v, 'codes')
     _check_vectors(vectors, len(codes), 'vectors')
@@ -190,7 +193,11 @@ def _write(path: Path, arrays: dict[str, np.ndarray], saved: dict[str, np.ndarra
     if saved:
       np.savez(draft / 'transform.npz', **saved)
     (draft / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n')
+    replaced = draft.with_name(draft.name + '.replaced')
+    if path.exists():
+      path.rename(replaced)
     draft.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
   except BaseException:
     shutil.rmtree(draft)
     raise

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from gif_jax.codes.align import align as align_digits
+from gif_jax.codes.align import rename
 from gif_jax.codes.kmeans import kmeans
 
 ROWS = 16384  # points gathered at a time, unless one node alone holds more
@@ -27,7 +29,15 @@ class Tree:
 
 
 def build_codes(
-  vectors: np.ndarray, l: int, v: int, *, align: bool = True, iterations: int = 10, seed: int = 0, progress: bool = True
+  vectors: np.ndarray,
+  l: int,
+  v: int,
+  *,
+  align: bool = True,
+  iterations: int = 10,
+  seed: int = 0,
+  progress: bool = True,
+  earlier: np.ndarray | None = None,
 ) -> Tree:
   """Recursive balanced k-means with k = v: the code is the path from root to leaf (docs/method.md, 1.3).
 
@@ -41,6 +51,9 @@ def build_codes(
     iterations: of Lloyd at every level.
     seed: the codes are a function of the arguments.
     progress: show a bar over identities times levels.
+    earlier: uint8 [m, l], codes made of earlier vectors of the same identities, whose digits keep their meaning: at
+      every level the children of a node start as its identities with each value of the digit, and are named after the
+      value that most of them had. Takes the place of `align`.
 
   Raises ValueError for sizes that do not fit, naming `tokenizer.l` and `tokenizer.v`, and for vectors that are not
   finite, naming the row.
@@ -55,14 +68,17 @@ def build_codes(
   with tqdm(total=m * l, desc='codes', unit='id', unit_scale=True, disable=not progress) as bar:
     for j in range(l):
       rng = np.random.default_rng([seed, j])
-      child = _split(vectors, node, v, min(v ** (l - j - 1), m), iterations, rng, bar)
+      begin = None if earlier is None else _begin(vectors, node, centroid, earlier[:, j], v)
+      child = _split(vectors, node, v, min(v ** (l - j - 1), m), iterations, rng, begin, bar)
       key, node, size = np.unique(node * v + child, return_inverse=True, return_counts=True)
       parent, digit = np.divmod(key, v)
       above, centroid = centroid, _centroids(vectors, node, size)
       residual = centroid - above[parent]
       # A level explains the energy of its residuals, and all levels everything, since leaves are single.
       gain[j] = size @ np.einsum('ed,ed->e', residual, residual).astype(np.float64)
-      if align and j:  # under the one parent of the first level, any numbering will do
+      if earlier is not None:
+        digit = rename(residual, parent, begin.prototypes, _shares(node, begin.digit, size, v))
+      elif align and j:  # under the one parent of the first level, any numbering will do
         # A child without siblings has no residual: its direction from the centre of all names it.
         alone = np.bincount(parent)[parent] == 1
         residual[alone] = centroid[alone] - root
@@ -98,6 +114,14 @@ def _check_size(m: int, l: int, v: int) -> None:
     raise ValueError(f'tokenizer.l={l} and tokenizer.v={v} give {v**l} codes for {m} identities: raise one of them')
 
 
+class _Begin(NamedTuple):
+  """What a level of earlier codes says of the new level."""
+
+  digit: np.ndarray  # int64 [m], the earlier digit
+  centroid: np.ndarray  # float32 [e, d], of every node to be split
+  prototypes: np.ndarray  # float32 [v, d], where identities of a value are on average, seen from their node's centroid
+
+
 def _split(
   vectors: np.ndarray,
   node: np.ndarray,
@@ -105,6 +129,7 @@ def _split(
   capacity: int,
   iterations: int,
   rng: np.random.Generator,
+  begin: _Begin | None,
   bar: tqdm,
 ) -> np.ndarray:
   """The child, int64 [m], that every identity goes to under its node, int64 [m]."""
@@ -120,7 +145,8 @@ def _split(
     real = slot < size[nodes][:, None]
     index = order[start[nodes][:, None] + np.where(real, slot, 0)]
     points = vectors[None] if len(size) == 1 else vectors[index]
-    child[index[real]] = kmeans(points, real, v, capacity, iterations, rng)[real]
+    start_with = begin and (begin.digit[index], begin.centroid[nodes][:, None] + begin.prototypes)
+    child[index[real]] = kmeans(points, real, v, capacity, iterations, rng, start_with)[real]
     bar.update(int(real.sum()))
   return child
 
@@ -140,3 +166,17 @@ def _centroids(vectors: np.ndarray, node: np.ndarray, size: np.ndarray) -> np.nd
   total = csr_matrix((share, (node, np.arange(len(node)))), (len(size), len(node))) @ vectors
   total /= size[:, None].astype(np.float32)
   return total
+
+
+def _begin(vectors: np.ndarray, node: np.ndarray, centroid: np.ndarray, digit: np.ndarray, v: int) -> _Begin:
+  digit = digit.astype(np.int64)
+  share = np.ones(len(node), np.float32)
+  total = csr_matrix((share, (digit, np.arange(len(node)))), (v, len(node))) @ vectors
+  total -= csr_matrix((share, (digit, node)), (v, len(centroid))) @ centroid
+  return _Begin(digit, centroid, total / np.maximum(np.bincount(digit, minlength=v), 1)[:, None].astype(np.float32))
+
+
+def _shares(node: np.ndarray, digit: np.ndarray, size: np.ndarray, v: int) -> np.ndarray:
+  """The share of every node's identities with each value of a digit: float32 [e, v]."""
+  count = np.bincount(node * v + digit, minlength=len(size) * v).reshape(len(size), v)
+  return (count / size[:, None]).astype(np.float32)

@@ -16,8 +16,8 @@ def _keep_position(position, index):
 class _Assemble:
   """[(position, index)] -> batch. Randomness is drawn from (seed, position), so no batch or worker count changes it."""
 
-  def __init__(self, faces, table, seed, flip):
-    self.faces, self.table, self.seed, self.flip = faces, table, seed, flip
+  def __init__(self, faces, table, seed, flip, labels):
+    self.faces, self.table, self.seed, self.flip, self.labels = faces, table, seed, flip, labels
 
   def __call__(self, pairs):
     position, index = np.array(pairs, np.int64).T
@@ -25,12 +25,16 @@ class _Assemble:
     if self.flip:
       mirrored = counter.uniform(self.seed, position) < 0.5
       images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-    code, code_vector = self.table.rows(self.faces.labels(index))
+    label = self.faces.labels(index)
+    code, code_vector = self.table.rows(label)
+    if self.labels:
+      return {'image': images, 'label': label.astype(np.int32)}
     return {'image': images, 'code': code, 'code_vector': code_vector}
 
 
 def batches(
-  faces, table: CodeTable, *, batch_size, seed, start=0, stop=None, workers=0, flip=True, process=0, processes=1
+  faces, table: CodeTable, *, batch_size, seed, start=0, stop=None, workers=0, flip=True, labels=False, process=0,
+  processes=1,
 ):
   """The batches of steps `start` to `stop` - 1 (None: without end), this process's share of each.
 
@@ -45,7 +49,7 @@ def batches(
     .repeat()
     .map_with_index(_keep_position)[process::processes]
     .batch(batch_size // processes, batch_fn=list)
-    .map(_Assemble(faces, table, seed, flip))[start:stop]
+    .map(_Assemble(faces, table, seed, flip, labels))[start:stop]
   )
   iterable = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
   if workers:

@@ -41,7 +41,9 @@ class Checkpoints:
     if step is None:
       return None
     self._check_origin(step)
-    return self.manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))['state']
+    # Another number of devices pads the rows of `joint` to another length; the padding is zeros, cut off or added here.
+    arguments = ocp.args.StandardRestore(like, strict=like.joint is None)
+    return self.manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
 
   def _check_origin(self, step):
     stored = self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin']

@@ -16,7 +16,7 @@ from gif_jax.data import pipeline
 from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
 from gif_jax.models import gif
-from gif_jax.training import figures, optim, sharding, steps
+from gif_jax.training import figures, joint, optim, sharding, steps
 from gif_jax.training.checkpoint import Checkpoints, abstract
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 
@@ -32,20 +32,24 @@ class Program(NamedTuple):
   like: steps.TrainState  # shapes, dtypes and shardings of the state
 
 
-def make_program(config, l: int, v: int, total_steps: int, mesh) -> Program:
-  """Everything jitted, sharded and donated, in this one place."""
-  model = gif.build(config.model, l, v)
+def make_program(config, table: CodeTable, total_steps: int, mesh) -> Program:
+  """Everything jitted, sharded and donated, in this one place. Of `table` l and v matter, to `joint` its rows too."""
+  model = gif.build(config.model, table.l, table.v)
   tx = optim.optimiser(config.optim, total_steps)
   init = steps.make_init(model, tx, config.data.size, config.train.seed)
   shape = jax.eval_shape(init)
+  if config.joint.enabled:
+    shape = shape.replace(joint=joint.shape(table, mesh))
   placed = sharding.state_sharding(mesh, shape)
   rows = sharding.batch_sharding(mesh)
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   # Initial values need no optimised code, and on a CPU compiling it takes far longer than running it.
   options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
-  train_step = steps.make_train_step(model, tx, config.loss, config.train.seed)
+  vector_rate = optim.schedule(config.optim, total_steps, config.joint.lr)
+  train_step = steps.make_train_step(model, tx, config, vector_rate, mesh)
+  fresh = jax.jit(init, out_shardings=placed.replace(joint=None), compiler_options=options)
   return Program(
-    init=jax.jit(init, out_shardings=placed, compiler_options=options),
+    init=lambda: fresh().replace(joint=joint.place(table, mesh) if config.joint.enabled else None),
     train_step=jax.jit(train_step, in_shardings=(placed, rows), out_shardings=(placed, whole), donate_argnums=0),
     predict=jax.jit(steps.make_predict(model, config.loss.scale), in_shardings=(placed, rows), out_shardings=whole),
     like=abstract(shape, placed),
@@ -121,10 +125,10 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   report.contact_sheet(_sample(faces.train), workdir / 'training_faces.png')
 
   # ---- Program and state
-  program = make_program(config, table.l, table.v, total, mesh)
+  program = make_program(config, table, total, mesh)
   origin = {
     'config.model': config.model.to_dict(), 'config.data.size': config.data.size,
-    'config.optim.name': config.optim.name, 'table': table.fingerprint,
+    'config.joint.enabled': config.joint.enabled, 'config.optim.name': config.optim.name, 'table': table.fingerprint,
   }  # fmt: skip
   checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin)
   parameters = sum(x.size for x in jax.tree.leaves(program.like.params['backbone'])) / 1e6
@@ -139,13 +143,14 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   if start:
     _LOG.info('continuing from step %d', start)
   metrics = MetricsLog(workdir, start)
-  rate = optim.schedule(config.optim, total)
+  rate = optim.schedule(config.optim, total, config.optim.lr)
   window = Window(config.train.batch_size)
 
   # ---- Steps
   iterator = pipeline.batches(
     faces.train, table, batch_size=config.train.batch_size, seed=config.train.seed, start=start, stop=total,
-    workers=config.data.workers, flip=config.data.flip, process=jax.process_index(), processes=jax.process_count(),
+    workers=config.data.workers, flip=config.data.flip, labels=config.joint.enabled,
+    process=jax.process_index(), processes=jax.process_count(),
   )  # fmt: skip
   try:
     with _Stop() as stop, progress(total, start) as bar:
@@ -161,12 +166,15 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
         window.add(step_metrics)
         bar.update()
         last = step == total or stop.asked
-        evaluating = config.eval.every_steps and step % config.eval.every_steps == 0 and not stop.asked
-        saving = last or evaluating or step % config.checkpoint.every_steps == 0
-        if saving or step % config.log.every_steps == 0:
+        retokenising = config.joint.enabled and _due(step, config.joint.retokenize_every_steps) and step < total
+        evaluating = _due(step, config.eval.every_steps) and not stop.asked
+        saving = last or evaluating or _due(step, config.checkpoint.every_steps)
+        if saving or retokenising or _due(step, config.log.every_steps):
           row = window.flush(step, float(rate(step - 1)))
           bar.set_postfix_str(describe(row))
           found = None
+          if retokenising:
+            state = state.replace(joint=joint.retokenise(state.joint, table.v, config.tokenizer, mesh))
           if evaluating:
             found = _validate(program, state, faces, config, mesh)
             row |= {f'validation/{name}': value for name, value in found.items()}
@@ -189,6 +197,10 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   return _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh)
 
 
+def _due(step, every):
+  return every > 0 and step % every == 0
+
+
 def _predictor(program, state, mesh):
   return lambda images: program.predict(state, sharding.put_batch({'image': images}, mesh)['image'])
 
@@ -200,6 +212,8 @@ def _validate(program, state, faces, config, mesh):
 
 def _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh):
   predict = _predictor(program, state, mesh)
+  if config.joint.enabled:
+    table = joint.write_table(state.joint, table, workdir / 'trained_table')
   identity = faces.test.labels()
   embedding = figures.embed(predict, faces.test, config.eval, 'unseen people')
   found = figures.verification_figures(embedding, identity, config.eval)

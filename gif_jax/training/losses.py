@@ -51,3 +51,23 @@ def code_loss(cosines, code, settings):
 def regression_loss(z, code_vector):
   """L_AR = 1/2 (z . h_y - 1)^2: pulls z to its code vector, pushes from nothing. float32 [B, d] twice -> [B]."""
   return 0.5 * jnp.square(jnp.sum(z * code_vector, axis=-1) - 1.0)
+
+
+def in_batch_loss(z, h, first, settings):
+  """Margin softmax of z against the code vectors of the batch's own identities, each of which is one column.
+
+  z, h float32 [B, d], unit rows; first int32 [B], the first example of the same identity: its row of h is the column;
+  settings: `config.joint`. Returns float32 [B]. Cost B^2 d, whatever m is.
+  """
+  logits = margin_logits(z @ h.T, first, settings.margin, settings.scale, cosface)
+  column = first == jnp.arange(len(first))
+  logits = jnp.where(column[None, :], logits, -jnp.inf)
+  return optax.softmax_cross_entropy_with_integer_labels(logits, first)
+
+
+def batch_uniformity(h, first):
+  """L_GP over the distinct code vectors of a batch, h float32 [B, d]: a scalar (docs/method.md, 1.2)."""
+  column = first == jnp.arange(len(first))
+  potential = jnp.exp(-4.0 * (1.0 - h @ h.T))  # t = 2, and |a - b|^2 = 2 - 2 a.b
+  pairs = column[:, None] & column[None, :]
+  return jnp.log(jnp.sum(jnp.where(pairs, potential, 0.0)) / jnp.sum(column))

@@ -4,15 +4,15 @@ import jax
 import optax
 
 
-def schedule(settings, steps: int):
-  """Learning rate by step: linear warm-up over a share of the steps, then cosine or polynomial decay to 0."""
+def schedule(settings, steps: int, peak: float):
+  """Learning rate by step: linear warm-up to `peak` over a share of the steps, cosine or polynomial decay to 0."""
   warmup = round(settings.warmup * steps)
   if settings.schedule == 'cosine':
-    decay = optax.cosine_decay_schedule(settings.lr, max(steps - warmup, 1))
+    decay = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
   else:
-    decay = optax.polynomial_schedule(settings.lr, 0.0, settings.power, max(steps - warmup, 1))
+    decay = optax.polynomial_schedule(peak, 0.0, settings.power, max(steps - warmup, 1))
   # Step 0 already moves: the first value of the ramp is lr / warmup, not 0.
-  ramp = optax.linear_schedule(settings.lr / max(warmup, 1), settings.lr, max(warmup - 1, 1))
+  ramp = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))
   return optax.join_schedules([ramp, decay], [warmup]) if warmup else decay
 
 
@@ -23,7 +23,7 @@ def decayed(params):
 
 def optimiser(settings, steps: int) -> optax.GradientTransformation:
   """SGD with momentum or AdamW, after clipping the global gradient norm."""
-  rate = schedule(settings, steps)
+  rate = schedule(settings, steps, settings.lr)
   clip = optax.clip_by_global_norm(settings.clip) if settings.clip else optax.identity()
   if settings.name == 'adamw':
     return optax.chain(clip, optax.adamw(rate, weight_decay=settings.weight_decay, mask=decayed))

@@ -6,8 +6,10 @@ import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 # First match wins; the pattern is searched in the array's path, e.g. `.params['backbone']['embedding']['kernel']`.
-# Everything in today's state is independent of the number of identities and small enough to be copied to every device.
-RULES = ((r'.*', PartitionSpec()),)
+RULES = (
+  (r'^\.joint\b', PartitionSpec('data')),  # rows of identities: all that grows with their number
+  (r'.*', PartitionSpec()),  # small enough to be copied to every device
+)
 
 
 def make_mesh(devices=None) -> jax.sharding.Mesh:

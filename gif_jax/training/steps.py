@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gif_jax.training import losses
+from gif_jax.models.heads import unit
+from gif_jax.training import joint, losses
+from gif_jax.training.joint import JointTable
 
 
 @flax.struct.dataclass
@@ -19,6 +21,7 @@ class TrainState:
   params: dict
   batch_stats: dict
   opt_state: optax.OptState
+  joint: JointTable | None = None  # the form `joint` alone
 
 
 def named_key(seed: int, name: str) -> jax.Array:
@@ -37,37 +40,54 @@ def make_init(model, tx, size: int, seed: int):
   return init
 
 
-def make_train_step(model, tx, settings, seed: int):
+def make_train_step(model, tx, config, vector_rate, mesh):
   """Returns train_step(state, batch) -> (state, metrics), pure.
 
-  batch: image uint8 [B, size, size, 3], code int32 [B, l], code_vector float32 [B, d]. settings: `config.loss`.
-  metrics: float32 scalars `loss`, `code_loss`, `regression_loss`, `grad_norm`, and `digit_accuracy` [l].
-  Nothing here depends on the number of identities m.
+  batch: image uint8 [B, size, size, 3] with code int32 [B, l] and code_vector float32 [B, d]; in the form `joint` with
+  label int32 [B], codes and vectors being part of the state. metrics: float32 scalars `loss`, `code_loss`,
+  `regression_loss`, `grad_norm`, with `joint` `in_batch_loss`, and `digit_accuracy` [l].
+  Apart from the rows of `joint`, of which a step touches B, nothing here depends on the number of identities m.
   """
+  settings, trained = config.loss, config.joint
 
-  def loss_fn(params, state, batch):
-    rng = jax.random.fold_in(named_key(seed, 'dropout'), state.step)
+  def loss_fn(params, vectors, state, batch):
+    rng = jax.random.fold_in(named_key(config.train.seed, 'dropout'), state.step)
     (z, cosines), mutated = model.apply(
       {'params': params, 'batch_stats': state.batch_stats},
       batch['image'], train=True, mutable=['batch_stats'], rngs={'dropout': rng},
     )  # fmt: skip
     code_loss = jnp.mean(losses.code_loss(cosines, batch['code'], settings))
-    regression_loss = jnp.mean(losses.regression_loss(z, batch['code_vector']))
+    h = unit(vectors)[batch['first']] if trained.enabled else vectors
+    regression_loss = jnp.mean(losses.regression_loss(z, h))
     loss = code_loss + settings.gamma * regression_loss
     metrics = {
-      'loss': loss,
       'code_loss': code_loss,
       'regression_loss': regression_loss,
       'digit_accuracy': jnp.mean(jnp.argmax(cosines, -1) == batch['code'], axis=0, dtype=jnp.float32),
     }
+    if trained.enabled:
+      metrics['in_batch_loss'] = jnp.mean(losses.in_batch_loss(z, h, batch['first'], trained))
+      loss += trained.weight * metrics['in_batch_loss']
+      if trained.uniformity:
+        loss += trained.uniformity * losses.batch_uniformity(h, batch['first'])
+    metrics['loss'] = loss
     return loss, (mutated['batch_stats'], metrics)
 
   def train_step(state, batch):
-    gradients, (batch_stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params, state, batch)
+    if trained.enabled:
+      rows = joint.read(state.joint, batch['label'], mesh)
+      first = joint.first_of_same(batch['label'])
+      batch = batch | {'code': rows.codes.astype(jnp.int32), 'code_vector': rows.vectors, 'first': first}
+    gradient = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
+    (gradients, row_gradients), (batch_stats, metrics) = gradient(state.params, batch['code_vector'], state, batch)
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics['grad_norm'] = optax.global_norm(gradients)
-    return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+    table = state.joint
+    if trained.enabled:
+      rate = vector_rate(state.step)
+      table = joint.move(table, rows, row_gradients, batch['label'], first, rate, trained.momentum, mesh)
+    return TrainState(state.step + 1, params, batch_stats, opt_state, table), metrics
 
   return train_step
 
@@ -90,8 +110,9 @@ def make_predict(model, scale: float):
 
 
 def state_sha256(state: TrainState) -> str:
-  """SHA-256 over parameters and batch statistics in tree order: equal only if training ended bit for bit the same."""
+  """SHA-256 over parameters, batch statistics and `joint`'s rows: equal only if training ended bit for bit alike."""
   digest = hashlib.sha256()
-  for leaf in jax.tree.leaves((state.params, state.batch_stats)):
+  rows = state.joint and state.joint.on_host()
+  for leaf in jax.tree.leaves((state.params, state.batch_stats, rows)):
     digest.update(np.ascontiguousarray(leaf).tobytes())
   return digest.hexdigest()

@@ -1,0 +1,140 @@
+"""`joint`: code vectors that are trained with the network, one row per identity, split over all devices.
+
+A step reads and moves the rows of its batch's identities and no others, so its cost does not depend on m; the memory
+does: m * (2 d) float32 and m * l bytes over all devices together (docs/method.md, section 2).
+"""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gif_jax.codes.table import CodeTable
+from gif_jax.codes.tree import build_codes
+from gif_jax.models.heads import unit
+
+_LOG = logging.getLogger(__name__)
+
+
+@flax.struct.dataclass
+class JointTable:
+  """What a joint run knows of every identity; a part of the training state.
+
+  vectors: float32 [M, d], code vectors h, unit rows. momentum: float32 [M, d], of their SGD, moved with the rows alone.
+  codes: uint8 [M, l], what the heads learn to read. M is m rounded up to a multiple of the devices; rows from m on stay
+  zero and are never read.
+  """
+
+  vectors: jax.Array
+  momentum: jax.Array
+  codes: jax.Array
+  m: int = flax.struct.field(pytree_node=False, default=0)
+
+  def on_host(self) -> 'JointTable':
+    """The rows of all m identities as NumPy arrays. Needs memory for all of them in every process."""
+    arrays = multihost_utils.process_allgather((self.vectors, self.momentum, self.codes), tiled=True)
+    return JointTable(*(np.asarray(array)[: self.m] for array in arrays), self.m)
+
+
+def shape(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
+  """Sizes and types of `place(table, mesh)`."""
+  rows = table.m + -table.m % mesh.size
+  vectors = jax.ShapeDtypeStruct((rows, table.d), jnp.float32)
+  return JointTable(vectors, vectors, jax.ShapeDtypeStruct((rows, table.l), jnp.uint8), table.m)
+
+
+def place(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
+  """The rows of a table on the devices of `mesh`, with no momentum yet. A device's share alone is read for it."""
+  return JointTable(
+    vectors=_put(table.m, table.d, np.float32, lambda labels: table.rows(labels)[1], mesh),
+    momentum=_put(table.m, table.d, np.float32, lambda labels: 0, mesh),
+    codes=_put(table.m, table.l, np.uint8, lambda labels: table.codes[labels], mesh),
+    m=table.m,
+  )
+
+
+def _put(m, width, dtype, read, mesh):
+  """The rows read(labels) of all m identities as an array [M, width] over the devices, zeros from m on."""
+  rows = m + -m % mesh.size
+
+  def share(index):
+    start, stop, _ = index[0].indices(rows)
+    wanted = np.arange(start, min(stop, m))
+    filled = np.zeros((stop - start, width), dtype)
+    filled[: len(wanted)] = read(wanted)
+    return filled
+
+  return jax.make_array_from_callback((rows, width), NamedSharding(mesh, PartitionSpec(mesh.axis_names)), share)
+
+
+def read(joint: JointTable, label: jax.Array, mesh) -> JointTable:
+  """The rows of the identities `label` int32 [B]: a JointTable of B rows, whole on every device."""
+
+  def local(share, label):
+    def rows(array):
+      place = label - jax.lax.axis_index(mesh.axis_names) * len(array)
+      here = (place >= 0) & (place < len(array))
+      got = jnp.where(here[:, None], array[jnp.where(here, place, 0)], 0)
+      return jax.lax.psum(got, mesh.axis_names)  # one device has the row, the others add zeros
+
+    return jax.tree.map(rows, share)
+
+  split = PartitionSpec(mesh.axis_names)
+  return jax.shard_map(local, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=PartitionSpec())(joint, label)
+
+
+def write(joint: JointTable, label: jax.Array, vectors: jax.Array, momentum: jax.Array, mesh) -> JointTable:
+  """Puts rows float32 [B, d] back in the places `label` int32 [B], distinct; a negative label is written nowhere."""
+
+  def local(share, label, rows):
+    def put(array, rows):
+      place = label - jax.lax.axis_index(mesh.axis_names) * len(array)
+      place = jnp.where((place >= 0) & (place < len(array)), place, len(array))
+      return array.at[place].set(rows, mode='drop')
+
+    return jax.tree.map(put, share, rows)
+
+  split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+  put = jax.shard_map(local, mesh=mesh, in_specs=(split, whole, whole), out_specs=split)
+  vectors, momentum = put((joint.vectors, joint.momentum), label, (vectors, momentum))
+  return joint.replace(vectors=vectors, momentum=momentum)
+
+
+def first_of_same(label: jax.Array) -> jax.Array:
+  """For every example the first one of the same identity: int32 [B] -> int32 [B]. Its row stands for all of them."""
+  return jnp.argmax(label[:, None] == label[None, :], axis=1).astype(jnp.int32)
+
+
+def move(joint: JointTable, rows: JointTable, gradient, label, first, rate, momentum: float, mesh) -> JointTable:
+  """One step of SGD on the batch's rows: gradient float32 [B, d], 0 where `first` [B] is another example."""
+  speed = momentum * rows.momentum + gradient
+  moved = unit(rows.vectors - rate * speed)
+  place = jnp.where(first == jnp.arange(len(first)), label, -1)
+  return write(joint, place, moved, speed, mesh)
+
+
+def retokenise(joint: JointTable, v: int, settings, mesh) -> JointTable:
+  """New codes, from the vectors as they are now; digits keep their meaning. settings: `config.tokenizer`."""
+  now = joint.on_host()
+  l = now.codes.shape[1]
+  codes, explained = dataclasses.astuple(
+    build_codes(now.vectors, l, v, iterations=settings.iterations, seed=settings.seed, earlier=now.codes)
+  )
+  _LOG.info('re-tokenised: %s of each digit kept, variance explained by digit %s',
+            np.round((codes == now.codes).mean(0), 2), np.round(explained, 3))  # fmt: skip
+  codes = multihost_utils.broadcast_one_to_all(codes)  # hosts of unlike processors may round differently
+  return joint.replace(codes=_put(joint.m, l, np.uint8, lambda labels: codes[labels], mesh))
+
+
+def write_table(joint: JointTable, table: CodeTable, path: Path) -> CodeTable:
+  """Writes what became of `table` in training to `path`, in place of what an earlier run of this left there."""
+  now = joint.on_host()
+  meta = {key: table.meta[key] for key in ('seed', 'label_space', 'settings')}
+  encoder = f'{table.meta["encoder"]}, trained jointly'
+  return CodeTable.write(path, now.codes, now.vectors, v=table.v, encoder=encoder, replace=True, **meta)

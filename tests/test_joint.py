@@ -1,0 +1,211 @@
+"""`joint`: trained code vectors. A step moves the rows of its batch and no others, as dense training would move them."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gif_jax.codes import tree
+from gif_jax.codes.table import CodeTable
+from gif_jax.codes.vectors import gaussian_potential
+from gif_jax.data import pipeline
+from gif_jax.training import joint, loop, losses, sharding
+from gif_jax.training.checkpoint import Checkpoints
+
+
+@pytest.fixture
+def joint_config(tiny_config):
+  config = tiny_config.copy_and_resolve_references()
+  config.joint.enabled = True
+  return config
+
+
+def _unit(rows):
+  return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _vectors(n, d, seed=0):
+  return _unit(np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32))
+
+
+def _table(path, m, d=16, l=3, v=10):
+  codes = tree.random_codes(m, l, v)
+  return CodeTable.write(path, codes, _vectors(m, d), v=v, encoder='', seed=0, label_space='', settings={})
+
+
+def _mesh(devices):
+  return sharding.make_mesh(jax.devices()[:devices])
+
+
+LABEL = np.array([3, 7, 3, 0, 19, 7, 7, 12], np.int32)
+
+
+def test_in_batch_loss_against_a_softmax_over_the_distinct_identities(joint_config):
+  settings = joint_config.joint
+  z, h = _vectors(8, 16, 1), _vectors(20, 16, 2)
+  found = losses.in_batch_loss(z, h[LABEL], joint.first_of_same(jnp.asarray(LABEL)), settings)
+  people, column = np.unique(LABEL, return_inverse=True)
+  cosine = z.astype(np.float64) @ h[people].astype(np.float64).T
+  cosine[np.arange(8), column] -= settings.margin
+  logits = settings.scale * cosine
+  wanted = np.log(np.exp(logits).sum(1)) - logits[np.arange(8), column]
+  np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_one_identity_alone_in_a_batch_costs_nothing(joint_config):
+  z = _vectors(4, 16)
+  found = losses.in_batch_loss(z, jnp.tile(z[:1], (4, 1)), jnp.zeros(4, jnp.int32), joint_config.joint)
+  np.testing.assert_allclose(found, 0, atol=1e-6)
+
+
+def test_batch_uniformity_is_the_gaussian_potential_of_the_distinct_vectors():
+  h = _vectors(20, 16)
+  found = losses.batch_uniformity(h[LABEL], joint.first_of_same(jnp.asarray(LABEL)))
+  np.testing.assert_allclose(found, gaussian_potential(jnp.asarray(h[np.unique(LABEL)])), rtol=1e-5)
+
+
+@pytest.mark.parametrize('devices', [1, 3, 8])
+@pytest.mark.parametrize('m', [20, 24, 1000])
+def test_rows_are_read_from_whatever_device_they_are_on(tmp_path, m, devices):
+  table, mesh = _table(tmp_path / 'table', m), _mesh(devices)
+  placed = joint.place(table, mesh)
+  assert all(len(shard.data) == -(-m // devices) for shard in placed.vectors.addressable_shards)
+  label = np.random.default_rng(0).integers(0, m, 8).astype(np.int32)
+  label[:2] = m - 1
+  rows = jax.jit(lambda placed, label: joint.read(placed, label, mesh))(placed, label)
+  np.testing.assert_array_equal(rows.codes, table.codes[label])
+  np.testing.assert_array_equal(rows.vectors, table.rows(label)[1])
+  np.testing.assert_array_equal(rows.momentum, 0)
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_rows_are_written_where_they_belong_and_nowhere_else(tmp_path, devices):
+  table, mesh = _table(tmp_path / 'table', 20), _mesh(devices)
+  placed = joint.place(table, mesh)
+  before = placed.on_host()
+  label, rows = np.array([19, -1, 3, -1], np.int32), np.arange(64, dtype=np.float32).reshape(4, 16)
+  after = jax.jit(lambda p: joint.write(p, label, rows, rows + 1, mesh))(placed).on_host()
+  wanted = before.vectors.copy()
+  wanted[[19, 3]] = rows[[0, 2]]
+  np.testing.assert_array_equal(after.vectors, wanted)
+  np.testing.assert_array_equal(after.momentum[[19, 3]], rows[[0, 2]] + 1)
+  assert np.count_nonzero(after.momentum) == 32
+  np.testing.assert_array_equal(after.codes, before.codes)
+
+
+def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path):
+  """Against automatic differentiation through a lookup in the whole table, with an identity several times in the batch."""
+  table, mesh = _table(tmp_path / 'table', 20), _mesh(8)
+  settings = joint_config.joint
+  z, placed = _vectors(8, 16, 5), joint.place(table, mesh)
+  h = jnp.asarray(placed.on_host().vectors)
+
+  def dense(h):
+    people, column = jnp.unique(LABEL, return_inverse=True)
+    logits = losses.margin_logits(z @ h[people].T, column, settings.margin, settings.scale, losses.cosface)
+    softmax = jnp.mean(jax.nn.logsumexp(logits, 1) - logits[jnp.arange(8), column])
+    return softmax + jnp.mean(losses.regression_loss(z, h[LABEL]))
+
+  @jax.jit
+  def sparse(placed):
+    first = joint.first_of_same(jnp.asarray(LABEL))
+    rows = joint.read(placed, LABEL, mesh)
+
+    def loss(vectors):
+      h = vectors[first]
+      return jnp.mean(losses.in_batch_loss(z, h, first, settings)) + jnp.mean(losses.regression_loss(z, h))
+
+    return joint.move(placed, rows, jax.grad(loss)(rows.vectors), LABEL, first, 0.1, 0.9, mesh)
+
+  speed = np.zeros((20, 16), np.float32)
+  touched = np.unique(LABEL)
+  for _ in range(3):  # the same rows in every step, so that momentum is that of dense training
+    speed = 0.9 * speed + np.asarray(jax.grad(dense)(h))
+    h = jnp.asarray(_unit(np.asarray(h) - 0.1 * speed))
+    placed = sparse(placed)
+  after = placed.on_host()
+  np.testing.assert_allclose(after.vectors, h, atol=1e-5)
+  np.testing.assert_allclose(after.momentum, speed, atol=1e-4)
+  others = np.setdiff1d(np.arange(20), touched)
+  np.testing.assert_array_equal(after.vectors[others], joint.place(table, mesh).on_host().vectors[others])
+  assert np.abs(after.vectors[touched] - table.vectors[touched]).max() > 0.01
+
+
+def _trained(config, table, faces, devices, steps):
+  """Losses of the first steps on `devices` devices, and the final state."""
+  mesh = _mesh(devices)
+  program = loop.make_program(config, table, steps, mesh)
+  state, found = program.init(), []
+  iterator = pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0, labels=True)
+  for _ in range(steps):
+    state, metrics = program.train_step(state, sharding.put_batch(next(iterator), mesh))
+    found.append(float(metrics['loss']))
+  iterator.close()
+  return np.array(found), state
+
+
+def test_one_device_equals_eight(joint_config, tiny_faces, tiny_table):
+  # A rate that does not amplify the kinks of PReLU, as in test_training.
+  joint_config.optim.lr, joint_config.optim.warmup, joint_config.optim.clip = 1e-3, 0.0, 0.0
+  joint_config.joint.uniformity = 0.5
+  alone, one = _trained(joint_config, tiny_table, tiny_faces, 1, 5)
+  spread, eight = _trained(joint_config, tiny_table, tiny_faces, 8, 5)
+  np.testing.assert_allclose(alone, spread, rtol=1e-5)
+  one, eight = one.joint.on_host(), eight.joint.on_host()
+  np.testing.assert_allclose(one.vectors, eight.vectors, atol=1e-5)
+  assert np.abs(one.vectors - tiny_table.vectors).max() > 1e-2
+
+
+def _step_text(config, m, path, devices):
+  table, mesh = _table(path, m, l=5, v=16), _mesh(devices)
+  program = loop.make_program(config, table, 10, mesh)
+  images = np.zeros((16, config.data.size, config.data.size, 3), np.uint8)
+  batch = sharding.put_batch({'image': images, 'label': np.arange(16, dtype=np.int32)}, mesh)
+  return program.train_step.lower(program.like, batch)
+
+
+def test_the_step_of_more_identities_differs_in_the_size_of_their_rows_alone(joint_config, tmp_path):
+  small = _step_text(joint_config, 8_000, tmp_path / 'small', 8)
+  large = _step_text(joint_config, 800_000, tmp_path / 'large', 8)
+  assert small.as_text() != large.as_text()
+  same = [re.sub(r'\b(800000|100000)(?=x|>|\b)', lambda n: n[0][:-2], large.as_text()), small.as_text()]
+  assert same[0] == same[1]
+  assert small.compile().memory_analysis().temp_size_in_bytes == large.compile().memory_analysis().temp_size_in_bytes
+
+
+def test_a_checkpoint_of_eight_devices_continues_on_three(joint_config, tiny_faces, tiny_table, tmp_path):
+  joint_config.train.batch_size = 24
+  _, state = _trained(joint_config, tiny_table, tiny_faces, 8, 2)
+  saved = Checkpoints(tmp_path, 1, {})
+  saved.save(2, state)
+  saved.close()
+  program = loop.make_program(joint_config, tiny_table, 2, _mesh(3))
+  again = Checkpoints(tmp_path, 1, {})
+  restored = again.restore(program.like)
+  again.close()
+  assert len(restored.joint.vectors) == 21 and len(state.joint.vectors) == 24
+  jax.tree.map(np.testing.assert_array_equal, restored.joint.on_host(), state.joint.on_host())
+
+
+def test_the_trained_table_holds_the_state(joint_config, tiny_faces, tiny_table, tmp_path):
+  _, state = _trained(joint_config, tiny_table, tiny_faces, 8, 3)
+  for _ in range(2):  # a run that is given again writes it again
+    written = joint.write_table(state.joint, tiny_table, tmp_path / 'trained_table')
+  written.verify()
+  np.testing.assert_allclose(written.vectors, state.joint.on_host().vectors, atol=1e-3)
+  np.testing.assert_array_equal(written.codes, tiny_table.codes)
+  assert written.fingerprint != tiny_table.fingerprint
+  assert [path.name for path in tmp_path.iterdir()] == ['trained_table']
+
+
+def test_new_codes_keep_the_meaning_of_digits(joint_config, tiny_table, tmp_path):
+  table = _table(tmp_path / 'table', 1000)
+  clustered = table.rows(np.arange(1000))[1]
+  codes = tree.build_codes(clustered, 3, 10, progress=False).codes
+  placed = joint.place(table, _mesh(8)).replace(codes=jnp.asarray(codes))
+  found = joint.retokenise(placed, table.v, joint_config.tokenizer, _mesh(8))
+  jax.tree.map(np.testing.assert_array_equal, found.on_host().vectors, placed.on_host().vectors)
+  kept = (found.on_host().codes == codes).mean(0)
+  assert (kept > 0.6).all(), kept  # one in ten by chance
