@@ -1,4 +1,4 @@
-"""`joint`: trained code vectors. A step moves the rows of its batch and no others, as dense training would move them."""
+"""`joint`: trained code vectors. A step moves its batch's rows and no others, as dense training would."""
 
 import re
 
@@ -96,7 +96,7 @@ def test_rows_are_written_where_they_belong_and_nowhere_else(tmp_path, devices):
 
 
 def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path):
-  """Against automatic differentiation through a lookup in the whole table, with an identity several times in the batch."""
+  """Against automatic differentiation through a lookup in the whole table, with identities that occur twice."""
   table, mesh = _table(tmp_path / 'table', 20), _mesh(8)
   settings = joint_config.joint
   z, placed = _vectors(8, 16, 5), joint.place(table, mesh)

@@ -17,7 +17,7 @@ from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
 from gif_jax.models import gif
 from gif_jax.training import figures, joint, optim, sharding, steps
-from gif_jax.training.checkpoint import Checkpoints, abstract
+from gif_jax.training.checkpoint import CheckpointError, Checkpoints, abstract
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 
 _LOG = logging.getLogger(__name__)
@@ -85,6 +85,31 @@ def _check_divides(config, mesh):
       )
 
 
+class Trained(NamedTuple):
+  """A network as a run left it, on one device."""
+
+  predict: Callable  # uint8 [B, size, size, 3] -> {'embedding' float32 [B, d], 'log_probs' float32 [B, l, v]}
+  codes: np.ndarray  # uint8 [m, l], what the heads read
+  vectors: np.ndarray  # [m, d], the code vectors
+  step: int
+
+
+def open_trained(config, workdir: Path, table: CodeTable) -> Trained:
+  """The newest checkpoint in `workdir`, for use. `table` is the one the run began with.
+
+  Raises CheckpointError where there is none, or it was trained with another network or table.
+  """
+  mesh = sharding.make_mesh(jax.local_devices()[:1])
+  program = make_program(config, table, 1, mesh)
+  checkpoints = _checkpoints(config, workdir, table)
+  state = checkpoints.restore(program.like)
+  checkpoints.close()
+  if state is None:
+    raise CheckpointError(f'{workdir / "checkpoints"} holds no checkpoint yet: train first, or check the path.')
+  rows = state.joint.on_host() if state.joint else table
+  return Trained(_predictor(program, state, mesh), rows.codes, rows.vectors, int(state.step))
+
+
 class _Stop:
   """Set once SIGTERM or SIGINT asks the run to end after the step it is in; a second one ends it at once."""
 
@@ -104,6 +129,14 @@ class _Stop:
   def __exit__(self, *_):
     for number, handler in self.previous.items():
       signal.signal(number, handler)
+
+
+def _checkpoints(config, workdir, table):
+  origin = {
+    'config.model': config.model.to_dict(), 'config.data.size': config.data.size,
+    'config.optim.name': config.optim.name, 'config.joint.enabled': config.joint.enabled, 'table': table.fingerprint,
+  }  # fmt: skip
+  return Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin)
 
 
 def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | None:
@@ -126,11 +159,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
 
   # ---- Program and state
   program = make_program(config, table, total, mesh)
-  origin = {
-    'config.model': config.model.to_dict(), 'config.data.size': config.data.size,
-    'config.joint.enabled': config.joint.enabled, 'config.optim.name': config.optim.name, 'table': table.fingerprint,
-  }  # fmt: skip
-  checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin)
+  checkpoints = _checkpoints(config, workdir, table)
   parameters = sum(x.size for x in jax.tree.leaves(program.like.params['backbone'])) / 1e6
   heads = sum(x.size for x in jax.tree.leaves(program.like.params['heads'])) / 1e6
   _LOG.info('%s: backbone %.1f M parameters, code heads %.2f M (l=%d, v=%d, m=%d), %d device(s)',
