@@ -7,5 +7,4 @@ def get_config():
   c = quickstart.get_config()
   c.joint.enabled = True
   c.joint.lr = 0.4
-  c.loss.gamma = 0.0
   return c

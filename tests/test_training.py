@@ -16,7 +16,7 @@ from gif_jax.training import loop, optim, sharding
 def _run(config, table, faces, devices, steps):
   """Losses and gradient norms of the first steps on `devices` devices."""
   mesh = sharding.make_mesh(jax.devices()[:devices])
-  program = loop.make_program(config, table.l, table.v, steps, mesh)
+  program = loop.make_program(config, table, steps, mesh)
   state, rows = program.init(), []
   iterator = pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0)
   for _ in range(steps):
@@ -47,7 +47,7 @@ def _lowered(config, m, path):
   codes = tree.random_codes(m, 5, 16, 0)
   table = CodeTable.write(path, codes, vectors, v=16, encoder='', seed=0, label_space='', settings={})
   mesh = sharding.make_mesh()
-  program = loop.make_program(config, table.l, table.v, 10, mesh)
+  program = loop.make_program(config, table, 10, mesh)
   code, code_vector = table.rows(np.arange(16) * (m // 16))
   images = np.zeros((16, config.data.size, config.data.size, 3), np.uint8)
   batch = sharding.put_batch({'image': images, 'code': code, 'code_vector': code_vector}, mesh)
@@ -65,7 +65,7 @@ def test_the_train_step_is_the_same_program_for_any_number_of_identities(experim
 
 def test_losses_fall_on_a_batch_seen_again_and_again(tiny_config, tiny_faces, tiny_table):
   mesh = sharding.make_mesh(jax.devices()[:1])
-  program = loop.make_program(tiny_config, tiny_table.l, tiny_table.v, 40, mesh)
+  program = loop.make_program(tiny_config, tiny_table, 40, mesh)
   iterator = pipeline.batches(tiny_faces.train, tiny_table, batch_size=16, seed=0)
   batch = sharding.put_batch(next(iterator), mesh)
   iterator.close()
@@ -81,8 +81,8 @@ def test_losses_fall_on_a_batch_seen_again_and_again(tiny_config, tiny_faces, ti
 @pytest.mark.parametrize('name', ['cosine', 'polynomial'])
 def test_schedule(name):
   settings = default().optim
-  settings.schedule, settings.lr, settings.warmup = name, 0.4, 0.1
-  rate = optim.schedule(settings, 100)
+  settings.schedule, settings.warmup = name, 0.1
+  rate = optim.schedule(settings, 100, 0.4)
   values = np.array([float(rate(step)) for step in range(101)])
   np.testing.assert_allclose(values[:10], 0.04 * np.arange(1, 11), rtol=1e-5)
   np.testing.assert_allclose(values[100], 0, atol=1e-7)
@@ -94,7 +94,7 @@ def test_schedule(name):
 def test_schedule_without_warmup_starts_at_the_top():
   settings = default().optim
   settings.warmup = 0.0
-  assert float(optim.schedule(settings, 10)(0)) == pytest.approx(settings.lr)
+  assert float(optim.schedule(settings, 10, settings.lr)(0)) == pytest.approx(settings.lr)
 
 
 def test_weight_decay_spares_vectors():
