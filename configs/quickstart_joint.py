@@ -1,4 +1,10 @@
-"""`joint`"""
+"""`joint`: code vectors trained with the network, on the data, network and budget of quickstart.py.
+
+python -m gif_jax.main --config=configs/quickstart_joint.py
+
+About as long as quickstart.py. Controls: --config.loss.digits=0 (without codes), that and --config.loss.gamma=0 (the
+softmax within the batch alone), --config.tokenizer.codes=random.
+"""
 
 from configs import quickstart
 

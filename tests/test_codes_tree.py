@@ -157,3 +157,44 @@ def test_random_codes_errors():
     random_codes(9, 3, 2)
   with pytest.raises(ValueError, match=r'lower tokenizer\.l'):
     random_codes(9, 63, 2)
+
+
+@settings(deadline=None, max_examples=40)
+@given(l=st.integers(1, 4), v=st.integers(2, 6), fill=st.one_of(st.just(1.0), st.floats(0, 1)), equal=st.booleans())
+def test_codes_made_after_earlier_ones_obey_the_same_laws(l, v, fill, equal):
+  m = max(1, round(fill * v**l))
+  vectors = np.ones((m, 4)) if equal else np.random.default_rng(m).standard_normal((m, 4))
+  tree = build_codes(vectors, l, v, earlier=random_codes(m, l, v), progress=False)
+  _check_laws(tree.codes, m, l, v)
+
+
+def test_codes_that_are_settled_stay_as_they_are():
+  vectors = _unit(np.random.default_rng(0).standard_normal((1000, 16)))
+  codes = build_codes(vectors, 3, 10, iterations=30, progress=False).codes
+  for _ in range(5):
+    earlier, codes = codes, build_codes(vectors, 3, 10, iterations=30, earlier=codes, progress=False).codes
+  np.testing.assert_array_equal(codes, earlier)
+
+
+def test_digits_keep_their_meaning_while_vectors_move():
+  rng = np.random.default_rng(0)
+  vectors = _unit(rng.standard_normal((1000, 16)))
+  moved = _unit(vectors + 0.1 * rng.standard_normal(vectors.shape))
+  earlier = build_codes(vectors, 3, 10, progress=False)
+  again = build_codes(moved, 3, 10, earlier=earlier.codes, progress=False)
+  afresh = build_codes(moved, 3, 10, seed=1, progress=False)
+  kept, by_chance = ((tree.codes == earlier.codes).mean(0) for tree in (again, afresh))
+  assert (kept > 0.5).all() and (kept > 2 * by_chance).all(), (kept, by_chance)
+  np.testing.assert_allclose(again.explained, afresh.explained, atol=0.03)
+
+
+def test_a_digit_that_is_swapped_everywhere_is_swapped_back():
+  """Names are the earlier ones, whatever they were: here digit 2 of a settled tree with its values permuted."""
+  vectors = _unit(np.random.default_rng(0).standard_normal((512, 16)))
+  codes = build_codes(vectors, 3, 8, iterations=30, progress=False).codes
+  for _ in range(5):
+    codes = build_codes(vectors, 3, 8, iterations=30, earlier=codes, progress=False).codes
+  permuted = codes.copy()
+  permuted[:, 1] = np.random.default_rng(1).permutation(8)[codes[:, 1]]
+  found = build_codes(vectors, 3, 8, iterations=30, earlier=permuted, progress=False).codes
+  assert (found == permuted).mean() > 0.9

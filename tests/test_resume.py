@@ -5,17 +5,29 @@ import random
 import signal
 import time
 
+import numpy as np
 import pytest
+
+from gif_jax.codes.table import CodeTable
+
+# The forms of the method as flags. `joint` is re-tokenised within its 12 steps.
+FORMS = {
+  'fixed': (),
+  'joint': ('--config.joint.enabled=True', '--config.joint.retokenize_every_steps=4'),
+}
 
 
 @pytest.fixture(scope='module')
-def uninterrupted(command, tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('uninterrupted')
-  done = command('main', '--config=tests/tiny.py', f'--workdir={workdir}')
-  assert done.returncode == 0, done.stdout
-  return json.loads((workdir / 'summary.json').read_text()), [
-    json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()
-  ]
+def finished(command, tmp_path_factory):
+  """form -> the working directory, summary and rows of a run that nothing interrupted."""
+  found = {}
+  for form, flags in FORMS.items():
+    workdir = tmp_path_factory.mktemp(form)
+    done = command('main', '--config=tests/tiny.py', f'--workdir={workdir}', *flags)
+    assert done.returncode == 0, done.stdout
+    rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    found[form] = workdir, json.loads((workdir / 'summary.json').read_text()), rows
+  return found
 
 
 def _newest_step(workdir):
@@ -24,13 +36,10 @@ def _newest_step(workdir):
   return max(steps, default=0)
 
 
-def _rows_without_times(rows):
-  return [{k: v for k, v in row.items() if k not in ('images_per_second', 'data_stall')} for row in rows]
-
-
-@pytest.mark.parametrize('workers', [0, 2])
-def test_killed_run_ends_with_the_same_state(command, uninterrupted, tmp_path, workers):
+@pytest.mark.parametrize(('form', 'workers'), [('fixed', 0), ('fixed', 2), ('joint', 0)])
+def test_killed_run_ends_with_the_same_state(command, finished, tmp_path, form, workers):
   arguments = ('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
+  arguments += FORMS[form]
   running = command(*arguments, f'--config.data.workers={workers}', popen=True)
   target = random.randint(2, 6)
   while running.poll() is None and _newest_step(tmp_path) < target:
@@ -42,16 +51,18 @@ def test_killed_run_ends_with_the_same_state(command, uninterrupted, tmp_path, w
   done = command(*arguments, f'--config.data.workers={2 - workers}')
   assert done.returncode == 0, done.stdout
   assert 'leaked' not in done.stdout
-  summary, rows = uninterrupted
+  workdir, summary, rows = finished[form]
   resumed = json.loads((tmp_path / 'summary.json').read_text())
   assert resumed['resumed_from_step'] >= target
   assert resumed['state_sha256'] == summary['state_sha256']
   assert resumed['verification_accuracy'] == summary['verification_accuracy']
   final = json.loads((tmp_path / 'metrics.jsonl').read_text().splitlines()[-1])
   assert final['step'] == rows[-1]['step']
+  for name in ('trained_table', 'next_table') if form == 'joint' else ():
+    assert CodeTable.open(tmp_path / name).fingerprint == CodeTable.open(workdir / name).fingerprint
 
 
-def test_sigterm_saves_and_ends_well(command, uninterrupted, tmp_path):
+def test_sigterm_saves_and_ends_well(command, tmp_path):
   arguments = ('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
   running = command(*arguments, '--config.data.workers=1', '--config.train.steps=100000', popen=True)
   while running.poll() is None and _newest_step(tmp_path) < 3:
@@ -65,7 +76,7 @@ def test_sigterm_saves_and_ends_well(command, uninterrupted, tmp_path):
   assert _newest_step(tmp_path) == steps[-1]
 
 
-def test_running_again_after_the_end_changes_nothing(command, tmp_path, uninterrupted):
+def test_running_again_after_the_end_changes_nothing(command, tmp_path, finished):
   arguments = ('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.steps=4')
   assert command(*arguments).returncode == 0
   first = json.loads((tmp_path / 'summary.json').read_text())
@@ -77,7 +88,28 @@ def test_running_again_after_the_end_changes_nothing(command, tmp_path, uninterr
   assert (tmp_path / 'metrics.jsonl').read_text() == rows
 
 
-def test_seeds_matter(command, tmp_path, uninterrupted):
+def test_seeds_matter(command, tmp_path, finished):
   done = command('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.seed=1')
   assert done.returncode == 0, done.stdout
-  assert json.loads((tmp_path / 'summary.json').read_text())['state_sha256'] != uninterrupted[0]['state_sha256']
+  assert json.loads((tmp_path / 'summary.json').read_text())['state_sha256'] != finished['fixed'][1]['state_sha256']
+
+
+def test_a_joint_run_leaves_tables_to_use_and_to_start_from(command, finished, tmp_path):
+  workdir, summary, rows = finished['joint']
+  start, trained, following = (CodeTable.open(workdir / name) for name in ('table', 'trained_table', 'next_table'))
+  for table in (trained, following):
+    table.verify()
+    assert (table.m, table.l, table.v, table.d) == (start.m, start.l, start.v, start.d)
+    assert table.meta['label_space'] == start.meta['label_space']
+  np.testing.assert_array_equal(trained.vectors, following.vectors)
+  assert np.abs(trained.vectors - start.vectors).max() > 0.01
+  assert 0 <= summary['vector_top1'] <= 1 and rows[-1]['in_batch_loss'] < rows[0]['in_batch_loss']
+  flags = [f'--config.tokenizer.table={workdir / "next_table"}', '--config.train.steps=2', *FORMS['joint']]
+  done = command('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', *flags)
+  assert done.returncode == 0, done.stdout
+
+
+def test_another_form_does_not_continue_a_checkpoint(command, finished):
+  for form, other in (('fixed', 'joint'), ('joint', 'fixed')):
+    done = command('main', '--config=tests/tiny.py', f'--workdir={finished[form][0]}', *FORMS[other])
+    assert done.returncode == 1 and 'config.joint.enabled' in done.stdout and 'Traceback' not in done.stdout

@@ -242,6 +242,8 @@ def _validate(program, state, faces, config, mesh):
 def _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh):
   predict = _predictor(program, state, mesh)
   if config.joint.enabled:
+    again = joint.retokenise(state.joint, table.v, config.tokenizer, mesh)
+    joint.write_table(again, table, workdir / 'next_table')
     table = joint.write_table(state.joint, table, workdir / 'trained_table')
   identity = faces.test.labels()
   embedding = figures.embed(predict, faces.test, config.eval, 'unseen people')
