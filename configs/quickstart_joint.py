@@ -12,5 +12,5 @@ from configs import quickstart
 def get_config():
   c = quickstart.get_config()
   c.joint.enabled = True
-  c.joint.lr = 0.4
+  c.joint.lr = 2.0
   return c

@@ -68,8 +68,7 @@ def default() -> ConfigDict:
   c.joint.scale = 32.0  # of that softmax
   c.joint.margin = 0.3  # of that softmax
   c.joint.uniformity = 0.0  # weight of L_GP over the batch's code vectors; 0 = none
-  c.joint.lr = 0.1  # highest learning rate of the code vectors, which follows the schedule of optim; 0 = not moved
-  c.joint.momentum = 0.9  # of the code vectors
+  c.joint.lr = 0.5  # highest learning rate of the code vectors, which follows the schedule of optim; 0 = not moved
   c.joint.retokenize_every_steps = 0  # new codes from the vectors as they are by then; 0 = codes stay as they are
 
   c.optim = ConfigDict()
@@ -136,7 +135,6 @@ _AT_LEAST = {
   'joint.weight': 0,
   'joint.uniformity': 0,
   'joint.lr': 0,
-  'joint.momentum': 0,
   'joint.retokenize_every_steps': 0,
   'optim.clip': 0,
   'optim.warmup': 0,

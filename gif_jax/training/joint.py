@@ -1,7 +1,8 @@
 """`joint`: code vectors that are trained with the network, one row per identity, split over all devices.
 
 A step reads and moves the rows of its batch's identities and no others, so its cost does not depend on m; the memory
-does: m * (2 d) float32 and m * l bytes over all devices together (docs/method.md, section 2).
+does: m * d float32 and m * l bytes over all devices together (docs/method.md, section 2). SGD on them has no momentum:
+it was measured to add nothing (benchmarks/README.md) and would double the memory.
 """
 
 import dataclasses
@@ -26,19 +27,17 @@ _LOG = logging.getLogger(__name__)
 class JointTable:
   """What a joint run knows of every identity; a part of the training state.
 
-  vectors: float32 [M, d], code vectors h, unit rows. momentum: float32 [M, d], of their SGD, moved with the rows alone.
-  codes: uint8 [M, l], what the heads learn to read. M is m rounded up to a multiple of the devices; rows from m on stay
-  zero and are never read.
+  vectors: float32 [M, d], code vectors h, unit rows. codes: uint8 [M, l], what the heads learn to read. M is m rounded
+  up to a multiple of the devices; rows from m on stay zero and are never read.
   """
 
   vectors: jax.Array
-  momentum: jax.Array
   codes: jax.Array
   m: int = flax.struct.field(pytree_node=False, default=0)
 
   def on_host(self) -> 'JointTable':
     """The rows of all m identities as NumPy arrays. Needs memory for all of them in every process."""
-    arrays = multihost_utils.process_allgather((self.vectors, self.momentum, self.codes), tiled=True)
+    arrays = multihost_utils.process_allgather((self.vectors, self.codes), tiled=True)
     return JointTable(*(np.asarray(array)[: self.m] for array in arrays), self.m)
 
 
@@ -46,14 +45,13 @@ def shape(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
   """Sizes and types of `place(table, mesh)`."""
   rows = table.m + -table.m % mesh.size
   vectors = jax.ShapeDtypeStruct((rows, table.d), jnp.float32)
-  return JointTable(vectors, vectors, jax.ShapeDtypeStruct((rows, table.l), jnp.uint8), table.m)
+  return JointTable(vectors, jax.ShapeDtypeStruct((rows, table.l), jnp.uint8), table.m)
 
 
 def place(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
-  """The rows of a table on the devices of `mesh`, with no momentum yet. A device's share alone is read for it."""
+  """The rows of a table on the devices of `mesh`. A device's share alone is read for it."""
   return JointTable(
     vectors=_put(table.m, table.d, np.float32, lambda labels: table.rows(labels)[1], mesh),
-    momentum=_put(table.m, table.d, np.float32, lambda labels: 0, mesh),
     codes=_put(table.m, table.l, np.uint8, lambda labels: table.codes[labels], mesh),
     m=table.m,
   )
@@ -89,21 +87,17 @@ def read(joint: JointTable, label: jax.Array, mesh) -> JointTable:
   return jax.shard_map(local, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=PartitionSpec())(joint, label)
 
 
-def write(joint: JointTable, label: jax.Array, vectors: jax.Array, momentum: jax.Array, mesh) -> JointTable:
-  """Puts rows float32 [B, d] back in the places `label` int32 [B], distinct; a negative label is written nowhere."""
+def write(joint: JointTable, label: jax.Array, vectors: jax.Array, mesh) -> JointTable:
+  """Puts vectors float32 [B, d] into the places `label` int32 [B], distinct; a negative label is written nowhere."""
 
-  def local(share, label, rows):
-    def put(array, rows):
-      place = label - jax.lax.axis_index(mesh.axis_names) * len(array)
-      place = jnp.where((place >= 0) & (place < len(array)), place, len(array))
-      return array.at[place].set(rows, mode='drop')
-
-    return jax.tree.map(put, share, rows)
+  def local(share, label, vectors):
+    place = label - jax.lax.axis_index(mesh.axis_names) * len(share)
+    place = jnp.where((place >= 0) & (place < len(share)), place, len(share))
+    return share.at[place].set(vectors, mode='drop')
 
   split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
   put = jax.shard_map(local, mesh=mesh, in_specs=(split, whole, whole), out_specs=split)
-  vectors, momentum = put((joint.vectors, joint.momentum), label, (vectors, momentum))
-  return joint.replace(vectors=vectors, momentum=momentum)
+  return joint.replace(vectors=put(joint.vectors, label, vectors))
 
 
 def first_of_same(label: jax.Array) -> jax.Array:
@@ -111,12 +105,10 @@ def first_of_same(label: jax.Array) -> jax.Array:
   return jnp.argmax(label[:, None] == label[None, :], axis=1).astype(jnp.int32)
 
 
-def move(joint: JointTable, rows: JointTable, gradient, label, first, rate, momentum: float, mesh) -> JointTable:
-  """One step of SGD on the batch's rows: gradient float32 [B, d], 0 where `first` [B] is another example."""
-  speed = momentum * rows.momentum + gradient
-  moved = unit(rows.vectors - rate * speed)
-  place = jnp.where(first == jnp.arange(len(first)), label, -1)
-  return write(joint, place, moved, speed, mesh)
+def move(joint: JointTable, vectors, gradient, label, first, rate, mesh) -> JointTable:
+  """One step of SGD on the batch's vectors [B, d]: gradient float32 [B, d], 0 where `first` [B] is another example."""
+  own = jnp.where(first == jnp.arange(len(first)), label, -1)
+  return write(joint, own, unit(vectors - rate * gradient), mesh)
 
 
 def retokenise(joint: JointTable, v: int, settings, mesh) -> JointTable:

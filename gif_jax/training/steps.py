@@ -86,7 +86,7 @@ def make_train_step(model, tx, config, vector_rate, mesh):
     table = state.joint
     if trained.enabled:
       rate = vector_rate(state.step)
-      table = joint.move(table, rows, row_gradients, batch['label'], first, rate, trained.momentum, mesh)
+      table = joint.move(table, rows.vectors, row_gradients, batch['label'], first, rate, mesh)
     return TrainState(state.step + 1, params, batch_stats, opt_state, table), metrics
 
   return train_step
