@@ -24,6 +24,7 @@ def run(config, workdir: Path) -> dict | None:
   from gif_jax.evaluation.report import write_json
   from gif_jax.training.loop import train
 
+  _check_apart(config.data, workdir)
   _make_writable(workdir)
   config = tokenize.with_own_identities(config)
   validate(config)
@@ -32,6 +33,14 @@ def run(config, workdir: Path) -> dict | None:
     write_json(workdir / 'people.json', faces.people)
   table = tokenize.ensure_table(config, faces, workdir)
   return train(config, workdir, faces, table)
+
+
+def _check_apart(data, workdir):
+  if data.path and workdir.resolve().is_relative_to(Path(data.path).resolve()):
+    raise ConfigError(
+      f'--workdir={workdir} lies inside config.data.path={data.path}, where its pictures would be taken for those of a '
+      'person; name a folder elsewhere.'
+    )
 
 
 def _make_writable(workdir):

@@ -43,7 +43,8 @@ def normal(name: str) -> str:
 def list_people(root: Path) -> Listing:
   """Walks `root`: a person is a sub-folder, or a link to one, with everything in it at any depth.
 
-  Raises DataError if there are no sub-folders, if names of two differ only in case, or if a folder cannot be listed.
+  Raises DataError if there are no sub-folders or no images in them, if two names differ only in case, or if a folder
+  cannot be listed.
   """
   folders, loose, skipped, not_images = _top(root)
   images = [entry.name for entry in loose if is_image_name(entry.name)]
@@ -54,6 +55,8 @@ def list_people(root: Path) -> Listing:
   skipped += [Skipped(name, "lies beside the people's folders; its person is not known") for name in images]
   walk = _Walk(root, folders, skipped, not_images + len(loose) - len(images))
   people = {entry.name: walk.person(entry) for entry in folders}
+  if not any(people.values()):
+    raise DataError(f'{root}: no image in any of the {len(folders)} sub-folders; is config.data.path the right one?')
   known = {name for name, _ in walk.skipped}
   empty = [Skipped(name, 'no images in it') for name, photos in people.items() if not photos and name not in known]
   return Listing({name: photos for name, photos in people.items() if photos}, empty, walk.skipped, walk.not_images)
