@@ -1,80 +1,25 @@
-"""Photographs in folders: who is trained on, what is skipped, and a cure for everything that is wrong."""
+"""Photographs in folders: who is trained on and who is kept apart, and runs to their end."""
 
 import json
-import logging
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from gif_jax import tokenize
 from gif_jax.codes.table import TableError
 from gif_jax.config import ConfigError
-from gif_jax.data import listing, pipeline, survey
 from gif_jax.data.folder import split
-from gif_jax.data.images import DataError
 from gif_jax.data.sources import open_faces
 from gif_jax.training.loop import check_table
-from tests import tiny
-from tests.conftest import ROOT
+from tests.photographs import folder_config, names
 
 SETS = ('train', 'held_out', 'validation', 'test')
-SUFFIXES = ('png', 'jpg', 'pgm')
-
-
-def write_people(root, faces, people, images=4):
-  """Folders p00, p01 .. of as many rendered people, as PNG, JPEG and PGM."""
-  size = faces.images
-  for person in range(people):
-    (root / f'p{person:02}').mkdir(parents=True)
-    for i, image in enumerate(faces[person * size : person * size + images]):
-      picture = Image.fromarray(image)
-      suffix = SUFFIXES[(person + i) % 3]
-      (picture.convert('L') if suffix == 'pgm' else picture).save(root / f'p{person:02}' / f'{i}.{suffix}')
-
-
-def folder_config(root, people=(0, 4), **data):
-  """The tiny run on a folder; people: for validation and for the figures."""
-  config = tiny.get_config()
-  config.data.source, config.data.path = 'folder', str(root)
-  config.data.update(data)
-  config.eval.validation_identities, config.eval.identities = people
-  return config
-
-
-@pytest.fixture(scope='session')
-def photographs(tiny_faces, tmp_path_factory):
-  """Twenty people with four photographs each. Tests that change a folder make their own."""
-  root = tmp_path_factory.mktemp('photographs')
-  write_people(root, tiny_faces.train, 20)
-  return root
-
-
-@pytest.fixture
-def root(tiny_faces, tmp_path):
-  """Five people with four photographs each, for tests to damage."""
-  write_people(tmp_path / 'faces', tiny_faces.train, 5)
-  return tmp_path / 'faces'
-
-
-def _names(record, name):
-  return [person['name'] for person in record[name]]
-
-
-def _skipped(faces):
-  return {skip['name']: skip['reason'] for skip in faces.people['skipped']}
-
-
-# ---- Who is in which set
 
 
 def test_labels_are_numbers_in_the_order_of_names(photographs):
   faces = open_faces(folder_config(photographs, people=(3, 4)), None)
   assert faces.m == 13 and len(faces.people['train']) == 13
-  assert _names(faces.people, 'train') == sorted(_names(faces.people, 'train'))
+  assert names(faces, 'train') == sorted(names(faces, 'train'))
   assert [person['label'] for person in faces.people['train']] == list(range(13))
   np.testing.assert_array_equal(faces.train.labels(), np.repeat(np.arange(13), 3))
   np.testing.assert_array_equal(faces.held_out.labels(), np.arange(13))
@@ -88,7 +33,7 @@ def test_labels_are_numbers_in_the_order_of_names(photographs):
 
 def test_sets_are_disjoint_and_complete(photographs):
   faces = open_faces(folder_config(photographs, people=(3, 4)), None)
-  groups = [set(_names(faces.people, name)) for name in ('train', 'validation', 'test')]
+  groups = [set(names(faces, name)) for name in ('train', 'validation', 'test')]
   assert sum(map(len, groups)) == len(set.union(*groups)) == 20
   images = [image.tobytes() for name in SETS for image in getattr(faces, name)[:]]
   assert len(images) == len(set(images)) == 80
@@ -96,11 +41,11 @@ def test_sets_are_disjoint_and_complete(photographs):
 
 def test_faces_belong_to_the_person_of_their_label(photographs, tiny_faces):
   faces = open_faces(folder_config(photographs), None)
-  names = _names(faces.people, 'train')
+  known = names(faces, 'train')
   rendered = tiny_faces.train[:].mean(3)  # grey, since PGM is; the nearest, since JPEG is not exact
   for image, label in zip(faces.train[:].mean(3), faces.train.labels()):
     nearest = np.square(rendered - image).mean((1, 2)).argmin()
-    assert names[label] == f'p{tiny_faces.train.labels()[nearest]:02}'
+    assert known[label] == f'p{tiny_faces.train.labels()[nearest]:02}'
 
 
 def _split(people, **options):
@@ -128,6 +73,10 @@ def test_a_split_is_a_function_of_seed_and_names():
   for seed in range(8):  # composed and decomposed, as two systems spell one name
     first, second = (_split(people | {name: 5}, test=20, seed=seed) for name in ('J\u00fcrgen', 'Ju\u0308rgen'))
     assert ('J\u00fcrgen' in first.test) == ('Ju\u0308rgen' in second.test)
+
+
+def test_names_need_not_be_unicode():
+  assert 'p\udcff' in _split({'p\udcff': 3, 'q': 3}, test=0, validation=0).train
 
 
 def test_people_with_one_image_are_trained_on_and_never_evaluated_on():
@@ -170,281 +119,6 @@ def test_a_table_made_for_other_people_is_refused(root, tmp_path):
     check_table(table, config, open_faces(config, None))
 
 
-# ---- Decoding once
-
-
-def test_a_cache_holds_what_decoding_gives_and_is_used_again(photographs, tmp_path, monkeypatch):
-  plain = open_faces(folder_config(photographs), None)
-  config = folder_config(photographs, cache=True)
-  cached = open_faces(config, tmp_path / 'cache')
-  for name in SETS:
-    np.testing.assert_array_equal(getattr(cached, name)[:], getattr(plain, name)[:])
-    np.testing.assert_array_equal(getattr(cached, name).labels(), getattr(plain, name).labels())
-  assert sorted(path.suffix for path in (tmp_path / 'cache').iterdir()) == ['.json', '.npy']
-  monkeypatch.setattr(survey, 'read_image', None)
-  again = open_faces(config.copy_and_resolve_references(), tmp_path / 'cache')
-  np.testing.assert_array_equal(again.train[:], plain.train[:])
-  assert again.people == cached.people
-  config.data.seed = 1  # another split of the same pixels
-  open_faces(config, tmp_path / 'cache')
-
-
-@pytest.mark.parametrize('change', ['touch', 'rename', 'grow', 'size'])
-def test_changed_files_are_decoded_again(root, tmp_path, change):
-  config = folder_config(root, people=(0, 0), cache=True)
-  open_faces(config, tmp_path / 'cache')
-  path = root / 'p00' / '0.png'
-  if change == 'touch':
-    os.utime(path, (1, 1))
-  elif change == 'rename':
-    path.rename(root / 'p00' / '9.png')
-  elif change == 'grow':
-    path.write_bytes(path.read_bytes() + b'\0')
-  else:
-    config.data.size = 40
-  open_faces(config, tmp_path / 'cache')
-  assert len(list((tmp_path / 'cache').iterdir())) == 4
-
-
-def test_nothing_is_stored_without_a_cache(photographs, tmp_path):
-  open_faces(folder_config(photographs), tmp_path)
-  open_faces(folder_config(photographs, cache=True), None)
-  assert not list(tmp_path.iterdir())
-
-
-def test_what_is_unreadable_is_remembered_with_the_pixels(root, tmp_path):
-  (root / 'p01' / '0.jpg').write_bytes(b'')
-  config = folder_config(root, people=(0, 0), cache=True)
-  first, second = (open_faces(config, tmp_path / 'cache') for _ in range(2))
-  assert first.people == second.people and 'p01/0.jpg' in _skipped(second)
-  config.data.bad_images = 'error'
-  with pytest.raises(DataError, match=r'p01/0\.jpg'):
-    open_faces(config, tmp_path / 'cache')
-
-
-def test_a_file_that_may_not_be_opened_is_tried_again(root, tmp_path, monkeypatch):
-  path = root / 'p01' / '0.jpg'
-  content = path.read_bytes()
-  path.write_bytes(b'x' * len(content))
-  os.utime(path, (1, 1))
-  config = folder_config(root, people=(0, 0), cache=True)
-  with monkeypatch.context() as patch:
-    patch.setattr(os, 'access', lambda name, mode: name != path)
-    open_faces(config, tmp_path / 'cache')
-  path.write_bytes(content)
-  os.utime(path, (1, 1))
-  assert not open_faces(config, tmp_path / 'cache').people['skipped']
-
-
-def test_many_images_are_decoded_by_processes_of_a_script(root, tmp_path):
-  script = tmp_path / 'script.py'
-  script.write_text(f"""
-from pathlib import Path
-
-from gif_jax.data import listing, survey
-
-if __name__ == '__main__':
-  survey._FEW = 0
-  root = Path({str(root)!r})
-  photos = [photo for own in listing.list_people(root).people.values() for photo in own]
-  print(survey.survey(root, photos, 32, Path({str(tmp_path)!r})).pixels)
-""")
-  environment = os.environ | {'PYTHONPATH': str(ROOT)}
-  done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
-  here = open_faces(folder_config(root, people=(0, 0), cache=True, held_out=0), tmp_path / 'here')
-  np.testing.assert_array_equal(np.load(done.stdout.strip()), here.train[:])
-
-
-def _batches(faces, table, **options):
-  iterator = pipeline.batches(faces.train, table, batch_size=20, seed=3, **options)
-  try:
-    return [next(iterator) for _ in range(3)]
-  finally:
-    iterator.close()
-
-
-@pytest.mark.parametrize('cache', [False, True])
-def test_workers_and_cache_change_no_batch(root, tmp_path, cache):
-  plain = open_faces(folder_config(root, people=(0, 0)), None)  # 15 images to train on, batches of 20
-  table = tokenize.make_table(folder_config(root), plain, tmp_path / 'table')
-  faces = open_faces(folder_config(root, people=(0, 0), cache=cache), tmp_path / 'cache')
-  for a, b in zip(_batches(plain, table), _batches(faces, table, workers=2)):
-    assert all(np.array_equal(a[name], b[name]) for name in a.keys() | b.keys())
-
-
-def test_an_image_that_vanishes_during_a_run(root):
-  faces = open_faces(folder_config(root, people=(0, 0)), None)
-  (root / 'p00' / '0.png').unlink()
-  (root / 'p00' / '1.jpg').unlink()
-  with pytest.raises(DataError, match=r'p00/[01]\.\w+ could be read when the run began .* put it back'):
-    faces.train[:]
-
-
-def test_the_log_says_what_was_found(root, caplog):
-  with caplog.at_level(logging.INFO):
-    open_faces(folder_config(root, people=(0, 2)), None)
-  assert '20 images of 5 people, 32x32 14 colour 8-bit, 6 grey 8-bit; scaled to 32x32' in caplog.text
-  assert '3 people to train on (9 images, 3 held out), 0 for validation, 2 for the figures' in caplog.text
-  Image.new('L', (92, 112)).save(root / 'p00' / 'portrait.tif')
-  with caplog.at_level(logging.INFO):
-    open_faces(folder_config(root, people=(0, 2)), None)
-  assert '32x32 to 92x112' in caplog.text and 'padded to square' in caplog.text
-
-
-# ---- Bad input
-
-
-def test_bad_images_are_skipped_named_and_counted(root, caplog):
-  (root / 'p01' / '0.jpg').write_bytes(b'')
-  cut = root / 'p02' / '2.jpg'
-  cut.write_bytes(cut.read_bytes()[:-100])
-  (root / 'p03' / 'not.png').write_text('hello')
-  (root / 'nobody').mkdir()
-  (root / 'unreadable').mkdir()
-  (root / 'unreadable' / '1.heic').write_bytes(b'ftypheic')
-  for name in ('Thumbs.db', '.DS_Store', 'notes.txt', '._0.png'):
-    (root / 'p00' / name).write_bytes(b'x')
-  faces = open_faces(folder_config(root, people=(0, 0)), None)
-  assert _skipped(faces) == {
-    'nobody': 'no images in it',
-    'p01/0.jpg': 'unreadable: cannot identify image file',
-    'p02/2.jpg': _skipped(faces)['p02/2.jpg'],
-    'p03/not.png': 'unreadable: cannot identify image file',
-    'unreadable': 'no readable images in it',
-    'unreadable/1.heic': 'unreadable: cannot identify image file',
-  }
-  assert 'truncated' in _skipped(faces)['p02/2.jpg']
-  assert faces.people['not_images'] == 4
-  assert faces.m == 5 and len(faces.train) + len(faces.held_out) == 18
-  warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-  assert len(warnings) == 1 and '6 files or folders are skipped: nobody (no images in it); p01/0.jpg' in warnings[0]
-  assert 'and 1 more, all in people.json' in warnings[0] and 'DS_Store' not in warnings[0]
-
-
-@pytest.mark.parametrize('bad', ['p01/0.png', 'nobody'])
-def test_bad_images_can_be_fatal(root, bad):
-  if bad == 'nobody':
-    (root / bad).mkdir()
-  else:
-    (root / bad).write_bytes(b'')
-  with pytest.raises(DataError, match=rf'{bad}: .*bad_images=skip'):
-    open_faces(folder_config(root, people=(0, 0), bad_images='error'), None)
-
-
-@pytest.mark.parametrize('other', ['P01', 'p01\u0301', 'stra\u00dfe'])
-def test_names_that_differ_only_in_case_or_accents(root, other):
-  first = {'P01': 'p01', 'p01\u0301': 'P0\u0031\u0301', 'stra\u00dfe': 'STRASSE'}[other]
-  for name in (first, other):
-    (root / name).mkdir(exist_ok=True)
-  with pytest.raises(DataError) as error:
-    open_faces(folder_config(root), None)
-  assert f'{root / first} ' in str(error.value) and f'{root / other} ' in str(error.value)
-  assert 'one folder' in str(error.value)
-
-
-def test_links_in_circles_are_skipped_and_other_links_are_followed(root, tmp_path):
-  outside = tmp_path / 'outside'
-  (outside / 'inner').mkdir(parents=True)
-  Image.new('L', (8, 8), 50).save(outside / 'inner' / 'a.png')
-  Image.new('L', (8, 8), 60).save(outside / 'b.png')
-  Image.new('L', (8, 8), 70).save(tmp_path / 'single.png')
-  links = {
-    'linked': outside,  # a person elsewhere
-    'p00/up': root / 'p00', 'p00/root': root, 'p00/above': tmp_path, 'p00/self.png': root / 'p00' / 'self.png',
-    'p00/gone.png': tmp_path / 'nowhere.png', 'p00/single.png': tmp_path / 'single.png',
-    'p00/twice.png': root / 'p00' / '0.png', 'p01/p02': root / 'p02', 'twin': root / 'p03', 'everything': tmp_path,
-    'gone': tmp_path / 'nowhere', 'linked/inner/back': outside,
-  }  # fmt: skip
-  for name, target in links.items():
-    (root / name).symlink_to(target)
-  faces = open_faces(folder_config(root, people=(0, 0)), None)
-  circle = 'a link to a folder that contains it'
-  assert _skipped(faces) == {
-    'p00/up': 'the same as p00', 'p00/root': circle, 'p00/above': circle, 'everything': circle,
-    'p00/self.png': 'a link that leads nowhere', 'p00/gone.png': 'a link that leads nowhere',
-    'gone': 'a link that leads nowhere', 'p00/twice.png': 'the same as p00/0.png',
-    'p01/p02': 'a link into the folder of p02', 'twin': 'the same as p03', 'linked/inner/back': 'the same as linked',
-  }  # fmt: skip
-  images = {person['name']: person['images'] + person['held_out'] for person in faces.people['train']}
-  assert images == {'linked': 2, 'p00': 5, 'p01': 4, 'p02': 4, 'p03': 4, 'p04': 4}
-
-
-def test_images_in_nested_folders_are_the_persons(root):
-  deep = root / 'p00' / '2019' / 'summer'
-  deep.mkdir(parents=True)
-  Image.new('L', (8, 8)).save(deep / 'a.png')
-  listed = listing.list_people(root)
-  names = [photo.name for photo in listed.people['p00']]
-  assert names == ['p00/0.png', 'p00/1.jpg', 'p00/2.pgm', 'p00/2019/summer/a.png', 'p00/3.png']
-
-
-def test_images_without_sub_folders(tmp_path):
-  with pytest.raises(DataError, match='nothing but no sub-folders; make one sub-folder per person'):
-    open_faces(folder_config(tmp_path), None)
-  for name in ('b.png', 'a.png'):
-    Image.new('L', (8, 8)).save(tmp_path / name)
-  with pytest.raises(DataError, match=r'2 images, the first a\.png, but no sub-folders; make one sub-folder'):
-    open_faces(folder_config(tmp_path), None)
-
-
-def test_sub_folders_without_images(tmp_path):
-  (tmp_path / 'somebody').mkdir()
-  with pytest.raises(DataError, match='no image in any of the 1 sub-folders; is config'):
-    open_faces(folder_config(tmp_path), None)
-
-
-def test_images_beside_sub_folders_are_skipped(root, caplog):
-  Image.new('L', (8, 8)).save(root / 'group.png')
-  (root / 'readme.txt').write_text('x')
-  faces = open_faces(folder_config(root, people=(0, 0)), None)
-  assert list(_skipped(faces)) == ['group.png'] and faces.people['not_images'] == 1
-  assert "group.png (lies beside the people's folders" in caplog.text
-
-
-def test_too_few_people_are_left(root):
-  with pytest.raises(DataError, match=r'5 people, 5 of them .* 4 are wanted for config\.eval\.identities, 0 for'):
-    open_faces(folder_config(root, people=(0, 4)), None)
-  assert open_faces(folder_config(root, people=(0, 3)), None).m == 2
-
-
-def test_too_few_images_for_verification_pairs(root):
-  for path in root.glob('*/[23].*'):
-    path.unlink()
-  with pytest.raises(ConfigError, match=r'config\.eval\.identities=3 with 6 images .* raise config\.eval\.identities'):
-    open_faces(folder_config(root, people=(0, 3)), None)
-
-
-def test_a_folder_that_cannot_be_listed(root, monkeypatch):
-  listed = os.scandir
-
-  def scandir(path):
-    if os.path.basename(path) == 'p03':
-      raise PermissionError(13, 'Permission denied', str(path))
-    return listed(path)
-
-  monkeypatch.setattr(os, 'scandir', scandir)
-  with pytest.raises(DataError, match=r'p03 cannot be listed \(Permission denied\); allow reading it'):
-    open_faces(folder_config(root), None)
-
-
-@pytest.mark.parametrize('path', ['', 'setup.cfg'])
-def test_a_path_that_is_no_folder(path):
-  with pytest.raises(ConfigError, match=rf"config.data.path='{path}' is no folder"):
-    open_faces(folder_config(path), None)
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='other systems have no names that are not Unicode')
-def test_names_need_not_be_unicode(root, tmp_path):
-  os.rename(os.fsencode(root / 'p00'), os.fsencode(root) + b'/p\xff')
-  faces = open_faces(folder_config(root, people=(0, 0), cache=True), tmp_path / 'cache')
-  assert 'p\udcff' in _names(faces.people, 'train')
-  assert len(json.dumps(faces.people)) > 0 and len(faces.train[:]) == 15
-
-
-# ---- Tables of few people
-
-
 @pytest.mark.parametrize('people', [2, 3, 5, 20])
 @pytest.mark.parametrize('images', [1, 4])
 def test_few_people_make_a_table(photographs, tmp_path, people, images):
@@ -459,15 +133,25 @@ def test_few_people_make_a_table(photographs, tmp_path, people, images):
   assert np.isfinite(np.asarray(table.vectors, np.float32)).all()
 
 
+def test_copies_of_one_photograph_are_named_as_the_trouble(root, tmp_path):
+  for person in root.iterdir():
+    first, *others = sorted(person.iterdir())
+    for path in others:
+      path.unlink()
+      (person / f'copy of {path.stem}{first.suffix}').write_bytes(first.read_bytes())
+  config = folder_config(root, people=(0, 0))
+  with pytest.raises(tokenize.TokenizeError, match=r'same features.*tokenizer\.whiten=False'):
+    tokenize.make_table(config, open_faces(config, None), tmp_path / 'table')
+  config.tokenizer.whiten = False
+  assert tokenize.make_table(config, open_faces(config, None), tmp_path / 'table').m == 5
+
+
 def test_vectors_of_another_number_of_people(root, tmp_path):
   np.save(tmp_path / 'vectors.npy', np.random.default_rng(0).normal(size=(7, 24)).astype(np.float32))
   config = folder_config(root, people=(0, 0))
   config.tokenizer.vectors = str(tmp_path / 'vectors.npy')
   with pytest.raises(ConfigError, match=r'holds 7 vectors, but there are 5 people to train on'):
     tokenize.make_table(config, open_faces(config, None), tmp_path / 'table')
-
-
-# ---- The commands
 
 
 def test_a_run_to_its_end(command, photographs, tmp_path):
