@@ -22,16 +22,17 @@ def run(config, workdir: Path) -> dict | None:
   from gif_jax import tokenize
   from gif_jax.data.sources import open_faces
   from gif_jax.evaluation.report import write_json
-  from gif_jax.training.loop import train
+  from gif_jax.training.loop import check_table, train
 
   _check_apart(config.data, workdir)
   _make_writable(workdir)
   config = tokenize.with_own_identities(config)
   validate(config)
   faces = open_faces(config, workdir / 'cache')
+  table = tokenize.ensure_table(config, faces, workdir)
+  check_table(table, config, faces)  # before people.json, which must say whose table and checkpoints lie beside it
   if faces.people is not None:
     write_json(workdir / 'people.json', faces.people)
-  table = tokenize.ensure_table(config, faces, workdir)
   return train(config, workdir, faces, table)
 
 

@@ -79,7 +79,7 @@ def make_table(config, faces, output: Path) -> CodeTable:
   if settings.vectors and m != (rows := len(_load_vectors(config))):
     raise ConfigError(
       f'config.tokenizer.vectors={settings.vectors} holds {rows} vectors, but there are {m} people to train on: give '
-      'one row per label (people.json in --workdir has the order), or leave tokenizer.vectors empty.'
+      'one row per label (in the order of names), or leave tokenizer.vectors empty.'
     )
   try:
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)

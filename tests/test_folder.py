@@ -168,7 +168,7 @@ def test_a_run_to_its_end(command, photographs, tmp_path):
   assert '80 images of 20 people' in done.stdout and 'people.json' in done.stdout
 
 
-def test_a_run_on_few_people_without_verification(command, root, tmp_path):
+def test_a_run_on_few_people_without_verification_and_never_on_others(command, root, tmp_path):
   for person in ('p03', 'p04'):
     for path in (root / person).iterdir():
       path.unlink()
@@ -181,6 +181,11 @@ def test_a_run_on_few_people_without_verification(command, root, tmp_path):
   assert 'decode_top1' in summary and not any('verification' in name or 'tar' in name for name in summary)
   assert not (workdir / 'roc.png').exists() and not (workdir / 'eval.npz').exists()
   assert 'roc.png' not in done.stdout
+  people = (workdir / 'people.json').read_text()
+  (root / 'p00').rename(root / 'somebody else')
+  done = command('main', *arguments, *more, f'--workdir={workdir}')
+  assert done.returncode == 1 and 'TableError' in done.stdout and 'Traceback' not in done.stdout
+  assert (workdir / 'people.json').read_text() == people
 
 
 def test_a_workdir_among_the_photographs(command, root):
