@@ -7,10 +7,13 @@ No key defaults to None, so that every key can be set by a flag.
 import logging
 import math
 import sys
+from collections.abc import Sequence
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
+
+_LOG = logging.getLogger(__name__)
 
 
 def default() -> ConfigDict:
@@ -18,14 +21,15 @@ def default() -> ConfigDict:
   c = ConfigDict()
 
   c.data = ConfigDict()
-  c.data.source = 'synthetic'  # which faces: 'synthetic' (rendered, no download)
+  c.data.source = 'synthetic'  # which faces: 'synthetic' (rendered, no download), 'folder' (one sub-folder per person)
   c.data.path = ''  # where a source that reads files finds them; '' for sources that need none
   c.data.identities = 1000  # m, people to train on (synthetic)
   c.data.images = 14  # training images per identity (synthetic)
   c.data.held_out = 2  # further images per training identity, kept for closed-set identification
   c.data.size = 112  # pixels a side
-  c.data.seed = 0  # which people exist (synthetic); train.seed apart, so that seeds are compared on the same data
-  c.data.cache = False  # render once into WORKDIR/cache instead of again in every epoch (synthetic)
+  c.data.seed = 0  # which people exist (synthetic), who is evaluated on (folder); train.seed apart: same data, new run
+  c.data.cache = False  # render or decode once into WORKDIR/cache instead of again in every epoch
+  c.data.bad_images = 'skip'  # unreadable images and people without any: 'skip' (with a warning) or 'error' (folder)
   c.data.workers = 0  # processes that prepare batches; 0 = a thread of this one. Never changes what a batch holds
   c.data.flip = True  # mirror images left to right at random
 
@@ -93,10 +97,10 @@ def default() -> ConfigDict:
 
   c.eval = ConfigDict()
   c.eval.every_steps = 0  # on validation identities, picks the best checkpoint; 0 = at the end alone
-  c.eval.validation_identities = 100  # unseen people for choosing settings
-  c.eval.identities = 400  # other unseen people for the figures reported
-  c.eval.images = 10  # images of each
-  c.eval.pairs = 6000  # verification pairs, half of them genuine, in 10 folds
+  c.eval.validation_identities = 100  # unseen people for choosing settings; 0 = none, with eval.every_steps = 0
+  c.eval.identities = 400  # other unseen people for the figures reported; 0 = no verification figures
+  c.eval.images = 10  # images of each (folder: at most)
+  c.eval.pairs = 6000  # verification pairs, at most, half of them genuine, in 10 folds
   c.eval.closed_set = 4000  # held-out images of training identities looked at, at most
   c.eval.batch_size = 200
   c.eval.beam = 50  # candidates kept while a code is decoded
@@ -107,7 +111,8 @@ def default() -> ConfigDict:
 
 
 _CHOICES = {
-  'data.source': ('synthetic',),
+  'data.source': ('synthetic', 'folder'),
+  'data.bad_images': ('skip', 'error'),
   'tokenizer.encoder': ('pixels',),
   'tokenizer.codes': ('tree', 'random'),
   'tokenizer.cluster': ('initial', 'homogenized'),
@@ -142,8 +147,8 @@ _AT_LEAST = {
   'checkpoint.every_steps': 1,
   'checkpoint.keep': 1,
   'eval.every_steps': 0,
-  'eval.validation_identities': 2,
-  'eval.identities': 2,
+  'eval.validation_identities': 0,
+  'eval.identities': 0,
   'eval.images': 2,
   'eval.pairs': 20,
   'eval.closed_set': 1,
@@ -176,20 +181,56 @@ def validate(config: ConfigDict) -> None:
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
       'set one of them above 0, or nothing will be trained.'
     )
-  for key in ('identities', 'validation_identities'):
-    _check_pairs(config.eval, key)
+  _check_evaluation(config.eval)
 
 
-def _check_pairs(settings, key):
-  """Too few people for the verification pairs: said before training, not after it."""
-  people, images = settings[key], settings.images
-  genuine = people * images * (images - 1) // 2
-  impostor = people * images * (people * images - 1) // 2 - genuine
-  if settings.pairs % 20 or min(genuine, impostor) < settings.pairs // 2:
+def _check_evaluation(settings):
+  """What would be noticed only when the figures are made, if it were not said here."""
+  if settings.pairs % 20:
+    raise ConfigError(f'config.eval.pairs={settings.pairs} must be a multiple of 20: 10 folds, half of each genuine.')
+  if settings.every_steps and not settings.validation_identities:
     raise ConfigError(
-      f'config.eval.pairs={settings.pairs} must be a multiple of 20 (10 folds, half of each genuine) and at most '
-      f'{2 * min(genuine, impostor)} with config.eval.{key}={people} and config.eval.images={images}.'
+      f'config.eval.every_steps={settings.every_steps} needs validation people: set it to 0, or '
+      'config.eval.validation_identities to 2 or more.'
     )
+  for key in ('identities', 'validation_identities'):
+    people = settings[key]
+    if people == 1:
+      raise ConfigError(f'config.eval.{key}=1 gives no two people to tell apart; give 0 or at least 2.')
+    if people and not usable_pairs([settings.images] * people, settings.pairs):
+      raise _too_few_pairs([settings.images] * people, key)
+
+
+def usable_pairs(images: Sequence[int], wanted: int) -> int:
+  """Verification pairs that can be drawn, half genuine, in 10 folds, from people with so many images each.
+
+  The largest multiple of 20 that exists and is not above `wanted`, itself a multiple of 20; 0 if there is none.
+  """
+  total = sum(images)
+  genuine = sum(count * (count - 1) // 2 for count in images)
+  impostor = total * (total - 1) // 2 - genuine
+  return min(wanted, 20 * (min(genuine, impostor) // 10))
+
+
+def check_pairs(images: Sequence[int], settings, key: str) -> None:
+  """Says it before training, not after it, if people with so many images each give fewer pairs than eval.pairs.
+
+  settings: `config.eval`; key: how many people it wanted. Raises ConfigError where not even 20 pairs exist.
+  """
+  pairs = usable_pairs(images, settings.pairs)
+  if not pairs:
+    raise _too_few_pairs(images, key)
+  if pairs < settings.pairs:
+    _LOG.info('config.eval.%s: %d people with %d images give %d verification pairs, fewer than config.eval.pairs=%d',
+              key, len(images), sum(images), pairs, settings.pairs)  # fmt: skip
+
+
+def _too_few_pairs(images, key):
+  return ConfigError(
+    f'config.eval.{key}={len(images)} with {sum(images)} images of these people gives fewer than the 10 genuine and 10 '
+    f'impostor pairs that verification needs: raise config.eval.{key} or config.eval.images (now at most {max(images)} '
+    f'of each), or set config.eval.{key}=0.'
+  )
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ Makes the identity-code table first where it is missing, continues from the newe
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 from absl import app, flags
@@ -20,20 +21,46 @@ def run(config, workdir: Path) -> dict | None:
   """Table, training, evaluation. Returns the summary, or None if a signal stopped the run with its state saved."""
   from gif_jax import tokenize
   from gif_jax.data.sources import open_faces
-  from gif_jax.training.loop import train
+  from gif_jax.evaluation.report import write_json
+  from gif_jax.training.loop import check_table, train
 
+  _check_apart(config.data, workdir)
+  _make_writable(workdir)
   config = tokenize.with_own_identities(config)
   validate(config)
-  workdir.mkdir(parents=True, exist_ok=True)
   faces = open_faces(config, workdir / 'cache')
   table = tokenize.ensure_table(config, faces, workdir)
+  check_table(table, config, faces)  # before people.json, which must say whose table and checkpoints lie beside it
+  if faces.people is not None:
+    write_json(workdir / 'people.json', faces.people)
   return train(config, workdir, faces, table)
+
+
+def _check_apart(data, workdir):
+  if data.path and workdir.resolve().is_relative_to(Path(data.path).resolve()):
+    raise ConfigError(
+      f'--workdir={workdir} lies inside config.data.path={data.path}, where its pictures would be taken for those of a '
+      'person; name a folder elsewhere.'
+    )
+
+
+def _make_writable(workdir):
+  """Makes the folder and a file in it: hours of training must not end in an error about permissions."""
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=workdir):
+      pass
+  except OSError as error:
+    raise ConfigError(
+      f'--workdir={workdir} cannot be written to ({error.strerror}); name a folder that can, or free this one.'
+    ) from error
 
 
 def main(_) -> None:
   """Command line: errors that a user can cure are printed without a traceback, exit status 1."""
   # Imported here so that worker processes, which import this file again, start fast.
   from gif_jax.codes.table import TableError
+  from gif_jax.data.images import DataError
   from gif_jax.evaluation.report import summary_table
   from gif_jax.tokenize import TokenizeError
   from gif_jax.training.checkpoint import CheckpointError
@@ -43,11 +70,12 @@ def main(_) -> None:
   workdir = Path(_WORKDIR.value or Path('runs') / Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem)
   try:
     summary = run(read_flag(_CONFIG), workdir)
-  except (ConfigError, TokenizeError, TableError, CheckpointError, NonFiniteLossError) as error:
+  except (ConfigError, DataError, TokenizeError, TableError, CheckpointError, NonFiniteLossError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
   if summary is not None:
     print(summary_table(summary))
-    print(f'Everything is in {workdir}: summary.json, roc.png, training.png, training_faces.png, checkpoints/.')
+    files = ['summary.json', 'people.json', 'roc.png', 'training.png', 'training_faces.png', 'checkpoints/']
+    print(f'Everything is in {workdir}: {", ".join(name for name in files if (workdir / name).exists())}.')
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from gif_jax.codes import size, tree, vectors
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
+from gif_jax.data.images import DataError
 from gif_jax.evaluation.extract import identity_moments
 from gif_jax.models.encoders import ENCODERS
 
@@ -51,9 +52,11 @@ def _initial_vectors(config, faces):
   if settings.vectors:
     # Nothing in the file says whose vectors these are, so the table will fit any data of as many identities.
     return *vectors.initialise(np.asarray(_load_vectors(config), np.float32), config.model.d), '', settings.vectors
+  labels = faces.train.labels()
+  spread = settings.whiten and len(labels) > faces.m  # with one image each, nothing tells how an identity varies
   moments = identity_moments(
-    ENCODERS[settings.encoder], faces.train, faces.train.labels(), faces.m, config.eval.batch_size,
-    within=settings.whiten, progress='encoding faces',
+    ENCODERS[settings.encoder], faces.train, labels, faces.m, config.eval.batch_size,
+    within=spread, progress='encoding faces',
   )  # fmt: skip
   initial, transform = vectors.initialise(moments.means, config.model.d, moments.within, moments.counts)
   return initial, transform, faces.label_space, settings.encoder
@@ -73,6 +76,11 @@ def make_table(config, faces, output: Path) -> CodeTable:
     raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
   settings = config.tokenizer
   m = faces.m if faces else len(_load_vectors(config))
+  if settings.vectors and m != (rows := len(_load_vectors(config))):
+    raise ConfigError(
+      f'config.tokenizer.vectors={settings.vectors} holds {rows} vectors, but there are {m} people to train on: give '
+      'one row per label (in the order of names), or leave tokenizer.vectors empty.'
+    )
   try:
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
     initial, transform, label_space, encoder = _initial_vectors(config, faces)
@@ -132,7 +140,7 @@ def main(_) -> None:
     validate(config)
     faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
     table = make_table(config, faces, Path(_OUTPUT.value))
-  except (ConfigError, TokenizeError, TableError, FileExistsError) as error:
+  except (ConfigError, DataError, TokenizeError, TableError, FileExistsError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
   print(f'{table.path}: m={table.m}, l={table.l}, v={table.v}, d={table.d}')
 

@@ -11,6 +11,7 @@ import pytest
 from gif_jax import tokenize
 from gif_jax.data.sources import open_faces
 from tests import tiny
+from tests.photographs import write_people
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -57,3 +58,18 @@ def tiny_faces(tiny_config):
 @pytest.fixture(scope='session')
 def tiny_table(tiny_config, tiny_faces, tmp_path_factory):
   return tokenize.make_table(tiny_config, tiny_faces, tmp_path_factory.mktemp('tiny') / 'table')
+
+
+@pytest.fixture(scope='session')
+def photographs(tiny_faces, tmp_path_factory):
+  """Twenty people with four photographs each. Tests that change a folder make their own."""
+  root = tmp_path_factory.mktemp('photographs')
+  write_people(root, tiny_faces.train, 20)
+  return root
+
+
+@pytest.fixture
+def root(tiny_faces, tmp_path):
+  """Five people with four photographs each, for tests to damage."""
+  write_people(tmp_path / 'faces', tiny_faces.train, 5)
+  return tmp_path / 'faces'

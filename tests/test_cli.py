@@ -21,10 +21,11 @@ def finished(command, tmp_path_factory):
 def test_a_run_writes_what_others_rely_on(finished):
   workdir, output = finished
   summary = json.loads((workdir / 'summary.json').read_text())
-  verification = ['verification_accuracy', 'pixel_verification_accuracy', 'tar@far=1e-2', 'tar@far=1e-3']
+  verification = ['verification_accuracy', 'pixel_verification_accuracy', 'tar@far=1e-1', 'tar@far=1e-2']
   for name in [*verification, 'decode_top1', 'decode_top5']:
     assert 0 <= summary[name] <= 1, name
   assert len(summary['digit_accuracy']) == CodeTable.open(workdir / 'table').l
+  assert summary['verification_pairs'] == 40 and 'tar@far=1e-3' not in summary  # of 240 impostor pairs
   assert summary['images_per_second'] > 0 and summary['resumed_from_step'] == 0
   assert len(summary['state_sha256']) == 64
   evaluated = np.load(workdir / 'eval.npz')
@@ -118,7 +119,9 @@ def test_missing_config_file(command, tmp_path):
     ('train.steps=0', ['train.steps', 'train.epochs']),
     ('train.batch_size=0', ['train.batch_size']),
     ('data.size=20', ['data.size=20', 'from 32 to 224']),
-    ('eval.pairs=4000', ['eval.pairs=4000', 'eval.identities=6']),
+    ('eval.images=2', ['eval.identities=6', '10 genuine', 'eval.images']),
+    ('eval.identities=1', ['eval.identities=1', 'at least 2']),
+    ('data.source=folder', ['data.path', 'folder']),
     ('tokenizer.l=1', ['tokenizer.l']),
   ],
 )
@@ -126,6 +129,13 @@ def test_settings_that_cannot_work(command, tmp_path, flag, expected):
   more = ['--config.tokenizer.v=5'] if flag == 'tokenizer.l=1' else []
   output = _fails(command, ['--config=tests/tiny.py', f'--workdir={tmp_path}', f'--config.{flag}', *more], *expected)
   assert 'Traceback' not in output
+
+
+def test_workdir_that_cannot_be_written_to(command, tmp_path):
+  (tmp_path / 'file').write_text('')
+  for workdir in (tmp_path / 'file' / 'run', '/proc/run'):
+    output = _fails(command, ['--config=tests/tiny.py', f'--workdir={workdir}'], f'--workdir={workdir} cannot be')
+    assert 'Traceback' not in output and len(output.splitlines()) == 1
 
 
 def test_batch_that_devices_cannot_share(command, tmp_path):

@@ -1,6 +1,8 @@
 """Settings: every experiment is valid, and what cannot work says so."""
 
 import importlib
+import itertools
+import logging
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,10 @@ def test_steps_win_over_epochs():
     ('loss.margin_type', 'sphere'),
     ('eval.pairs', 0),
     ('eval.pairs', 6010),
+    ('eval.identities', 1),
+    ('eval.identities', -2),
+    ('eval.validation_identities', 1),
+    ('data.bad_images', 'delete'),
     ('model.backbone', 'r9'),
     ('train.steps', -1),
   ],
@@ -55,3 +61,33 @@ def test_an_impossible_value_is_named(key, value):
   c[section][name] = value
   with pytest.raises(config.ConfigError, match=f'config.{key}={value}|config.{key}={value!r}'):
     config.validate(c)
+
+
+def test_no_validation_people_are_needed_where_nobody_asks_for_them():
+  c = config.default()
+  c.train.steps = 1
+  c.eval.validation_identities = c.eval.identities = 0
+  config.validate(c)
+  c.eval.every_steps = 10
+  with pytest.raises(config.ConfigError, match=r'config\.eval\.every_steps=10 needs validation people: set it to 0'):
+    config.validate(c)
+
+
+@pytest.mark.parametrize('images', [[], [9], [2, 2], [1, 1, 40], [7, 3, 8, 1], [5] * 11, [10] * 20])
+def test_usable_pairs_are_counted_like_the_pairs_themselves(images):
+  identity = [person for person, count in enumerate(images) for _ in range(count)]
+  same = [a == b for a, b in itertools.combinations(identity, 2)]
+  exist = min(sum(same), len(same) - sum(same)) * 2
+  for wanted in (20, 100, 6000):
+    pairs = config.usable_pairs(images, wanted)
+    assert pairs % 20 == 0 and pairs <= min(wanted, exist)
+    assert pairs == wanted or pairs + 20 > exist
+
+
+def test_fewer_pairs_than_asked_for_are_announced_and_too_few_refused(caplog):
+  settings = config.default().eval
+  with caplog.at_level(logging.INFO):
+    config.check_pairs([10] * 10, settings, 'identities')
+  assert '10 people with 100 images give 900 verification pairs, fewer than config.eval.pairs=6000' in caplog.text
+  with pytest.raises(config.ConfigError, match=r'eval\.identities=4 with 8 images .* config\.eval\.identities=0'):
+    config.check_pairs([2] * 4, settings, 'identities')

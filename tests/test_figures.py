@@ -48,8 +48,21 @@ def test_the_closed_set_can_be_a_sample(tiny_faces, tiny_table, settings):
 def test_people_known_by_their_identity_verify_perfectly(tiny_faces, settings):
   identity = tiny_faces.test.labels()
   found, (far, tar) = figures.verification_figures(np.eye(6, dtype=np.float32)[identity], identity, settings)
-  assert found['verification_accuracy'] == 1 and found['tar@far=1e-4'] == 1
+  assert found['verification_accuracy'] == 1 and found['tar@far=1e-2'] == 1
   assert len(far) == len(tar)
+
+
+@pytest.mark.parametrize(
+  ('people', 'images', 'pairs', 'rates'),
+  [(2, 6, 60, 1), (5, 5, 80, 2), (10, 5, 80, 3)],  # 36, 250 and 1125 impostor pairs; 30, 50 and 100 genuine ones
+)
+def test_what_few_images_cannot_say_is_left_out(settings, people, images, pairs, rates):
+  settings = settings.copy_and_resolve_references()
+  settings.pairs = 80
+  identity = np.repeat(np.arange(people), images)
+  found = figures.verification_figures(np.eye(people, dtype=np.float32)[identity], identity, settings).figures
+  assert found['verification_pairs'] == pairs and found['verification_accuracy'] == 1
+  assert [name for name in found if name.startswith('tar')] == [f'tar@far=1e-{i + 1}' for i in range(rates)]
 
 
 def test_an_overflowing_network_is_reported_and_counts_as_knowing_nobody(tiny_faces, tiny_table, settings, caplog):

@@ -13,6 +13,7 @@ T = 2.0  # t of L_GP
 SAMPLE = 4096  # vectors that the report of `homogenise` looks at
 SHRINK = 0.01  # of the within-identity covariance towards a sphere: rare directions are measured badly
 BLOCK = 1024  # rows taken to float64 at a time
+ALIKE = 1e-6  # spread within identities below this share of the features' energy is float32 rounding
 ROUNDING = 1e-12  # eigenvalues below this share of the features' energy are float32 rounding, not directions
 
 
@@ -51,7 +52,8 @@ def initialise(
     counts: int64 [m], images behind each mean; needed with `within`.
 
   Returns float32 [m, d], unit rows, and the transform, None where nothing but the length changed. The same input gives
-  the same signs. Raises ValueError, naming the row, for features that are not finite or leave no direction.
+  the same signs. Raises ValueError, naming the row, for features that are not finite or leave no
+  direction, and for images of an identity that are all alike (with `within`).
   """
   means = np.asarray(means, np.float32)
   _check_finite(means)
@@ -100,6 +102,11 @@ def _fit(means: np.ndarray, d: int) -> Transform:
 
 def _fit_whitened(means: np.ndarray, d: int, within: np.ndarray, counts: np.ndarray) -> Transform:
   """PCA in the space where the spread within identities is the same in all directions."""
+  if np.trace(within) < ALIKE * np.vdot(means, means) / len(means):
+    raise ValueError(
+      'the images of each identity have the same features, so there is no spread to divide by: give different images '
+      'of a person, or set tokenizer.whiten=False'
+    )
   sphere = np.trace(within) / len(within) * np.eye(len(within))
   spread, axes = eigh((1 - SHRINK) * within + SHRINK * sphere)
   whiten = axes / np.sqrt(spread)

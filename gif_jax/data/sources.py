@@ -2,17 +2,16 @@
 
 import hashlib
 import os
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.config import ConfigError
+from gif_jax.config import ConfigError, check_pairs
 from gif_jax.data.faces import FaceRenderer
-from gif_jax.data.workers import prepare_worker
+from gif_jax.data.folder import open_folder
+from gif_jax.data.sets import FaceSets
+from gif_jax.data.workers import on_all_cores
 
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
 # different numbers of identities are compared on the same faces.
@@ -92,10 +91,8 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
   pixels = np.lib.format.open_memmap(partial, 'w+', np.uint8, (len(faces), size, size, 3))
   block = faces.images * 25
   jobs = [(faces, i, min(i + block, len(faces))) for i in range(0, len(faces), block)]
-  workers = min(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(), len(jobs))
-  bar = tqdm(total=len(faces), desc=f'rendering {name} faces', unit='image')
-  with bar, ProcessPoolExecutor(workers, get_context('spawn'), prepare_worker) as pool:
-    for (_, start, stop), images in zip(jobs, pool.map(_render, jobs)):
+  with tqdm(total=len(faces), desc=f'rendering {name} faces', unit='image') as bar:
+    for (_, start, stop), images in zip(jobs, on_all_cores(_render, jobs)):
       pixels[start:stop] = images
       bar.update(stop - start)
   pixels.flush()
@@ -105,26 +102,20 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
   return CachedFaces(path, faces)
 
 
-class FaceSets(NamedTuple):
-  """The sets of a run. Labels of `train` and `held_out` are 0..m-1; the others are of people who are in neither."""
-
-  m: int
-  label_space: str  # names which person each label is; a table made for other people has another
-  train: SyntheticFaces | CachedFaces
-  held_out: SyntheticFaces | CachedFaces  # further images of the training identities
-  validation: SyntheticFaces | CachedFaces  # for choosing settings and the best checkpoint
-  test: SyntheticFaces | CachedFaces  # for the figures reported
-
-
 def open_faces(config, cache: Path | None) -> FaceSets:
-  """The sets that `config.data` and `config.eval` name; with data.cache they are rendered into `cache`, unless None.
+  """The sets that `config.data` and `config.eval` name; with data.cache their pixels go to `cache`, unless None.
 
-  Raises ConfigError where data.path does not fit the source.
+  Raises ConfigError where data.path does not fit the source or people are too few for verification pairs, DataError
+  for photographs that cannot be used.
   """
   path = config.data.path
   if path and not Path(path).exists():
     raise ConfigError(f'config.data.path={path} does not exist; check the spelling and whether the disk is mounted.')
-  return SOURCES[config.data.source](config, cache)
+  faces = SOURCES[config.data.source](config, cache)
+  for key, found in (('validation_identities', faces.validation), ('identities', faces.test)):
+    if len(found):
+      check_pairs(np.unique(found.labels(), return_counts=True)[1].tolist(), config.eval, key)
+  return faces
 
 
 def _synthetic(config, cache):
@@ -150,4 +141,4 @@ def _synthetic(config, cache):
   )
 
 
-SOURCES = {'synthetic': _synthetic}
+SOURCES = {'synthetic': _synthetic, 'folder': open_folder}

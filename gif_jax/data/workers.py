@@ -1,9 +1,12 @@
-"""What every worker process does first."""
+"""Worker processes: what they do first, and work spread over all cores."""
 
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 
 def prepare_worker(*_) -> None:
@@ -18,3 +21,10 @@ def prepare_worker(*_) -> None:
     os._exit(1)
 
   threading.Thread(target=watch, daemon=True).start()
+
+
+def on_all_cores(function: Callable, jobs: list) -> Iterator:
+  """function(job) for every job, in order, from as many spawned processes as there are cores."""
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  with ProcessPoolExecutor(min(cores, len(jobs)), get_context('spawn'), prepare_worker) as pool:
+    yield from pool.map(function, jobs)

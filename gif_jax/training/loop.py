@@ -245,22 +245,26 @@ def _finish(config, workdir, faces, table, program, state, metrics, window, star
     again = joint.retokenise(state.joint, table.v, config.tokenizer, mesh)
     joint.write_table(again, table, workdir / 'next_table')
     table = joint.write_table(state.joint, table, workdir / 'trained_table')
-  identity = faces.test.labels()
-  embedding = figures.embed(predict, faces.test, config.eval, 'unseen people')
-  found = figures.verification_figures(embedding, identity, config.eval)
-  pixels = figures.pixel_figures(faces.test, config.eval)
   summary = {
-    **found.figures,
-    'pixel_verification_accuracy': pixels.figures['verification_accuracy'],
+    **(_unseen(config, workdir, faces.test, predict) if len(faces.test) else {}),
     **figures.closed_set_figures(predict, faces.held_out, table, config.eval),
     'images_per_second': window.images / window.seconds if window.seconds else None,
     'steps': int(state.step),
     'resumed_from_step': start,
     'state_sha256': steps.state_sha256(state),
   }
-  np.savez(workdir / 'eval.partial.npz', embedding=embedding, identity=identity)
-  (workdir / 'eval.partial.npz').replace(workdir / 'eval.npz')
-  report.plot_roc({'this run': found.curve, 'raw pixels': pixels.curve}, workdir / 'roc.png')
   report.plot_training(metrics.rows(), workdir / 'training.png')
   report.write_json(workdir / 'summary.json', summary)
   return summary
+
+
+def _unseen(config, workdir, test, predict):
+  """Figures of people nobody trained on, beside eval.npz and roc.png."""
+  identity = test.labels()
+  embedding = figures.embed(predict, test, config.eval, 'unseen people')
+  found = figures.verification_figures(embedding, identity, config.eval)
+  pixels = figures.pixel_figures(test, config.eval)
+  np.savez(workdir / 'eval.partial.npz', embedding=embedding, identity=identity)
+  (workdir / 'eval.partial.npz').replace(workdir / 'eval.npz')
+  report.plot_roc({'this run': found.curve, 'raw pixels': pixels.curve}, workdir / 'roc.png')
+  return {**found.figures, 'pixel_verification_accuracy': pixels.figures['verification_accuracy']}

@@ -1,0 +1,164 @@
+"""What lies in a folder of photographs: one sub-folder per person, before any image is opened."""
+
+import os
+import stat
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
+
+from gif_jax.data.images import DataError, is_image_name
+
+_LAYOUT = 'make one sub-folder per person, named after the person, and put the photographs there.'
+
+
+class Photo(NamedTuple):
+  """An image file: its path below data.path, with '/', its size in bytes and when it was modified, in ns."""
+
+  name: str
+  size: int
+  modified: int
+
+
+class Skipped(NamedTuple):
+  """A file or folder that is not used: its path below data.path, with '/', and why."""
+
+  name: str
+  reason: str
+
+
+class Listing(NamedTuple):
+  """People (sorted by name) with their image files (sorted by name), and all that is neither."""
+
+  people: dict[str, list[Photo]]  # at least one file each
+  empty: list[Skipped]  # people's folders without an image
+  skipped: list[Skipped]  # links that lead nowhere or round in circles, files met twice, images of nobody
+  not_images: int  # other files, by their extension, and hidden ones
+
+
+def normal(name: str) -> str:
+  """The one spelling of a name that may come composed or decomposed (macOS), used wherever names are compared."""
+  return unicodedata.normalize('NFC', name)
+
+
+def list_people(root: Path) -> Listing:
+  """Walks `root`: a person is a sub-folder, or a link to one, with everything in it at any depth.
+
+  Raises DataError if there are no sub-folders or no images in them, if two names differ only in case, or if a folder
+  cannot be listed.
+  """
+  folders, loose, skipped, not_images = _top(root)
+  images = [entry.name for entry in loose if is_image_name(entry.name)]
+  if not folders:
+    found = f'{len(images)} images, the first {images[0]},' if images else 'nothing'
+    raise DataError(f'{root} holds {found} but no sub-folders; {_LAYOUT}')
+  _check_names(root, [entry.name for entry in folders])
+  skipped += [Skipped(name, "lies beside the people's folders; its person is not known") for name in images]
+  walk = _Walk(root, folders, skipped, not_images + len(loose) - len(images))
+  people = {entry.name: walk.person(entry) for entry in folders}
+  if not any(people.values()):
+    raise DataError(f'{root}: no image in any of the {len(folders)} sub-folders; is config.data.path the right one?')
+  known = {name for name, _ in walk.skipped}
+  empty = [Skipped(name, 'no images in it') for name, photos in people.items() if not photos and name not in known]
+  return Listing({name: photos for name, photos in people.items() if photos}, empty, walk.skipped, walk.not_images)
+
+
+def _entries(folder):
+  """What a folder holds, hidden entries apart: (sorted entries, number of hidden ones)."""
+  try:
+    with os.scandir(folder) as found:
+      entries = sorted(found, key=lambda entry: (normal(entry.name), entry.name))
+  except OSError as error:
+    raise DataError(
+      f'{folder} cannot be listed ({error.strerror}); allow reading it (chmod), or move it out of config.data.path.'
+    ) from error
+  shown = [entry for entry in entries if not entry.name.startswith('.')]
+  return shown, len(entries) - len(shown)
+
+
+def _status(entry, name, skipped):
+  """The stat of what `entry` leads to, or None, with a note in `skipped`."""
+  try:
+    return entry.stat()
+  except OSError as error:
+    reason = 'a link that leads nowhere' if entry.is_symlink() else f'cannot be looked at: {error.strerror}'
+    skipped.append(Skipped(name, reason))
+    return None
+
+
+def _top(root):
+  """Folders, other entries, broken links and the number of hidden entries right below `root`."""
+  entries, hidden = _entries(root)
+  skipped, folders, loose = [], [], []
+  for entry in entries:
+    status = _status(entry, entry.name, skipped)
+    if status:
+      (folders if stat.S_ISDIR(status.st_mode) else loose).append(entry)
+  return folders, loose, skipped, hidden
+
+
+def _check_names(root, names):
+  known = {}
+  for name in names:
+    other = known.setdefault(normal(name).casefold(), name)
+    if other != name:
+      raise DataError(
+        f'{root / other} and {root / name} differ only in case or spelling of accents; '
+        'put the photographs of one person into one folder, or give two people different names.'
+      )
+
+
+def _within(path, folder):
+  return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+class _Walk:
+  """Goes through people's folders and notes what it leaves out. Every real file and folder is entered once."""
+
+  def __init__(self, root, folders, skipped, not_images):
+    self.root = os.path.realpath(root)
+    self.own = {entry.name for entry in folders if not entry.is_symlink()}
+    self.skipped, self.not_images = skipped, not_images
+    self.read = {}  # real path -> name under which it was met first
+
+  def person(self, entry):
+    """The image files of the person whose folder `entry` is, or leads to."""
+    real = self._enter(entry, entry.name, self.root)
+    images = self._images(entry.path, entry.name, real) if real else []
+    return sorted(images, key=lambda photo: (normal(photo.name), photo.name))
+
+  def _images(self, folder, name, real):
+    entries, hidden = _entries(folder)
+    self.not_images += hidden
+    for entry in entries:
+      path = f'{name}/{entry.name}'
+      status = _status(entry, path, self.skipped)
+      if status is None:
+        continue
+      if stat.S_ISDIR(status.st_mode):
+        inner = self._enter(entry, path, real)
+        if inner:
+          yield from self._images(entry.path, path, inner)
+      elif not (stat.S_ISREG(status.st_mode) and is_image_name(entry.name)):
+        self.not_images += 1
+      elif self._enter(entry, path, real):
+        yield Photo(path, status.st_size, status.st_mtime_ns)
+
+  def _enter(self, entry, name, parent):
+    """The real path of an entry of the real folder `parent`; None, with a note, for what must not be read (again)."""
+    real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(parent, entry.name)
+    reason = self._reason(entry, name, real, parent)
+    if reason:
+      self.skipped.append(Skipped(name, reason))
+      return None
+    self.read[real] = name
+    return real
+
+  def _reason(self, entry, name, real, parent):
+    if real in self.read:
+      return f'the same as {self.read[real]}'
+    if not entry.is_symlink():
+      return None
+    if _within(self.root, real) or _within(parent, real):
+      return 'a link to a folder that contains it'
+    owner = os.path.relpath(real, self.root).split(os.sep)[0] if _within(real, self.root) else None
+    return f'a link into the folder of {owner}' if owner in self.own and owner != name.split('/')[0] else None
