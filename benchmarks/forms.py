@@ -65,13 +65,16 @@ def _summary(form, seed, output):
 def _cell(values):
   """Mean and sample standard deviation in percent."""
   values = 100 * np.array(values)
+  if np.isnan(values).any():
+    return ''
   return f'{values.mean():.1f}' + (f' ± {values.std(ddof=1):.1f}' if len(values) > 1 else '')
 
 
-def _table(found):
-  rows = ['| form | ' + ' | '.join(name.strip() for name in COLUMNS) + ' |', '| --- ' * (len(COLUMNS) + 1) + '|']
+def table_of(found: dict, columns: dict) -> str:
+  """A Markdown table: found is form -> summaries, one per seed; columns is title -> key of a summary."""
+  rows = ['| form | ' + ' | '.join(title.strip() for title in columns) + ' |', '| --- ' * (len(columns) + 1) + '|']
   for form, summaries in found.items():
-    cells = [_cell([s[key] for s in summaries]) for key in COLUMNS.values()]
+    cells = [_cell([s[key] for s in summaries]) for key in columns.values()]
     rows.append(f'| {form} | ' + ' | '.join(cells) + ' |')
   return '\n'.join(rows) + '\n'
 
@@ -100,9 +103,9 @@ def main():
     for form in options.forms:
       found[form].append(_summary(form, seed, options.output))
   (options.output / 'forms.json').write_text(json.dumps(found, indent=2))
-  (options.output / 'forms.md').write_text(_table(found))
+  (options.output / 'forms.md').write_text(table_of(found, COLUMNS))
   _plot(found, options.output / 'forms.png')
-  print(_table(found))
+  print(table_of(found, COLUMNS))
 
 
 if __name__ == '__main__':

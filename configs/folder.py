@@ -1,4 +1,4 @@
-"""`fixed`: your own faces, one sub-folder per person, 56x56, on a CPU in minutes.
+"""`joint`: your own faces, one sub-folder per person, 56x56, on a CPU in minutes.
 
 python -m gif_jax.main --config=configs/folder.py --config.data.path=DIR
 
@@ -21,6 +21,8 @@ def get_config():
   c.model.d = 256
   c.model.dtype = 'float32'
 
+  c.joint.enabled = True
+  c.joint.lr = 2.0
   c.loss.margin = 0.2
   c.loss.scale = 16.0
   c.optim.lr = 0.4

@@ -74,8 +74,7 @@ def main(_) -> None:
     sys.exit(f'{type(error).__name__}: {error}')
   if summary is not None:
     print(summary_table(summary))
-    files = ['summary.json', 'people.json', 'roc.png', 'training.png', 'training_faces.png', 'checkpoints/']
-    print(f'Everything is in {workdir}: {", ".join(name for name in files if (workdir / name).exists())}.')
+    print(f'Everything is in {workdir}: {", ".join(sorted(path.name for path in workdir.iterdir()))}.')
 
 
 if __name__ == '__main__':

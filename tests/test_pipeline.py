@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gif_jax.codes.table import TableError
 from gif_jax.data import pipeline
 
 
@@ -98,3 +99,27 @@ def test_codes_belong_to_the_images(tiny_faces, tiny_table):
 
 def test_seeds_differ(tiny_faces, tiny_table):
   assert not _same(_take(tiny_faces.train, tiny_table, 1)[0], _take(tiny_faces.train, tiny_table, 1, seed=4)[0])
+
+
+def test_labels_instead_of_table_rows(tiny_faces, tiny_table):
+  looked_up, labelled = (_take(tiny_faces.train, tiny_table, 3, labels=labels) for labels in (False, True))
+  for rows, batch in zip(looked_up, labelled):
+    assert batch.keys() == {'image', 'label'} and batch['label'].dtype == np.int32
+    np.testing.assert_array_equal(batch['image'], rows['image'])
+    np.testing.assert_array_equal(tiny_table.codes[batch['label']], rows['code'])
+
+
+def test_labels_the_table_does_not_have(tiny_faces, tiny_table):
+  class More:
+    def __len__(self):
+      return len(tiny_faces.train)
+
+    def __getitem__(self, index):
+      return tiny_faces.train[index]
+
+    def labels(self, index=slice(None)):
+      return tiny_faces.train.labels(index) + 1
+
+  for labels in (False, True):
+    with pytest.raises(TableError, match='label 20 is outside'):
+      _take(More(), tiny_table, 10, labels=labels)

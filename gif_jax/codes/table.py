@@ -108,6 +108,12 @@ class CodeTable:
 
     Raises TableError for a label the table does not have.
     """
+    self.check(labels)
+    vectors = self.vectors[labels].astype(np.float32)
+    return self.codes[labels].astype(np.int32), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+  def check(self, labels: np.ndarray) -> None:
+    """Raises TableError for a label the table does not have."""
     labels = np.asarray(labels)
     if labels.dtype.kind not in 'iu':
       raise TableError(f'{self.path}: labels must be integers, got {labels.dtype}')
@@ -117,8 +123,6 @@ class CodeTable:
         f'{self.path}: label {bad[0]} is outside 0..{self.m - 1}: the table holds m={self.m} identities. '
         f'Use the table made from this data set, or make one with `python -m gif_jax.tokenize`'
       )
-    vectors = self.vectors[labels].astype(np.float32)
-    return self.codes[labels].astype(np.int32), vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
   def verify(self) -> None:
     """Reads everything: checksums, unique codes in range, unit vectors. Raises TableError, naming the file."""

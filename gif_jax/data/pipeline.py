@@ -26,9 +26,10 @@ class _Assemble:
       mirrored = counter.uniform(self.seed, position) < 0.5
       images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     label = self.faces.labels(index)
-    code, code_vector = self.table.rows(label)
     if self.labels:
+      self.table.check(label)
       return {'image': images, 'label': label.astype(np.int32)}
+    code, code_vector = self.table.rows(label)
     return {'image': images, 'code': code, 'code_vector': code_vector}
 
 
@@ -40,7 +41,8 @@ def batches(
 
   The global batch of a step is a set of examples that is a function of (seed, step) alone; every epoch is a new
   permutation, and batches straddle epochs so that no example is lost. Yields 'image' uint8 [b, size, size, 3], 'code'
-  int32 [b, l] and 'code_vector' float32 [b, d], b = B / processes. Close the iterator when done with it.
+  int32 [b, l] and 'code_vector' float32 [b, d], b = B / processes; with `labels` 'label' int32 [b] instead of the last
+  two, which are then on the devices. Close the iterator when done with it.
   """
   dataset = (
     grain.MapDataset.range(len(faces))

@@ -267,4 +267,4 @@ def _unseen(config, workdir, test, predict):
   np.savez(workdir / 'eval.partial.npz', embedding=embedding, identity=identity)
   (workdir / 'eval.partial.npz').replace(workdir / 'eval.npz')
   report.plot_roc({'this run': found.curve, 'raw pixels': pixels.curve}, workdir / 'roc.png')
-  return {**found.figures, 'pixel_verification_accuracy': pixels.figures['verification_accuracy']}
+  return found.figures | {f'pixel_{name}': value for name, value in pixels.figures.items()}
