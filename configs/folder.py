@@ -27,7 +27,7 @@ def get_config():
   c.loss.scale = 16.0
   c.optim.lr = 0.4
 
-  c.train.epochs = 100.0  # 240 photographs: 375 steps, a minute; with many thousands 20 are enough
+  c.train.epochs = 100.0  # 240 photographs: 375 steps, a minute; choose fewer for many thousands
   c.train.batch_size = 64
 
   c.eval.validation_identities = 0
