@@ -84,7 +84,8 @@ def _plot(found, path):
   axes = figure.add_subplot()
   for form, summaries in found.items():
     tar = 100 * np.array([[s[f'tar@far={far}'] for far in FARS] for s in summaries])
-    axes.errorbar([float(far) for far in FARS], tar.mean(0), tar.std(0), label=form, marker='.', capsize=3)
+    spread = tar.std(0, ddof=1) if len(tar) > 1 else None
+    axes.errorbar([float(far) for far in FARS], tar.mean(0), spread, label=form, marker='.', capsize=3)
   axes.set(xscale='log', xlabel='FAR', ylabel='TAR, %', title='Unseen people, mean and spread over seeds')
   axes.grid(color='0.88')
   axes.legend(frameon=False, fontsize='small')
