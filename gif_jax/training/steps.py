@@ -41,7 +41,7 @@ def make_init(model, tx, size: int, seed: int):
 
 
 def make_train_step(model, tx, config, vector_rate, mesh):
-  """Returns train_step(state, batch) -> (state, metrics), pure.
+  """Returns train_step(state, batch) -> (state, metrics), pure. vector_rate: step -> learning rate of code vectors.
 
   batch: image uint8 [B, size, size, 3] with code int32 [B, l] and code_vector float32 [B, d]; in the form `joint` with
   label int32 [B], codes and vectors being part of the state. metrics: float32 scalars `loss`, `code_loss`,
@@ -57,6 +57,7 @@ def make_train_step(model, tx, config, vector_rate, mesh):
       batch['image'], train=True, mutable=['batch_stats'], rngs={'dropout': rng},
     )  # fmt: skip
     code_loss = jnp.mean(losses.code_loss(cosines, batch['code'], settings))
+    # One row stands for all examples of an identity, so that the gradients of all of them meet in it.
     h = unit(vectors)[batch['first']] if trained.enabled else vectors
     regression_loss = jnp.mean(losses.regression_loss(z, h))
     loss = code_loss + settings.gamma * regression_loss
