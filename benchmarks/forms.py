@@ -28,6 +28,7 @@ FORMS = {
   'in-batch softmax alone': (quickstart_joint, {'loss.digits': 0.0, 'loss.gamma': 0.0}),
   'joint without digits': (quickstart_joint, {'loss.digits': 0.0}),
   'joint, random codes': (quickstart_joint, {'tokenizer.codes': 'random'}),
+  'joint, full weight of digits': (quickstart_joint, {'loss.digits': 1.0}),
   'joint': (quickstart_joint, {}),
 }
 FARS = ('1e-1', '1e-2', '1e-3', '1e-4')
