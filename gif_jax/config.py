@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def default() -> ConfigDict:
-  """All keys with their defaults. Method names (`published`, `fixed`) are those of the README."""
+  """All keys with their defaults. Method names (`published`, `fixed`, `joint`) are those of the README."""
   c = ConfigDict()
 
   c.data = ConfigDict()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from gif_jax.codes.table import CodeTable
+from gif_jax.training.checkpoint import CheckpointError
+from gif_jax.training.loop import open_trained
 
 # The forms of the method as flags. `joint` is re-tokenised within its 12 steps.
 FORMS = {
@@ -113,3 +115,22 @@ def test_another_form_does_not_continue_a_checkpoint(command, finished):
   for form, other in (('fixed', 'joint'), ('joint', 'fixed')):
     done = command('main', '--config=tests/tiny.py', f'--workdir={finished[form][0]}', *FORMS[other])
     assert done.returncode == 1 and 'config.joint.enabled' in done.stdout and 'Traceback' not in done.stdout
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_a_finished_run_can_be_opened_for_use(finished, tiny_config, tiny_faces, form):
+  workdir, summary, _ = finished[form]
+  config = tiny_config.copy_and_resolve_references()
+  config.joint.enabled = form == 'joint'
+  trained = open_trained(config, workdir, CodeTable.open(workdir / 'table'))
+  learnt = CodeTable.open(workdir / ('trained_table' if form == 'joint' else 'table'))
+  assert trained.step == summary['steps']
+  np.testing.assert_array_equal(trained.codes, learnt.codes)
+  np.testing.assert_allclose(trained.vectors, learnt.vectors, atol=1e-3)
+  embedding = trained.predict(tiny_faces.test[:])['embedding']
+  np.testing.assert_allclose(embedding, np.load(workdir / 'eval.npz')['embedding'], atol=1e-4)
+
+
+def test_opening_a_run_that_has_saved_nothing(tiny_config, tiny_table, tmp_path):
+  with pytest.raises(CheckpointError, match='holds no checkpoint yet'):
+    open_trained(tiny_config, tmp_path, tiny_table)

@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Program(NamedTuple):
-  """What runs on the devices; a function of the config, l and v, never of the number of identities."""
+  """What runs on the devices; a function of the config, l and v, and of m only in the size of `joint`'s rows."""
 
   init: Callable  # () -> TrainState
   train_step: Callable  # (state, batch) -> (state, metrics); the state passed in is donated
