@@ -13,6 +13,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from gif_jax.codes import size, tree, vectors
+from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
 from gif_jax.data.images import DataError
@@ -84,7 +85,7 @@ def make_table(config, faces, output: Path) -> CodeTable:
   try:
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
     initial, transform, label_space, encoder = _initial_vectors(config, faces)
-    homogenised, report = vectors.homogenise(
+    homogenised, report = homogenise(
       initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
       scaled=settings.homogenize_scaled, seed=settings.seed,
     )  # fmt: skip

@@ -7,9 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
+from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.codes.tree import build_codes
-from gif_jax.codes.vectors import homogenise, initialise
+from gif_jax.codes.vectors import initialise
 
 
 def _write(path, seed=0, **changes):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from gif_jax.codes.align import align
+from gif_jax.codes.align import learn_prototypes, match
 from gif_jax.codes.tree import build_codes, random_codes
 
 
@@ -117,7 +117,7 @@ def test_align_keeps_digits_distinct_under_a_parent():
   parent = np.repeat(np.arange(40), rng.integers(1, 6, 40))
   residual = rng.standard_normal((len(parent), 8)).astype(np.float32)
   residual[::7] = 0
-  digit = align(residual, parent, 5, rng)
+  digit = match(residual, parent, learn_prototypes(residual, parent, 5, rng))
   assert digit.min() >= 0 and digit.max() < 5
   assert len(np.unique(parent * 5 + digit)) == len(parent)
 

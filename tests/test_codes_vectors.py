@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from gif_jax.codes.vectors import gaussian_potential, homogenise, initialise
+from gif_jax.codes.homogenise import gaussian_potential, homogenise
+from gif_jax.codes.vectors import initialise
 
 
 def _unit(x):

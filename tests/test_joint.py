@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gif_jax.codes import tree
+from gif_jax.codes.homogenise import gaussian_potential
 from gif_jax.codes.table import CodeTable
-from gif_jax.codes.vectors import gaussian_potential
 from gif_jax.data import pipeline
 from gif_jax.training import joint, loop, losses, sharding
 from gif_jax.training.checkpoint import Checkpoints

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gif_jax.codes.vectors import HomogenizeReport, Transform
+from gif_jax.codes.homogenise import HomogenizeReport
+from gif_jax.codes.vectors import Transform
 
 VERSION = 1
 ARRAYS = {'codes': np.uint8, 'vectors': np.float16}

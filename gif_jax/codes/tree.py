@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from gif_jax.codes.align import align as align_digits
-from gif_jax.codes.align import rename
-from gif_jax.codes.kmeans import kmeans
+from gif_jax.codes.align import learn_prototypes, match, rename
+from gif_jax.codes.draft import Draft
+from gif_jax.codes.kmeans import MOST, kmeans
+from gif_jax.codes.nodes import ROWS, Children, Nodes, centre, children
 
-ROWS = 16384  # points gathered at a time, unless one node alone holds more
+LEARN_FROM = 1024  # parents that the names of digits are learnt from
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,17 @@ def build_codes(
   seed: int = 0,
   progress: bool = True,
   earlier: np.ndarray | None = None,
+  draft: Draft | None = None,
 ) -> Tree:
   """Recursive balanced k-means with k = v: the code is the path from root to leaf (docs/method.md, 1.3).
 
   A child at depth j takes at most v**(l-j) identities, so that every leaf holds one: codes are unique for any vectors,
-  equal ones included, and any m <= v**l.
+  equal ones included, and any m <= v**l. All nodes of a level are split together, in time m v d and, beside the vectors
+  themselves, in memory for m numbers and the vectors of one block of nodes.
 
   Args:
-    vectors: float32 [m, d], finite: the code vectors h, or whatever the codes shall describe.
+    vectors: float16 or float32 [m, d], finite: the code vectors h, or whatever the codes shall describe. Read a block
+      at a time, so they may be memory-mapped.
     l, v: digits in a code, values of a digit (2..256), v**l >= m.
     align: number the children alike under every parent ("Digit names"); otherwise as k-means happens to.
     iterations: of Lloyd at every level.
@@ -54,36 +57,35 @@ def build_codes(
     earlier: uint8 [m, l], codes made of earlier vectors of the same identities, whose digits keep their meaning: at
       every level the children of a node start as its identities with each value of the digit, and are named after the
       value that most of them had. Takes the place of `align`.
+    draft: where a run that is killed finds the levels that were done.
 
   Raises ValueError for sizes that do not fit, naming `tokenizer.l` and `tokenizer.v`, and for vectors that are not
   finite, naming the row.
   """
-  vectors = np.asarray(vectors, np.float32)
-  m = len(vectors)
+  vectors = np.asarray(vectors)
   _check(vectors, l, v, iterations)
-  codes = np.empty((m, l), np.uint8)
-  gain = np.zeros(l)
+  m = len(vectors)
+  codes, gain, done = _continue(draft, m, l)
   node = np.zeros(m, np.int64)
-  root = centroid = vectors.mean(0, keepdims=True)
-  with tqdm(total=m * l, desc='codes', unit='id', unit_scale=True, disable=not progress) as bar:
-    for j in range(l):
+  for j in range(done):
+    node = _descend(node, codes[:, j], v)
+  with tqdm(total=m * l, initial=m * done, desc='codes', unit='id', unit_scale=True, disable=not progress) as bar:
+    for j in range(done, l):
       rng = np.random.default_rng([seed, j])
-      begin = None if earlier is None else _begin(vectors, node, centroid, earlier[:, j], v)
-      child = _split(vectors, node, v, min(v ** (l - j - 1), m), iterations, rng, begin, bar)
-      key, node, size = np.unique(node * v + child, return_inverse=True, return_counts=True)
-      parent, digit = np.divmod(key, v)
-      above, centroid = centroid, _centroids(vectors, node, size)
-      residual = centroid - above[parent]
-      # A level explains the energy of its residuals, and all levels everything, since leaves are single.
-      gain[j] = size @ np.einsum('ed,ed->e', residual, residual).astype(np.float64)
-      if earlier is not None:
-        digit = rename(residual, parent, begin.prototypes, _shares(node, begin.digit, size, v))
-      elif align and j:  # under the one parent of the first level, any numbering will do
-        # A child without siblings has no residual: its direction from the centre of all names it.
-        alone = np.bincount(parent)[parent] == 1
-        residual[alone] = centroid[alone] - root
-        digit = align_digits(residual, parent, v, rng)
-      codes[:, j] = digit[node]
+      nodes = Nodes.of(node)
+      before = _Earlier.of(vectors, nodes, earlier[:, j], v) if earlier is not None else None
+      child = _split(vectors, nodes, v, min(v ** (l - j - 1), m), iterations, rng, before, bar)
+      # Under the one parent of the first level, any numbering will do.
+      names = _Names.learn(vectors, nodes, child, v, rng) if align and j and before is None else None
+      for which in nodes.blocks():
+        found = children(vectors, nodes, which, child, v)
+        # A level explains the energy of its residuals, and all levels everything, since leaves are single.
+        gain[j] += found.size @ np.einsum('ed,ed->e', found.residual, found.residual).astype(np.float64)
+        codes[found.identities, j] = _name(found, names, before, v)[found.child]
+      node = _descend(node, codes[:, j], v)
+      if draft:
+        draft.save('explained', j + 1, gain)
+        draft.save('codes', j + 1, codes)
   return Tree(codes, np.cumsum(gain) / gain.sum() if gain.any() else np.ones(l))
 
 
@@ -99,9 +101,10 @@ def random_codes(m: int, l: int, v: int, seed: int = 0) -> np.ndarray:
 def _check(vectors: np.ndarray, l: int, v: int, iterations: int) -> None:
   if vectors.ndim != 2 or not len(vectors):
     raise ValueError(f'vectors must be [m, d] with m >= 1, got shape {vectors.shape}')
-  bad = np.flatnonzero(~np.isfinite(vectors).all(1))
-  if len(bad):
-    raise ValueError(f'the vector of identity {bad[0]} is not finite ({len(bad)} such): look at its images')
+  for start in range(0, len(vectors), ROWS):
+    bad = np.flatnonzero(~np.isfinite(vectors[start : start + ROWS]).all(1))
+    if len(bad):
+      raise ValueError(f'the vector of identity {start + bad[0]} is not finite: look at its images')
   if iterations < 1:
     raise ValueError(f'iterations={iterations}: k-means needs at least one')
   _check_size(len(vectors), l, v)
@@ -114,69 +117,109 @@ def _check_size(m: int, l: int, v: int) -> None:
     raise ValueError(f'tokenizer.l={l} and tokenizer.v={v} give {v**l} codes for {m} identities: raise one of them')
 
 
-class _Begin(NamedTuple):
-  """What a level of earlier codes says of the new level."""
+def _continue(draft: Draft | None, m: int, l: int) -> tuple[np.ndarray, np.ndarray, int]:
+  """Codes uint8 [m, l], the energy explained by every level, float64 [l], and the levels that are done."""
+  saved = draft and draft.load('codes')
+  if not saved:
+    return np.zeros((m, l), np.uint8), np.zeros(l), 0
+  done, codes = saved
+  gain = np.array(draft.load('explained')[1])
+  gain[done:] = 0
+  return np.array(codes), gain, done
 
-  digit: np.ndarray  # int64 [m], the earlier digit
-  centroid: np.ndarray  # float32 [e, d], of every node to be split
-  prototypes: np.ndarray  # float32 [v, d], where identities of a value are on average, seen from their node's centroid
+
+def _descend(node: np.ndarray, digit: np.ndarray, v: int) -> np.ndarray:
+  """The node below, int64 [m], of identities with such a node and digit; numbered in the order of codes."""
+  return np.unique(node * v + digit, return_inverse=True)[1]
+
+
+class _Earlier(NamedTuple):
+  """What a level of earlier codes says of the new level.
+
+  digit: int64 [m], the earlier digit. mean: float32 [N, d], of every node. prototypes: float32 [v, d], where identities
+  of a value were on average, seen from the mean of their node.
+  """
+
+  digit: np.ndarray
+  mean: np.ndarray
+  prototypes: np.ndarray
+
+  @classmethod
+  def of(cls, vectors: np.ndarray, nodes: Nodes, digit: np.ndarray, v: int) -> '_Earlier':
+    digit = digit.astype(np.int64)
+    mean = np.empty((len(nodes.size), vectors.shape[1]), np.float32)
+    total = np.zeros((v, vectors.shape[1]), np.float32)
+    for which in nodes.blocks():
+      found = children(vectors, nodes, which, digit, v)
+      np.add.at(total, found.digit, found.residual * found.size[:, None].astype(np.float32))
+      mean[which] = found.mean
+    return cls(digit, mean, total / np.maximum(np.bincount(digit, minlength=v), 1)[:, None].astype(np.float32))
 
 
 def _split(
   vectors: np.ndarray,
-  node: np.ndarray,
+  nodes: Nodes,
   v: int,
   capacity: int,
   iterations: int,
   rng: np.random.Generator,
-  begin: _Begin | None,
+  before: _Earlier | None,
   bar: tqdm,
 ) -> np.ndarray:
-  """The child, int64 [m], that every identity goes to under its node, int64 [m]."""
-  size = np.bincount(node)
-  start = np.cumsum(size) - size
-  order = np.argsort(node, kind='stable')
-  child = np.empty(len(node), np.int64)
+  """The child, int64 [m], that every identity goes to under its node."""
+  order, start, size = nodes
+  child = np.empty(len(order), np.int64)
   # In a node of at most v identities each gets a child of its own, which no clustering can better.
-  child[order] = np.arange(len(node)) - np.repeat(start, size)
+  child[order] = np.arange(len(order)) - np.repeat(start, size)
   bar.update(int(size[size <= v].sum()))
-  for nodes in _chunks(size, v):
-    slot = np.arange(size[nodes[0]])
-    real = slot < size[nodes][:, None]
-    index = order[start[nodes][:, None] + np.where(real, slot, 0)]
+  for which in _chunks(size, v):
+    slot = np.arange(size[which[0]])
+    real = slot < size[which][:, None]
+    index = order[start[which][:, None] + np.where(real, slot, 0)]
     points = vectors[None] if len(size) == 1 else vectors[index]
-    start_with = begin and (begin.digit[index], begin.centroid[nodes][:, None] + begin.prototypes)
-    child[index[real]] = kmeans(points, real, v, capacity, iterations, rng, start_with)[real]
+    if index.size <= MOST:
+      points = points.astype(np.float32, copy=False)
+    begin = before and (before.digit[index], before.mean[which][:, None] + before.prototypes)
+    child[index[real]] = kmeans(points, real, v, capacity, iterations, rng, begin)[real]
     bar.update(int(real.sum()))
   return child
 
 
 def _chunks(size: np.ndarray, v: int) -> Iterator[np.ndarray]:
   """The nodes of more than v identities in groups of like size, largest first, so that padding stays small."""
-  nodes = np.argsort(-size, kind='stable')[: np.count_nonzero(size > v)]
-  while len(nodes):
-    take = max(1, ROWS // size[nodes[0]])
-    yield nodes[:take]
-    nodes = nodes[take:]
+  large = np.argsort(-size, kind='stable')[: np.count_nonzero(size > v)]
+  while len(large):
+    take = max(1, ROWS // size[large[0]])
+    yield large[:take]
+    large = large[take:]
 
 
-def _centroids(vectors: np.ndarray, node: np.ndarray, size: np.ndarray) -> np.ndarray:
-  """The mean vector of every node, float32 [e, d]."""
-  share = np.repeat(np.float32(1), len(node))
-  total = csr_matrix((share, (node, np.arange(len(node)))), (len(size), len(node))) @ vectors
-  total /= size[:, None].astype(np.float32)
-  return total
+class _Names(NamedTuple):
+  """What the values of a digit mean: unit directions float32 [v, d]; and root float32 [d], the mean of all."""
+
+  root: np.ndarray
+  prototypes: np.ndarray
+
+  @classmethod
+  def learn(cls, vectors: np.ndarray, nodes: Nodes, child: np.ndarray, v: int, rng: np.random.Generator) -> '_Names':
+    root = centre(vectors)
+    some = np.sort(rng.permutation(len(nodes.size))[:LEARN_FROM])
+    found = children(vectors, nodes, some, child, v)
+    return cls(root, learn_prototypes(_directions(found, root), found.parent, v, rng))
 
 
-def _begin(vectors: np.ndarray, node: np.ndarray, centroid: np.ndarray, digit: np.ndarray, v: int) -> _Begin:
-  digit = digit.astype(np.int64)
-  share = np.ones(len(node), np.float32)
-  total = csr_matrix((share, (digit, np.arange(len(node)))), (v, len(node))) @ vectors
-  total -= csr_matrix((share, (digit, node)), (v, len(centroid))) @ centroid
-  return _Begin(digit, centroid, total / np.maximum(np.bincount(digit, minlength=v), 1)[:, None].astype(np.float32))
+def _directions(found: Children, root: np.ndarray) -> np.ndarray:
+  """Residuals [e, d]; a child without siblings has none, and is named by its direction from the centre of all."""
+  alone = np.bincount(found.parent)[found.parent] == 1
+  return np.where(alone[:, None], found.centroid - root, found.residual)
 
 
-def _shares(node: np.ndarray, digit: np.ndarray, size: np.ndarray, v: int) -> np.ndarray:
-  """The share of every node's identities with each value of a digit: float32 [e, v]."""
-  count = np.bincount(node * v + digit, minlength=len(size) * v).reshape(len(size), v)
-  return (count / size[:, None]).astype(np.float32)
+def _name(found: Children, names: _Names | None, before: _Earlier | None, v: int) -> np.ndarray:
+  """The digit of every child, int64 [e]."""
+  if before:
+    count = np.bincount(found.child * v + before.digit[found.identities], minlength=len(found.size) * v).reshape(-1, v)
+    kept = (count / found.size[:, None]).astype(np.float32)
+    return rename(found.residual.copy(), found.parent, before.prototypes.copy(), kept)
+  if names:
+    return match(_directions(found, names.root), found.parent, names.prototypes)
+  return found.digit

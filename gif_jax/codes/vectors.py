@@ -1,16 +1,10 @@
-"""Code vectors: one unit vector per identity, made from encoder features and spread over the hypersphere."""
+"""Initial code vectors: one unit vector per identity, made from encoder features."""
 
 from dataclasses import dataclass
-from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import eigh
-from tqdm import tqdm
 
-T = 2.0  # t of L_GP
-SAMPLE = 4096  # vectors that the report of `homogenise` looks at
 SHRINK = 0.01  # of the within-identity covariance towards a sphere: rare directions are measured badly
 BLOCK = 1024  # rows taken to float64 at a time
 ALIKE = 1e-6  # spread within identities below this share of the features' energy is float32 rounding
@@ -127,111 +121,3 @@ def _gram(rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
     block = rows[start : start + BLOCK].astype(np.float64) - mean[start : start + BLOCK]
     total += block.T @ block
   return total
-
-
-@dataclass(frozen=True)
-class HomogenizeReport:
-  """What `homogenise` changed, all measured on one fixed sample of the identities.
-
-  sample: identities in the sample, at most 4096. loss: L_GP over the sample (its value grows with the sample). cosine:
-  smallest, mean and largest over all pairs, and `neighbour`, the mean over identities of the largest one.
-  """
-
-  epochs: int
-  sample: int
-  loss_before: float
-  loss_after: float
-  cosine_before: dict[str, float]
-  cosine_after: dict[str, float]
-
-
-def homogenise(
-  vectors: np.ndarray, *, epochs: int, lr: float, subset: int, scaled: bool, seed: int, progress: bool = True
-) -> tuple[np.ndarray, HomogenizeReport]:
-  """Spreads code vectors over the sphere by SGD on L_GP, re-normalising after every step (docs/method.md, 1.2).
-
-  Every epoch cuts a fresh permutation of the identities into subsets of m_hat = min(subset, m); the last one is filled
-  up from the permutation's beginning, so each identity moves in every epoch.
-
-  Args:
-    vectors: float32 [m, d], unit rows.
-    epochs: passes over the identities; 0 only reports.
-    lr, subset: of the paper: 0.1 and 2048.
-    scaled: True: a step of lr * m_hat (ours), whose length does not depend on m_hat. False: lr itself, as published:
-      rows move by about lr / m_hat a step, which is little.
-    seed: of the permutations.
-    progress: show a bar over epochs.
-
-  Returns float32 [m, d], unit rows, and the report.
-  Raises ValueError, naming `tokenizer.homogenize_lr`, where the loss rose or is not finite.
-  """
-  vectors = np.asarray(vectors, np.float32)
-  m = len(vectors)
-  m_hat = min(subset, m)
-  if m_hat < 1 or epochs < 0 or not lr > 0:
-    raise ValueError(
-      f'homogenisation of {m} vectors needs tokenizer.homogenize_epochs >= 0, homogenize_lr > 0 and '
-      f'homogenize_subset >= 1, got {epochs}, {lr} and {subset}'
-    )
-  sample = np.sort(np.random.default_rng(seed).permutation(m)[:SAMPLE])
-  before = _measure(vectors[sample])
-  h, key = jnp.array(vectors), jax.random.key(seed)
-  for epoch in tqdm(range(epochs), desc='homogenise', unit='epoch', disable=not progress):
-    h = _epoch(h, jax.random.fold_in(key, epoch), lr * m_hat if scaled else lr, m_hat).block_until_ready()
-  spread = np.asarray(h) if epochs else vectors
-  with np.errstate(invalid='ignore'):  # what is not finite is reported below
-    after = _measure(spread[sample])
-  _check_fall(before[0], after[0], lr)
-  return spread, HomogenizeReport(epochs, len(sample), before[0], after[0], before[1], after[1])
-
-
-def gaussian_potential(h: jax.Array) -> jax.Array:
-  """L_GP of docs/method.md for h float32 [m_hat, d]; the sum includes i = j, as written. Returns a float32 scalar."""
-  norms = jnp.sum(h * h, 1)
-  # Full precision: a distance between neighbours is a small difference of large terms.
-  distances = norms[:, None] + norms[None] - 2 * jnp.matmul(h, h.T, precision='highest')
-  return jnp.log(jnp.sum(jnp.exp(-T * distances)) / len(h))
-
-
-@partial(jax.jit, static_argnames='m_hat', donate_argnames='h')
-def _epoch(h: jax.Array, key: jax.Array, rate: float, m_hat: int) -> jax.Array:
-  """One pass of SGD over all subsets of a fresh permutation: h float32 [m, d] -> [m, d]."""
-  m = len(h)
-  subsets = -(-m // m_hat)
-  order = jnp.resize(jax.random.permutation(key, m), (subsets, m_hat))  # repeats from the start to fill the last one
-
-  def step(i, h):
-    rows = h[order[i]]
-    rows -= rate * jax.grad(gaussian_potential)(rows)
-    rows /= jnp.linalg.norm(rows, axis=1, keepdims=True)
-    return h.at[order[i]].set(rows, unique_indices=True)
-
-  return jax.lax.fori_loop(0, subsets, step, h)
-
-
-def _measure(vectors: np.ndarray) -> tuple[float, dict[str, float]]:
-  """L_GP and cosines of unit vectors [n, d], the loss summed in float64."""
-  cosine = vectors @ vectors.T
-  n = len(vectors)
-  loss = float(np.log(np.exp(-T * (2 - 2 * cosine)).sum(dtype=np.float64) / n))
-  if n == 1:
-    return loss, dict.fromkeys(('min', 'mean', 'max', 'neighbour'), 0.0)
-  mean = (cosine.sum(dtype=np.float64) - np.trace(cosine)) / (n * (n - 1))
-  np.fill_diagonal(cosine, -np.inf)
-  nearest = cosine.max(1)
-  np.fill_diagonal(cosine, np.inf)
-  return loss, {
-    'min': float(cosine.min()),
-    'mean': float(mean),
-    'max': float(nearest.max()),
-    'neighbour': float(nearest.mean(dtype=np.float64)),
-  }
-
-
-def _check_fall(before: float, after: float, lr: float) -> None:
-  """An equal loss passes: vectors that are spread evenly, or all equal, have nowhere to go but rounding."""
-  if not after <= before + 1e-5:
-    raise ValueError(
-      f'the uniformity loss did not fall: {before:.4f} before, {after:.4f} after. '
-      f'Lower tokenizer.homogenize_lr (now {lr}), or set tokenizer.homogenize_epochs=0 to keep the vectors as they are'
-    )
