@@ -1,5 +1,6 @@
 """Initial code vectors: one unit vector per identity, made from encoder features."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ def initialise(
   "Probabilistic linear discriminant analysis", ECCV 2006).
 
   Args:
-    means: float32 [m, D].
+    means: float [m, D], read a block at a time, so they may be memory-mapped.
     d: size of a code vector.
     within: float64 [D, D], covariance of features around their identity's mean.
     counts: int64 [m], images behind each mean; needed with `within`.
@@ -49,54 +50,63 @@ def initialise(
   the same signs. Raises ValueError, naming the row, for features that are not finite or leave no
   direction, and for images of an identity that are all alike (with `within`).
   """
-  means = np.asarray(means, np.float32)
+  means = np.asarray(means)
+  if means.ndim != 2 or not means.size:
+    raise ValueError(f'means must be [m, D] with m >= 1, got shape {means.shape}')
   _check_finite(means)
   if within is None and means.shape[1] == d:
-    return _unit(means, 'has a mean feature of zero: look at its images, or leave the identity out'), None
+    return _unit(means, None, d, 'has a mean feature of zero: look at its images, or leave the identity out'), None
   transform = _fit(means, d) if within is None else _fit_whitened(means, d, within, counts)
   cure = 'has the mean feature of all identities, so no direction is left: take another encoder, or its size as d'
-  return _unit(transform.apply(means), cure), transform
+  return _unit(means, transform, d, cure), transform
+
+
+def _blocks(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+  """Rows [n, D] as float32, 1024 at a time."""
+  for start in range(0, len(rows), BLOCK):
+    part = slice(start, start + BLOCK)
+    yield part, np.asarray(rows[part], np.float32)
 
 
 def _check_finite(means: np.ndarray) -> None:
-  if means.ndim != 2 or not means.size:
-    raise ValueError(f'means must be [m, D] with m >= 1, got shape {means.shape}')
-  bad = np.flatnonzero(~np.isfinite(means).all(1))
-  if len(bad):
-    raise ValueError(
-      f'identity {bad[0]} has a mean feature that is not finite ({len(bad)} such identities): '
-      f'look at its images and at the encoder, or leave the identity out'
-    )
+  for part, rows in _blocks(means):
+    bad = np.flatnonzero(~np.isfinite(rows).all(1))
+    if len(bad):
+      raise ValueError(
+        f'identity {part.start + bad[0]} has a mean feature that is not finite: '
+        f'look at its images and at the encoder, or leave the identity out'
+      )
 
 
-def _unit(rows: np.ndarray, complaint: str) -> np.ndarray:
-  norm = np.linalg.norm(rows, axis=1, keepdims=True)
-  zero = np.flatnonzero(norm == 0)
-  if len(zero):
-    raise ValueError(f'identity {zero[0]} {complaint}')
-  return rows / norm
+def _unit(means: np.ndarray, transform: Transform | None, d: int, complaint: str) -> np.ndarray:
+  """The means, transformed where there is a transform, at unit length: float32 [m, d]."""
+  unit = np.empty((len(means), d), np.float32)
+  for part, rows in _blocks(means):
+    rows = transform.apply(rows) if transform else rows
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    zero = np.flatnonzero(norm == 0)
+    if len(zero):
+      raise ValueError(f'identity {part.start + zero[0]} {complaint}')
+    unit[part] = rows / norm
+  return unit
 
 
 def _fit(means: np.ndarray, d: int) -> Transform:
   """PCA from the eigenvectors of the smaller of the two products, D x D or m x m, summed up in float64."""
   m, size = means.shape
-  mean = means.mean(0, dtype=np.float64).astype(np.float32)
-  tall = m >= size
-  product = _gram(means, mean) if tall else _gram(means.T, mean[:, None])
-  n = len(product)
-  values, axes = eigh(product, subset_by_index=[max(n - d, 0), n - 1])
-  axes = axes[:, values > ROUNDING * np.vdot(means, means)][:, ::-1].astype(np.float32)
-  components = axes.T if tall else axes.T @ (means - mean)
-  components /= np.linalg.norm(components, axis=1, keepdims=True)
-  peak = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
-  padded = np.zeros((d, size), np.float32)
-  padded[: len(components)] = components * np.sign(peak)
-  return Transform(mean, padded)
+  mean = _mean(means)
+  energy = sum(float(np.vdot(rows, rows)) for _, rows in _blocks(means))
+  if m >= size:
+    return Transform(mean, _padded(_signed(_principal(_gram(means, mean), d, energy)[1].T), d))
+  centred = means.astype(np.float32) - mean
+  components = _principal(_gram(centred.T, 0), d, energy)[1].T @ centred
+  return Transform(mean, _padded(_signed(components / np.linalg.norm(components, axis=1, keepdims=True)), d))
 
 
 def _fit_whitened(means: np.ndarray, d: int, within: np.ndarray, counts: np.ndarray) -> Transform:
   """PCA in the space where the spread within identities is the same in all directions."""
-  if np.trace(within) < ALIKE * np.vdot(means, means) / len(means):
+  energy = sum(float(np.vdot(rows, rows)) for _, rows in _blocks(means)) / len(means)
+  if np.trace(within) < ALIKE * energy:
     raise ValueError(
       'the images of each identity have the same features, so there is no spread to divide by: give different images '
       'of a person, or set tokenizer.whiten=False'
@@ -104,20 +114,41 @@ def _fit_whitened(means: np.ndarray, d: int, within: np.ndarray, counts: np.ndar
   sphere = np.trace(within) / len(within) * np.eye(len(within))
   spread, axes = eigh((1 - SHRINK) * within + SHRINK * sphere)
   whiten = axes / np.sqrt(spread)
-  mean = means.mean(0, dtype=np.float64).astype(np.float32)
-  whitened = ((means - mean) @ whiten).astype(np.float32)
-  principal = _fit(whitened, d).components
-  variance = np.mean(np.square(whitened @ principal.T, dtype=np.float64), 0)
-  noise = np.mean(1 / counts)  # of a mean of n images, whose own variance is 1 here
+  mean = _mean(means)
+  between = whiten.T @ _gram(means, mean) @ whiten
+  values, principal = _principal(between, d, np.trace(between))
+  variance, noise = values / len(means), np.mean(1 / counts)  # of a mean of n images, whose own variance is 1 here
   gain = np.maximum(variance - noise, 0) / np.maximum(variance, noise)
-  return Transform(mean, (gain[:, None] * principal @ whiten.T).astype(np.float32))
+  return Transform(mean, _padded(gain[:, None] * _signed(principal.T) @ whiten.T, d))
+
+
+def _mean(means: np.ndarray) -> np.ndarray:
+  return means.mean(0, dtype=np.float64).astype(np.float32)
+
+
+def _principal(product: np.ndarray, d: int, energy: float) -> tuple[np.ndarray, np.ndarray]:
+  """The d largest eigenvalues of a product [n, n], without those that are rounding, and their axes [n, r]."""
+  n = len(product)
+  values, axes = eigh(product, subset_by_index=[max(n - d, 0), n - 1])
+  real = values > ROUNDING * energy
+  return values[real][::-1], axes[:, real][:, ::-1]
+
+
+def _signed(components: np.ndarray) -> np.ndarray:
+  """Components [r, D] with their largest entry above zero, so that the same input gives the same signs."""
+  peak = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
+  return (components * np.sign(peak)).astype(np.float32)
+
+
+def _padded(components: np.ndarray, d: int) -> np.ndarray:
+  """Zero rows beyond the rank: float32 [d, D]."""
+  return np.pad(components.astype(np.float32), ((0, d - len(components)), (0, 0)))
 
 
 def _gram(rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
-  """(rows - mean)^T (rows - mean) in float64, without a float64 copy of all rows; `mean` broadcasts to rows."""
-  mean = np.broadcast_to(mean, rows.shape)
+  """(rows - mean)^T (rows - mean) in float64, without a float64 copy of all rows."""
   total = np.zeros((rows.shape[1],) * 2)
-  for start in range(0, len(rows), BLOCK):
-    block = rows[start : start + BLOCK].astype(np.float64) - mean[start : start + BLOCK]
+  for _, block in _blocks(rows):
+    block = block.astype(np.float64) - mean
     total += block.T @ block
   return total
