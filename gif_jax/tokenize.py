@@ -3,7 +3,6 @@
 Images -> features -> one vector per identity -> homogenised vectors and codes -> table (docs/method.md, section 1).
 """
 
-import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from gif_jax.codes import size, tree, vectors
+from gif_jax.codes.draft import Draft
 from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
@@ -52,7 +52,7 @@ def _initial_vectors(config, faces):
   settings = config.tokenizer
   if settings.vectors:
     # Nothing in the file says whose vectors these are, so the table will fit any data of as many identities.
-    return *vectors.initialise(np.asarray(_load_vectors(config), np.float32), config.model.d), '', settings.vectors
+    return *vectors.initialise(_load_vectors(config), config.model.d), '', settings.vectors
   labels = faces.train.labels()
   spread = settings.whiten and len(labels) > faces.m  # with one image each, nothing tells how an identity varies
   moments = identity_moments(
@@ -71,10 +71,12 @@ def settings_of(config) -> dict:
 def make_table(config, faces, output: Path) -> CodeTable:
   """Tokenises the training identities of `faces` (None if tokenizer.vectors is set) into the directory `output`.
 
+  What is done is kept beside `output` until the table is written, and a run that was killed continues from there.
   Raises TokenizeError for features or settings that make no table, FileExistsError if `output` exists.
   """
   if output.exists():
     raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
+  draft = Draft(output.with_name(f'.{output.name}.draft'), settings_of(config) | _origin(config, faces))
   settings = config.tokenizer
   m = faces.m if faces else len(_load_vectors(config))
   if settings.vectors and m != (rows := len(_load_vectors(config))):
@@ -87,28 +89,39 @@ def make_table(config, faces, output: Path) -> CodeTable:
     initial, transform, label_space, encoder = _initial_vectors(config, faces)
     homogenised, report = homogenise(
       initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
-      scaled=settings.homogenize_scaled, seed=settings.seed,
+      scaled=settings.homogenize_scaled, seed=settings.seed, draft=draft,
     )  # fmt: skip
   except ConfigError:
     raise
   except ValueError as error:
     raise TokenizeError(str(error)) from error
-  codes, explained = _codes(settings, initial if settings.cluster == 'initial' else homogenised, l, v)
+  codes, explained = _codes(settings, initial if settings.cluster == 'initial' else homogenised, l, v, draft)
   _LOG.info('mean cosine of code vectors %.3f, %.3f before homogenisation; variance explained by digit %s',
             report.cosine_after['mean'], report.cosine_before['mean'], np.round(explained, 3))  # fmt: skip
   _LOG.info('codes: m=%d identities, l=%d digits of v=%d values, %.0f %% of all codes used', m, l, v, 100 * m / v**l)
-  return CodeTable.write(
+  table = CodeTable.write(
     output, codes, homogenised, v=v, encoder=encoder, seed=settings.seed, label_space=label_space,
     settings=settings_of(config), transform=transform, explained=explained, report=report,
   )  # fmt: skip
+  draft.remove()
+  return table
 
 
-def _codes(settings, clustered, l, v):
+def _origin(config, faces):
+  """What a draft is of, beside its settings."""
+  if faces:
+    return {'images': len(faces.train), 'label_space': faces.label_space}
+  file = Path(config.tokenizer.vectors).stat()
+  return {'bytes': file.st_size, 'changed': file.st_mtime_ns}
+
+
+def _codes(settings, clustered, l, v, draft):
   if settings.codes == 'random':
     return tree.random_codes(len(clustered), l, v, settings.seed), ()
-  return dataclasses.astuple(
-    tree.build_codes(clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed)
+  found = tree.build_codes(
+    clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed, draft=draft
   )
+  return found.codes, found.explained
 
 
 def ensure_table(config, faces, workdir: Path) -> CodeTable:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
+from gif_jax.codes import kmeans, nodes, tree
 from gif_jax.codes.align import learn_prototypes, match
 from gif_jax.codes.tree import build_codes, random_codes
 
@@ -88,6 +89,34 @@ def test_one_level_is_as_good_as_free_k_means():
   inertia = KMeans(8, n_init=3, random_state=0).fit(vectors).inertia_
   total = ((vectors - vectors.mean(0)) ** 2).sum()
   assert (1 - explained) * total < 1.02 * inertia
+
+
+def test_a_node_of_many_points_is_split_by_a_sample_of_them(monkeypatch):
+  rng = np.random.default_rng(0)
+  vectors = _unit(rng.standard_normal((40, 32))[rng.integers(0, 40, 6000)] + rng.standard_normal((6000, 32)))
+  whole = build_codes(vectors, 4, 9, progress=False)
+  monkeypatch.setattr(kmeans, 'MOST', 1500)
+  sampled = build_codes(vectors, 4, 9, progress=False)
+  _check_laws(sampled.codes, 6000, 4, 9)
+  assert not np.array_equal(sampled.codes, whole.codes)
+  assert 1 - sampled.explained[0] < 1.01 * (1 - whole.explained[0])
+
+
+def test_a_full_tree_whose_nodes_are_sampled(monkeypatch):
+  monkeypatch.setattr(kmeans, 'MOST', 50)
+  for vectors in (np.ones((1000, 4)), np.random.default_rng(0).standard_normal((1000, 4))):
+    _check_laws(build_codes(vectors, 3, 10, progress=False).codes, 1000, 3, 10)
+
+
+def test_memory_mapped_half_precision_is_read_as_it_is(tmp_path, monkeypatch):
+  vectors = _unit(np.random.default_rng(0).standard_normal((3000, 16))).astype(np.float16)
+  np.save(tmp_path / 'vectors.npy', vectors)
+  for rows in (nodes, kmeans, tree):  # slices of slices, as with millions
+    monkeypatch.setattr(rows, 'ROWS', 700)
+  for most in (kmeans, tree):
+    monkeypatch.setattr(most, 'MOST', 1000)
+  mapped = build_codes(np.load(tmp_path / 'vectors.npy', mmap_mode='r'), 4, 8, progress=False)
+  np.testing.assert_array_equal(mapped.codes, build_codes(vectors.astype(np.float32), 4, 8, progress=False).codes)
 
 
 def _consistency(vectors, codes, v):

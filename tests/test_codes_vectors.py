@@ -112,6 +112,20 @@ def test_one_step_is_the_one_by_hand(scaled, rate):
   np.testing.assert_allclose(moved, _step(vectors, rate), atol=1e-5)
 
 
+@pytest.mark.parametrize('m', [96, 150])
+def test_subsets_spread_over_devices_move_as_one_after_the_other(m):
+  """The tests have 8 devices; by hand there is one. 150 is not a multiple of 8: the last subset is filled up."""
+  vectors = _cone(m, 12)
+  moved, _ = _spread(vectors, epochs=2, subset=8)
+  expected = vectors.astype(np.float64)
+  for epoch in range(2):
+    order = np.random.default_rng([0, epoch]).permutation(m)
+    for start in range(0, m, 8):
+      index = np.concatenate([order, order])[start : start + 8]
+      expected[index] = _step(expected[index], 0.8)
+  np.testing.assert_allclose(moved, expected, atol=1e-5)
+
+
 def test_every_identity_moves_in_every_epoch():
   vectors = _cone(50, 12)
   moved, _ = _spread(vectors, epochs=1, subset=16)  # 50 is not a multiple of 16

@@ -1,0 +1,108 @@
+"""A table whose making was killed is finished by the same command, and is the table that an undisturbed run makes."""
+
+import numpy as np
+import pytest
+
+from gif_jax import tokenize
+from gif_jax.codes import homogenise, tree
+from gif_jax.codes.draft import Draft
+from gif_jax.codes.table import CodeTable
+
+
+def _vectors(m=300, d=8):
+  x = np.random.default_rng(0).standard_normal((m, d)) + 1
+  return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+class Killed(Exception):
+  pass
+
+
+def _kill_after(saves, monkeypatch):
+  """Makes the draft's so many-th save the last thing that happens."""
+  save, done = Draft.save, []
+
+  def failing(self, *args):
+    save(self, *args)
+    done.append(args)
+    if len(done) == saves:
+      raise Killed
+
+  monkeypatch.setattr(Draft, 'save', failing)
+  return done
+
+
+def test_what_is_saved_is_found(tmp_path):
+  draft = Draft(tmp_path / 'd', {'seed': 1})
+  assert draft.load('codes') is None
+  draft.save('codes', 1, np.arange(3))
+  draft.save('codes', 10, np.arange(4))
+  draft.save('other', 2, np.arange(5))
+  step, array = Draft(tmp_path / 'd', {'seed': 1}).load('codes')
+  assert step == 10 and array.tolist() == [0, 1, 2, 3]
+  assert len(list((tmp_path / 'd').glob('codes*'))) == 1  # what came before is gone
+  draft.remove()
+  assert not (tmp_path / 'd').exists()
+
+
+def test_other_settings_begin_again(tmp_path, caplog):
+  Draft(tmp_path / 'd', {'seed': 1}).save('codes', 1, np.arange(3))
+  with caplog.at_level('INFO', 'gif_jax'):
+    assert Draft(tmp_path / 'd', {'seed': 2}).load('codes') is None
+  assert 'begun with other settings' in caplog.text
+
+
+def test_a_save_that_is_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
+  draft = Draft(tmp_path / 'd', {})
+  draft.save('codes', 1, np.arange(3))
+
+  def cut(stream, array):
+    stream.write(b'\x93NUMPY')
+    raise Killed
+
+  monkeypatch.setattr(np, 'save', cut)
+  with pytest.raises(Killed):
+    draft.save('codes', 2, np.arange(4))
+  monkeypatch.undo()
+  assert Draft(tmp_path / 'd', {}).load('codes')[0] == 1
+
+
+@pytest.mark.parametrize('saves', range(1, 9))
+def test_a_tree_continues_at_the_level_it_was_killed_at(saves, tmp_path, monkeypatch):
+  expected = tree.build_codes(_vectors(), 4, 5, progress=False)
+  _kill_after(saves, monkeypatch)
+  with pytest.raises(Killed):
+    tree.build_codes(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
+  monkeypatch.undo()
+  saved = _kill_after(99, monkeypatch)
+  found = tree.build_codes(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
+  np.testing.assert_array_equal(found.codes, expected.codes)
+  np.testing.assert_array_equal(found.explained, expected.explained)
+  assert len(saved) == 8 - saves // 2 * 2  # two arrays a level, and none twice
+
+
+def test_homogenisation_continues_at_the_epoch_it_was_killed_at(tmp_path, monkeypatch):
+  settings = {'epochs': 4, 'lr': 0.1, 'subset': 64, 'scaled': True, 'seed': 0, 'progress': False}
+  expected, report = homogenise.homogenise(_vectors(), **settings)
+  monkeypatch.setattr(homogenise, 'SAVE_SECONDS', 0)
+  _kill_after(2, monkeypatch)
+  with pytest.raises(Killed):
+    homogenise.homogenise(_vectors(), **settings, draft=Draft(tmp_path, {}))
+  assert Draft(tmp_path, {}).load('homogenised')[0] == 2
+  monkeypatch.undo()
+  for _ in range(2):  # the second time there is nothing left to do
+    found, again = homogenise.homogenise(_vectors(), **settings, draft=Draft(tmp_path, {}))
+    np.testing.assert_array_equal(found, expected)
+    assert again == report
+
+
+def test_a_table_whose_making_was_killed(tiny_config, tiny_faces, tiny_table, tmp_path, monkeypatch):
+  _kill_after(3, monkeypatch)
+  with pytest.raises(Killed):
+    tokenize.make_table(tiny_config, tiny_faces, tmp_path / 'table')
+  monkeypatch.undo()
+  assert not (tmp_path / 'table').exists()
+  table = tokenize.make_table(tiny_config, tiny_faces, tmp_path / 'table')
+  assert table.fingerprint == tiny_table.fingerprint
+  assert [path.name for path in tmp_path.iterdir()] == ['table']  # the draft is gone
+  CodeTable.open(tmp_path / 'table').verify()
