@@ -113,16 +113,17 @@ def open_clip(folder: str | Path) -> Encoder:
   """
   folder = Path(folder)
   spec = read_spec(folder)
-  params = read_weights(folder, spec)
-  mean, std = _normalisation(folder)
+  # With the normalisation among the weights, the checksum in the name tells of everything that makes the features.
+  weights = {'params': read_weights(folder, spec), 'normalisation': _normalisation(folder)}
   model = ImageEncoder(spec)
 
-  def encode(params, images):
+  def encode(weights, images):
+    mean, std = weights['normalisation']
     x = (bicubic(images, spec.image_size) / 255 - mean) / std
-    return model.apply({'params': params}, x)
+    return model.apply({'params': weights['params']}, x)
 
-  what = f'clip ViT {spec.hidden_size}x{spec.num_hidden_layers} patch {spec.patch_size} at {spec.image_size} pixels'
-  return with_weights(encode, params, what)
+  shape = f'{spec.hidden_size}x{spec.num_hidden_layers} patch {spec.patch_size} at {spec.image_size} pixels'
+  return with_weights(encode, weights, f'clip ViT {shape}, {spec.hidden_act}')
 
 
 def read_spec(folder: Path) -> Spec:
@@ -172,7 +173,7 @@ def _read_json(file):
 
 
 def _normalisation(folder):
-  """Mean and standard deviation of colours in 0..1: float32 [1, 1, 1, 3] each."""
+  """Mean and standard deviation of colours in 0..1: float32 [2, 1, 1, 1, 3]."""
   file = folder / 'preprocessor_config.json'
   config = _read_json(file) if file.exists() else {}
   try:
