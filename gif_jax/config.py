@@ -35,7 +35,8 @@ def default() -> ConfigDict:
 
   c.tokenizer = ConfigDict()
   c.tokenizer.table = ''  # a ready table; '' = WORKDIR/table, made first where it is missing
-  c.tokenizer.encoder = 'pixels'  # what turns images into features: 'pixels'
+  c.tokenizer.encoder = 'pixels'  # what turns images into features: 'pixels', 'clip', 'backbone' (of an earlier run)
+  c.tokenizer.encoder_path = ''  # folder with CLIP's config.json and model.safetensors; WORKDIR of the earlier run
   c.tokenizer.whiten = True  # divide features by their spread within identities (ours): people differ, light does not
   c.tokenizer.vectors = ''  # a ready .npy [m, D] of identity vectors, used instead of encoder and whiten
   c.tokenizer.codes = 'tree'  # 'tree' = balanced hierarchical clustering; 'random' = the control
@@ -113,7 +114,7 @@ def default() -> ConfigDict:
 _CHOICES = {
   'data.source': ('synthetic', 'folder'),
   'data.bad_images': ('skip', 'error'),
-  'tokenizer.encoder': ('pixels',),
+  'tokenizer.encoder': ('pixels', 'clip', 'backbone'),
   'tokenizer.codes': ('tree', 'random'),
   'tokenizer.cluster': ('initial', 'homogenized'),
   'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'),
@@ -181,7 +182,20 @@ def validate(config: ConfigDict) -> None:
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
       'set one of them above 0, or nothing will be trained.'
     )
+  _check_encoder(config.tokenizer)
   _check_evaluation(config.eval)
+
+
+def _check_encoder(settings):
+  encoder, path = settings.encoder, settings.encoder_path
+  if path and encoder == 'pixels':
+    raise ConfigError(
+      f'config.tokenizer.encoder_path={path}: pixels has no weights to read; leave it empty, or set '
+      'config.tokenizer.encoder to clip or backbone.'
+    )
+  if not path and encoder != 'pixels':
+    folder = {'clip': "with CLIP's config.json and model.safetensors", 'backbone': 'of a run (its --workdir)'}[encoder]
+    raise ConfigError(f'config.tokenizer.encoder={encoder} needs config.tokenizer.encoder_path, the folder {folder}.')
 
 
 def _check_evaluation(settings):

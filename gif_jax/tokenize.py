@@ -18,7 +18,10 @@ from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
 from gif_jax.data.images import DataError
 from gif_jax.evaluation.extract import identity_moments
-from gif_jax.models.encoders import ENCODERS
+from gif_jax.models.clip import WeightsError, open_clip
+from gif_jax.models.encoders import Encoder, pixels
+from gif_jax.training.backbone import open_backbone
+from gif_jax.training.checkpoint import CheckpointError
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,6 +50,15 @@ def _load_vectors(config):
   return array
 
 
+def open_encoder(settings) -> Encoder:
+  """The encoder that `config.tokenizer` names. Raises TokenizeError where its weights cannot be used."""
+  opening = {'pixels': lambda _: Encoder(pixels, 'pixels'), 'clip': open_clip, 'backbone': open_backbone}
+  try:
+    return opening[settings.encoder](settings.encoder_path)
+  except (WeightsError, CheckpointError) as error:
+    raise TokenizeError(f'config.tokenizer.encoder={settings.encoder}: {error}') from error
+
+
 def _initial_vectors(config, faces):
   """Unit vectors [m, d], the transform that made them, the label space they belong to, and what encoded them."""
   settings = config.tokenizer
@@ -55,12 +67,13 @@ def _initial_vectors(config, faces):
     return *vectors.initialise(_load_vectors(config), config.model.d), '', settings.vectors
   labels = faces.train.labels()
   spread = settings.whiten and len(labels) > faces.m  # with one image each, nothing tells how an identity varies
+  encoder = open_encoder(settings)
   moments = identity_moments(
-    ENCODERS[settings.encoder], faces.train, labels, faces.m, config.eval.batch_size,
+    encoder.encode, faces.train, labels, faces.m, config.eval.batch_size,
     within=spread, progress='encoding faces',
   )  # fmt: skip
   initial, transform = vectors.initialise(moments.means, config.model.d, moments.within, moments.counts)
-  return initial, transform, faces.label_space, settings.encoder
+  return initial, transform, faces.label_space, encoder.name
 
 
 def settings_of(config) -> dict:
@@ -137,12 +150,17 @@ def ensure_table(config, faces, workdir: Path) -> CodeTable:
   table = CodeTable.open(path)
   here, there = settings_of(config), table.meta['settings']
   for key in sorted(here.keys() | there.keys()):
-    if here.get(key) != there.get(key):
+    if here.get(key) != there.get(key) and not (key == 'encoder_path' and _same_encoder(config, table)):
       raise TableError(
         f'{path} was made with {key}={there.get(key)!r}, the config has {here.get(key)!r}. '
         'Use another --workdir, or remove the table (and the checkpoints trained with it).'
       )
   return table
+
+
+def _same_encoder(config, table):
+  """Whether the weights at tokenizer.encoder_path are those that made the table, wherever they lay then."""
+  return bool(config.tokenizer.vectors) or open_encoder(config.tokenizer).name == table.meta['encoder']
 
 
 def main(_) -> None:

@@ -116,6 +116,7 @@ def test_missing_config_file(command, tmp_path):
     ('data.path=configs', ['data.path=configs', 'synthetic']),
     ('tokenizer.vectors=nowhere.npy', ['tokenizer.vectors', 'nowhere.npy']),
     ('tokenizer.table=nowhere', ['nowhere', 'gif_jax.tokenize']),
+    ('tokenizer.encoder=clip', ['config.tokenizer.encoder_path', 'config.json']),
     ('train.steps=0', ['train.steps', 'train.epochs']),
     ('train.batch_size=0', ['train.batch_size']),
     ('data.size=20', ['data.size=20', 'from 32 to 224']),
@@ -209,6 +210,13 @@ def test_homogenisation_that_does_not_fall(command, tmp_path):
   output = _fails(command, arguments, 'homogenize_lr', module='tokenize')
   assert 'Traceback' not in output
   assert not (tmp_path / 'table').exists()
+
+
+def test_tokenize_with_weights_that_are_not_there(command, tmp_path):
+  flags = ['--config.tokenizer.encoder=clip', f'--config.tokenizer.encoder_path={tmp_path}']
+  arguments = ['--config=tests/tiny.py', f'--output={tmp_path / "table"}', *flags]
+  output = _fails(command, arguments, str(tmp_path / 'config.json'), 'Hugging Face', module='tokenize')
+  assert 'Traceback' not in output and not (tmp_path / 'table').exists()
 
 
 def test_tokenize_does_not_overwrite(command, finished):

@@ -63,6 +63,22 @@ def test_an_impossible_value_is_named(key, value):
     config.validate(c)
 
 
+@pytest.mark.parametrize(
+  ('encoder', 'path', 'message'),
+  [
+    ('pixels', 'weights', r'encoder_path=weights: pixels has no weights .* leave it empty'),
+    ('clip', '', r"encoder=clip needs config\.tokenizer\.encoder_path, the folder with CLIP's config\.json"),
+    ('backbone', '', r'encoder=backbone needs config\.tokenizer\.encoder_path, the folder of a run'),
+  ],
+)
+def test_encoders_with_weights_need_a_path_and_others_have_none(encoder, path, message):
+  c = config.default()
+  c.train.steps = 1
+  c.tokenizer.encoder, c.tokenizer.encoder_path = encoder, path
+  with pytest.raises(config.ConfigError, match=message):
+    config.validate(c)
+
+
 def test_no_validation_people_are_needed_where_nobody_asks_for_them():
   c = config.default()
   c.train.steps = 1

@@ -2,13 +2,18 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
+import jax
 import numpy as np
 import pytest
 
-from gif_jax.codes.table import CodeTable
+from gif_jax import tokenize
+from gif_jax.codes.table import CodeTable, TableError
+from gif_jax.training import sharding
+from gif_jax.training.backbone import open_backbone
 from gif_jax.training.checkpoint import CheckpointError
 from gif_jax.training.loop import open_trained
 
@@ -129,6 +134,66 @@ def test_a_finished_run_can_be_opened_for_use(finished, tiny_config, tiny_faces,
   np.testing.assert_allclose(trained.vectors, learnt.vectors, atol=1e-3)
   embedding = trained.predict(tiny_faces.test[:])['embedding']
   np.testing.assert_allclose(embedding, np.load(workdir / 'eval.npz')['embedding'], atol=1e-4)
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_a_finished_run_encodes_for_the_tokeniser(finished, tiny_faces, form):
+  workdir, summary, _ = finished[form]
+  encoder = open_backbone(workdir)
+  assert encoder.name.startswith(f'backbone small, d=16, at 32 pixels, step {summary["steps"]}, weights ')
+  images, wanted = tiny_faces.test[:], np.load(workdir / 'eval.npz')['embedding']
+  np.testing.assert_allclose(encoder.encode(images), wanted, atol=1e-4)
+  rows = sharding.batch_sharding(sharding.make_mesh())
+  features = encoder.encode(jax.device_put(images, rows))
+  assert features.sharding.is_equivalent_to(rows, 2)
+  np.testing.assert_allclose(features, wanted, atol=1e-4)
+
+
+def test_an_encoder_takes_crops_of_another_size(finished, tiny_faces):
+  encoder = open_backbone(finished['joint'][0])
+  images = tiny_faces.test[:]
+  small = np.asarray(encoder.encode(images))
+  larger = np.asarray(encoder.encode(images.repeat(2, 1).repeat(2, 2)))
+  np.testing.assert_allclose(np.linalg.norm(larger, axis=1), 1, atol=1e-5)
+  assert np.sum(small * larger, axis=1).min() > 0.9  # the same pictures, a little softer
+
+
+def test_a_table_made_by_a_run_knows_its_weights_and_not_its_folder(finished, tiny_config, tiny_faces, tmp_path):
+  workdir, _, _ = finished['fixed']
+  config = tiny_config.copy_and_resolve_references()
+  config.tokenizer.encoder, config.tokenizer.encoder_path = 'backbone', str(workdir)
+  config.model.d = 8  # neither the network's nor its table's
+  table = tokenize.ensure_table(config, tiny_faces, tmp_path)
+  assert table.meta['encoder'] == open_backbone(workdir).name and table.d == 8
+  moved = shutil.copytree(workdir, tmp_path / 'moved')
+  config.tokenizer.encoder_path = str(moved)
+  assert tokenize.ensure_table(config, tiny_faces, tmp_path).fingerprint == table.fingerprint
+  shutil.rmtree(moved / 'checkpoints' / '12')
+  with pytest.raises(TableError, match='was made with encoder_path'):
+    tokenize.ensure_table(config, tiny_faces, tmp_path)
+  shutil.rmtree(moved)
+  with pytest.raises(tokenize.TokenizeError, match=r'moved/checkpoints holds no checkpoint: name the --workdir'):
+    tokenize.ensure_table(config, tiny_faces, tmp_path)
+
+
+@pytest.mark.parametrize('damage', ['state', 'origin'])
+def test_an_encoder_from_a_damaged_checkpoint(finished, tmp_path, damage):
+  broken = shutil.copytree(finished['fixed'][0] / 'checkpoints' / '12', tmp_path / 'checkpoints' / '12') / damage
+  if damage == 'state':
+    shutil.rmtree(broken)
+  else:
+    (broken / 'metadata').write_bytes((broken / 'metadata').read_bytes()[:-9])
+  with pytest.raises(CheckpointError, match=r'checkpoints/12 cannot be read .*: copy the run again'):
+    open_backbone(tmp_path)
+
+
+def test_an_encoder_of_another_version(finished, tmp_path):
+  checkpoint = shutil.copytree(finished['fixed'][0] / 'checkpoints' / '12', tmp_path / 'checkpoints' / '12')
+  origin = checkpoint / 'origin' / 'metadata'
+  for old, new in (('"small"', '"r18"'), ('"r18"', '"unknown"')):
+    origin.write_text(origin.read_text().replace(old, new))
+    with pytest.raises(CheckpointError, match='another network than this version makes'):
+      open_backbone(tmp_path)
 
 
 def test_opening_a_run_that_has_saved_nothing(tiny_config, tiny_table, tmp_path):

@@ -1,13 +1,64 @@
-"""What turns face crops into features for the tokeniser, when no trained network is at hand."""
+"""What turns face crops into features for the tokeniser: the form of an encoder, and one that needs no weights."""
 
+import functools
+import hashlib
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+from jax.sharding import NamedSharding, PartitionSpec
 
 _SIDE = 56  # pixels a side that features are measured at
 _DIRECTIONS = 8
 _GRADIENT_WEIGHT = 3.0  # brings the two halves of the features to a similar spread
+
+
+class Encoder(NamedTuple):
+  """An image encoder, as the tokeniser uses it.
+
+  encode: uint8 [B, s, s, 3] RGB crops -> float32 [B, D]. A batch that is split over devices stays split.
+  name: which encoder with which weights; a table says what it was made with by this name.
+  """
+
+  encode: Callable
+  name: str
+
+
+def with_weights(apply: Callable, weights: Any, what: str) -> Encoder:
+  """The encoder images -> apply(weights, images), jitted.
+
+  apply: pure, (weights, uint8 [B, s, s, 3]) -> float32 [B, D]. weights: nested dict of NumPy arrays. what: the name,
+  which gets the checksum of the weights.
+  """
+  run = jax.jit(apply)
+
+  @functools.cache
+  def placed(sharding):  # once, and not with every batch
+    return jax.device_put(weights, sharding)
+
+  def encode(images):
+    if isinstance(images, jax.core.Tracer):  # in another jitted function: the weights become constants of it
+      return apply(weights, images)
+    images = jnp.asarray(images)
+    where = images.sharding
+    if isinstance(where, NamedSharding):
+      where = NamedSharding(where.mesh, PartitionSpec())  # the weights whole on every device that has images
+    return run(placed(where), images)
+
+  return Encoder(encode, f'{what}, weights {_sha256(weights)[:8]}')
+
+
+def _sha256(weights):
+  """Of the numbers and their names, so that it does not depend on how a file lays them out."""
+  digest = hashlib.sha256()
+  for name, array in sorted(flatten_dict(weights, sep='/').items()):
+    digest.update(f'{name} {array.dtype.str} {array.shape}'.encode())
+    digest.update(np.ascontiguousarray(array))
+  return digest.hexdigest()
 
 
 @jax.jit
@@ -38,6 +89,3 @@ def _edges(grey):
   strength = jnp.stack([jnp.maximum(dx * math.cos(a) + dy * math.sin(a), 0) for a in angles], 1)
   cells = strength.reshape(len(grey), _DIRECTIONS, 8, 7, 8, 7).sum((3, 5))
   return jnp.sqrt(cells / jnp.maximum(cells.sum((1, 2, 3), keepdims=True), 1e-6))
-
-
-ENCODERS = {'pixels': pixels}

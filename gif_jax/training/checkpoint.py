@@ -1,12 +1,16 @@
 """Checkpoints: the training state and what it was trained with. No world size, no iterator state."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 _BEST = 'verification_accuracy'
+OTHER = 'holds another network than this version makes: use the version of gif_jax that it was trained with.'
 
 
 class CheckpointError(ValueError):
@@ -72,3 +76,39 @@ class Checkpoints:
 def abstract(state, shardings):
   """`like` for restore: shapes, dtypes and shardings of a state."""
   return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings)
+
+
+class Newest(NamedTuple):
+  """The newest checkpoint of a run, which may be another run than this one."""
+
+  step: int
+  origin: dict  # what it was trained with, see Checkpoints
+  read: Callable  # (a part of the state's tree, as jax.ShapeDtypeStruct) -> that part as NumPy arrays
+
+
+def read_newest(workdir: Path) -> Newest:
+  """Finds the newest checkpoint of a run by its working directory alone. Nothing is written there.
+
+  Raises CheckpointError, `read` too, where there is none or it cannot be read.
+  """
+  folder = workdir / 'checkpoints'
+  steps = [int(path.name) for path in folder.glob('*') if path.name.isdigit()]
+  if not steps:
+    raise CheckpointError(f'{folder} holds no checkpoint: name the --workdir of a run that has saved one.')
+  path = folder / str(max(steps))
+
+  def restore(name, arguments):
+    try:
+      with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        return reader.restore(path.absolute(), args=ocp.args.Composite(**{name: arguments}))[name]
+    except (OSError, ValueError, KeyError) as error:
+      raise CheckpointError(f'{path} cannot be read ({str(error)[:200]}): copy the run again.') from error
+
+  def read(like):
+    on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
+    found = restore('state', ocp.args.PyTreeRestore(item=like, restore_args=on_host, partial_restore=True))
+    if jax.tree.map(np.shape, found) != jax.tree.map(lambda leaf: leaf.shape, like):
+      raise CheckpointError(f'{path} {OTHER}')
+    return found
+
+  return Newest(max(steps), restore('origin', ocp.args.JsonRestore()), read)
