@@ -250,6 +250,15 @@ def _open_people(table: CodeTable) -> FaceSets | None:
   return faces
 
 
+def _folder(name: str) -> Path:
+  """Makes the folder to draw to: that it cannot be is better known before minutes of measuring."""
+  try:
+    Path(name).mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ConfigError(f'--output={name} cannot be made ({error.strerror}); name a folder that can.') from error
+  return Path(name)
+
+
 def inspect(table: CodeTable, faces: FaceSets | None, output: Path) -> str:
   """Measures `table`, writes report.png and tree.png to the folder `output` and returns the report in words."""
   codes = np.asarray(table.codes)
@@ -263,7 +272,7 @@ def main(argv: list[str]) -> None:
   quiet_libraries()
   try:
     table = CodeTable.open(argv[1])
-    output = Path(_OUTPUT.value or f'{table.path}_report')
+    output = _folder(_OUTPUT.value or f'{table.path}_report')
     faces = _open_people(table)
     table.verify()
     text = inspect(table, faces, output)

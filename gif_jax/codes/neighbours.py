@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 SAMPLE = 4096  # identities whose neighbours are looked for
-BLOCK = 2**23  # cosines held at once: 32 MB
+BLOCK = 2**22  # cosines held at once: 16 MB, which malloc keeps for the next block; above 32 MB it does not
 ROWS = 8192  # vectors in float32 at a time, at most
 ALIKE = 1e-6  # cosines that differ by less are the same but for rounding
 BINS = np.linspace(-1.01, 1.01, 203)  # of the histograms of cosines; rounding may leave [-1, 1]
@@ -114,7 +114,7 @@ class _Search:
     own = slice(*np.searchsorted(self.place, (start, stop)))
     column = self.place[own] - start
     cosine[np.arange(len(self.place))[own], column] = -np.inf
-    self.histogram += np.histogram(cosine[:, column], BINS)[0]
+    self.histogram += np.histogram(cosine[:, column], len(BINS) - 1, (BINS[0], BINS[-1]))[0]
     self.near.take(cosine, label)
     self._hide_relatives(cosine, start, stop)
     self.far.take(cosine, label)
