@@ -39,8 +39,8 @@ def measure(
 ) -> Quality:
   """All figures of codes uint8 [m, l], unique rows, and vectors float [m, d], memory-mapped or not.
 
-  Memory beside the arguments is bounded in m, but for the order of the codes (8 m bytes). seed: of the controls and
-  the sample. progress: show bars over identities.
+  Vectors are read in blocks; what grows with m beside the arguments is the order of the codes (8 m bytes) and copies of
+  them. sample: identities whose neighbours are looked for. seed: of the controls and the sample. progress: show bars.
   """
   dealt = codes[np.random.default_rng(seed).permutation(len(codes))]
   figures = tree_figures(codes, vectors, seed=seed, progress=progress and 'tree')
