@@ -247,16 +247,22 @@ def _too_few_pairs(images, key):
   )
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-  """What absl's app.run parses the command line with; an unknown key or argument is one line and exit status 1."""
+def parse_flags(argv: list[str], names: Sequence[str] = ()) -> list[str]:
+  """What absl's app.run parses the command line with; an unknown key or argument is one line and exit status 1.
+
+  names: of the arguments that stand without a flag, all of which must be given.
+  """
   try:
     rest = app.parse_flags_with_usage(argv)
   except AttributeError as error:
     cause = error.args[0]  # ml_collections wraps its own error, which has a suggestion on its second line
     message = cause.args[0] if isinstance(cause, Exception) else cause
     sys.exit(f'ConfigError: unknown config key {message}\nEvery key is in gif_jax/config.py.')
-  if len(rest) > 1:
-    sys.exit(f'ConfigError: unexpected argument {rest[1]!r}; settings are given as --config.KEY=VALUE.')
+  given = len(rest) - 1
+  if given > len(names):
+    sys.exit(f'ConfigError: unexpected argument {rest[1 + len(names)]!r}; settings are given as --config.KEY=VALUE.')
+  if given < len(names):
+    sys.exit(f'ConfigError: {names[given]} is missing; --help says what it is.')
   return rest
 
 

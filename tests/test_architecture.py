@@ -1,4 +1,4 @@
-"""Wings know only what stands below them, and every setting has a reader."""
+"""Wings know only what stands below them, nothing knows the commands, and every setting has a reader."""
 
 import ast
 import re
@@ -20,21 +20,59 @@ ALLOWED = {
 }
 
 
+FILES = sorted(PACKAGE.rglob('*.py'))
+
+
+def _module(path):
+  return '.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts)
+
+
+def _is_command(path):
+  """Whether the file has a block `if __name__ == '__main__'`. Commands join wings, so they may import all of them."""
+  tests = [ast.unparse(node.test) for node in ast.parse(path.read_text()).body if isinstance(node, ast.If)]
+  return "__name__ == '__main__'" in tests
+
+
+COMMANDS = [path for path in FILES if _is_command(path)]
+
+
 def _imports(path):
+  """The modules of the package that a file imports, wherever in it; a name from a module counts as one too."""
   for node in ast.walk(ast.parse(path.read_text())):
-    if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('gif_jax'):
-      parts = node.module.split('.')
-      yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+      assert not node.level, f'{path}: relative imports hide what is imported'
+      yield from [node.module, *(f'{node.module}.{alias.name}' for alias in node.names)]
     elif isinstance(node, ast.Import):
-      yield from [a.name.split('.')[1] for a in node.names if a.name.startswith('gif_jax.')]
+      yield from [alias.name for alias in node.names]
+
+
+def _wings(path):
+  return {name.split('.')[1] for name in _imports(path) if name.startswith('gif_jax.')}
 
 
 @pytest.mark.parametrize('wing', ALLOWED)
 def test_wings_import_only_what_is_below(wing):
-  files = list((PACKAGE / wing).rglob('*.py'))
+  files = [path for path in FILES if path.is_relative_to(PACKAGE / wing) and path not in COMMANDS]
   assert files
   for path in files:
-    assert set(_imports(path)) <= ALLOWED[wing], path
+    assert _wings(path) <= ALLOWED[wing], path
+
+
+def test_nothing_but_commands_imports_a_command():
+  commands = set(map(_module, COMMANDS))
+  for path in set(FILES) - set(COMMANDS):
+    assert not commands & set(_imports(path)), path
+
+
+def test_commands_are_at_the_top_but_for_those_named_here():
+  inside = {_module(path) for path in COMMANDS if path.parent != PACKAGE}
+  assert inside == {'gif_jax.codes.inspect'}
+  assert {path.stem for path in PACKAGE.glob('*.py') if path not in COMMANDS} == {'__init__', 'config'}
+
+
+def test_no_folder_of_the_package_is_searched_for_modules():
+  for path in FILES:  # gif_jax/codes/inspect.py would hide Python's own `inspect`
+    assert 'sys.path' not in path.read_text(), path
 
 
 def test_every_wing_is_in_the_rules():

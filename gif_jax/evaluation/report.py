@@ -34,15 +34,15 @@ _ROWS = {
 
 def plot_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:
   """Draws ROC curves, name -> (fpr, tpr) as from `verification.roc`, over a logarithmic FAR axis from 1e-5 to 1."""
-  figure = _figure(6.4, 4.8)
+  figure = new_figure(6.4, 4.8)
   axes = figure.add_subplot()
   # All pairs of a few thousand images are millions of points: a fixed grid draws the same line.
   far = np.logspace(-5, 0, 1001)
   for name, (fpr, tpr) in curves.items():
     axes.plot(far, tar_of_roc(fpr, tpr, far), label=name, linewidth=1.8)
   axes.set(xscale='log', xlim=(1e-5, 1), ylim=(0, 1.01), xlabel='false accept rate', ylabel='true accept rate')
-  _tidy(axes)
-  _save(figure, path)
+  tidy(axes)
+  save(figure, path)
 
 
 def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -55,15 +55,15 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Non
     path: image file to write.
   """
   panels = {title: lines for word, title in _PANELS.items() if (lines := _lines(metrics, word))}
-  figure = _figure(6.4 * min(2, max(1, len(panels))), 3.6 * max(1, math.ceil(len(panels) / 2)))
+  figure = new_figure(6.4 * min(2, max(1, len(panels))), 3.6 * max(1, math.ceil(len(panels) / 2)))
   for place, (title, lines) in enumerate(panels.items(), 1):
     axes = figure.add_subplot(math.ceil(len(panels) / 2), min(2, len(panels)), place)
     for name, points in lines.items():
       axes.plot(*zip(*points), label=name.replace('_', ' '), linewidth=1.5, marker='o' if len(points) == 1 else None)
     axes.set(xlabel='step', title=title)
     axes.set_ylim(bottom=0)
-    _tidy(axes)
-  _save(figure, path)
+    tidy(axes)
+  save(figure, path)
 
 
 def contact_sheet(images: np.ndarray, path: str | Path, row_labels: Sequence[str] | None = None) -> None:
@@ -73,7 +73,7 @@ def contact_sheet(images: np.ndarray, path: str | Path, row_labels: Sequence[str
   sheet = np.full((rows, cols, h + gap, w + gap, 3), 255, np.uint8)
   sheet[:, :, :h, :w] = images
   sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(rows * (h + gap), cols * (w + gap), 3)[:-gap, :-gap]
-  figure = _figure(sheet.shape[1] / 100 + (1 if row_labels else 0), sheet.shape[0] / 100)
+  figure = new_figure(sheet.shape[1] / 100 + (1 if row_labels else 0), sheet.shape[0] / 100)
   axes = figure.add_subplot()
   axes.imshow(sheet, interpolation='nearest')
   axes.set(xticks=[], yticks=[])
@@ -81,7 +81,7 @@ def contact_sheet(images: np.ndarray, path: str | Path, row_labels: Sequence[str
   if row_labels:
     axes.set_yticks(np.arange(rows) * (h + gap) + h / 2, row_labels)
     axes.tick_params(length=0)
-  _save(figure, path)
+  save(figure, path)
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
@@ -137,21 +137,21 @@ def _plain(value: Any) -> Any:
   return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
   """An empty figure, size in inches, that leaves pyplot's global state alone."""
   figure = Figure(figsize=(width, height), dpi=_DPI, layout='constrained')
   FigureCanvasAgg(figure)
   return figure
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
   axes.grid(True, which='major', color='0.88', linewidth=0.8)
   axes.spines[['top', 'right']].set_visible(False)
   if len(axes.lines) > 1:
     axes.legend(frameon=False, fontsize='small')
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
   with _replacing(path) as temporary:
     figure.savefig(temporary, format=Path(path).suffix[1:] or 'png', bbox_inches='tight')
 

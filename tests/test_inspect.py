@@ -1,0 +1,123 @@
+"""The report on a table: the command from end to end, what it draws and says, and errors with their cures."""
+
+from types import SimpleNamespace
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from gif_jax import tokenize
+from gif_jax.codes import inspect
+from gif_jax.codes.table import CodeTable, TableError
+from gif_jax.codes.tree import random_codes
+from gif_jax.data.sources import open_faces
+
+SECTIONS = ['Table', 'Variance explained', 'Balance', 'Digit names', 'Nearest neighbours', 'Homogenisation']
+
+
+def _pictures(folder):
+  assert {path.name for path in folder.iterdir()} == {'report.png', 'tree.png'}
+  return {path.stem: matplotlib.image.imread(path)[..., :3] for path in folder.iterdir()}
+
+
+def _colourful(pixels):
+  """Share of the pixels that are not grey."""
+  return np.mean(np.ptp(pixels, axis=2) > 0.05)
+
+
+def test_the_command(command, tiny_config, tiny_faces, tmp_path):
+  config = tiny_config.copy_and_resolve_references()
+  config.tokenizer.l, config.tokenizer.v = 2, 5
+  table = tokenize.make_table(config, tiny_faces, tmp_path / 'table')
+  done = command('codes.inspect', table.path, '--config=tests/tiny.py', f'--output={tmp_path / "report"}')
+  assert done.returncode == 0, done.stdout
+  places = [done.stdout.index(f'{number}. {title}') for number, title in enumerate(SECTIONS, 1)]
+  assert places == sorted(places) and done.stdout.count('-> ') == 9
+  for figure in ('m = 20 identities', 'd = 16', 'tree over the initial vectors', 'clustered vectors', '3 epochs'):
+    assert figure in done.stdout
+  assert 'nan' not in done.stdout and 'Traceback' not in done.stdout
+  assert _colourful(_pictures(tmp_path / 'report')['tree']) > 0.1
+
+
+def test_the_command_without_a_table(command):
+  done = command('codes.inspect', '--config=tests/tiny.py')
+  assert done.returncode == 1 and done.stdout == 'ConfigError: TABLE is missing; --help says what it is.\n'
+
+
+def test_a_table_that_is_missing(tmp_path):
+  with pytest.raises(SystemExit, match=r'TableError: .*nowhere: no such table.*gif_jax.tokenize'):
+    inspect.main(['inspect', str(tmp_path / 'nowhere')])
+
+
+def test_an_output_that_cannot_be_made(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(inspect.ConfigError, match=r'--output=.*name a folder'):
+    inspect._folder(str(tmp_path / 'file' / 'folder'))
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'expected'), [('identities', 21, 'm=20.*m=21'), ('seed', 1, 'seed 0.*seed 1')]
+)
+def test_a_config_of_other_people(tiny_config, tiny_faces, tiny_table, key, value, expected):
+  inspect._check_people(tiny_table, tiny_faces)
+  other = tiny_config.copy_and_resolve_references()
+  other.data[key] = value
+  with pytest.raises(TableError, match=f'(?s){expected}.*Give the --config.*or leave --config out'):
+    inspect._check_people(tiny_table, open_faces(other, cache=None))
+
+
+def _table(path, codes, v, equal=False):
+  vectors = np.random.default_rng(0).standard_normal((len(codes), 8)).astype(np.float32)
+  vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+  vectors = vectors[:1].repeat(len(codes), 0) if equal else vectors
+  return CodeTable.write(path, codes, vectors, v=v, encoder='', seed=0, label_space='', settings={})
+
+
+@pytest.mark.parametrize(
+  ('m', 'l', 'v', 'equal', 'expected'),
+  [
+    (300, 2, 20, False, ['WARNING', 'closest people without']),
+    (20, 1, 25, False, ['nothing to measure: with l = 1', 'no prefix to share', 'free codes: 5 of 25 (20.0 %)']),
+    (1, 3, 5, False, ['cannot be measured: there is only one identity']),
+    (2, 2, 5, False, ['m = 2 identities', 'all pairs are equally similar']),
+    (125, 3, 5, True, ['all vectors are equal', 'all pairs are equally similar', 'free codes: 0 of 125']),
+    (60, 9, 2, False, ['digits, v = 2 values']),
+  ],
+)
+def test_any_table(tmp_path, m, l, v, equal, expected):
+  table = _table(tmp_path / 'table', random_codes(m, l, v), v, equal)
+  text = inspect.inspect(table, None, tmp_path / 'report')
+  for part in expected:
+    assert part in text, text
+  assert 'nan' not in text and '-0.0 ' not in text
+  pictures = _pictures(tmp_path / 'report')
+  assert pictures['report'].shape[1] > 1200 and _colourful(pictures['tree']) == 0
+
+
+@pytest.mark.parametrize(
+  ('m', 'l', 'v', 'rows'), [(900, 3, 10, 12), (900, 5, 4, 12), (300, 2, 20, 8), (9, 1, 9, 1), (2, 4, 3, 2)]
+)
+def test_branches_are_a_part_of_the_tree(m, l, v, rows):
+  codes = random_codes(m, l, v)
+  levels = inspect.branches(codes)
+  assert levels[0][0].size == m and len(levels) == min(l, 4) and len(levels[-1]) == rows
+  for above, level in zip([None, *levels], levels):
+    for node in level:
+      assert above is None or node.prefix[:-1] in {parent.prefix for parent in above}
+      below = np.flatnonzero((codes[:, : len(node.prefix)] == node.prefix).all(1))
+      assert node.size == len(below) and set(node.people) <= set(below)
+      assert len(set(node.people)) == min(node.size, inspect.ACROSS)
+
+
+def test_a_portrait_is_the_most_typical_photograph():
+  images = np.full((6, 4, 4, 3), 50, np.uint8)
+  images[1], images[3], images[5] = 250, 80, 60  # of person 1, whose mean is 130
+
+  class Train:
+    def labels(self):
+      return np.arange(6) % 2
+
+    def __getitem__(self, index):
+      return images[index]
+
+  np.testing.assert_array_equal(inspect.portraits(SimpleNamespace(train=Train()))(1), images[3])
