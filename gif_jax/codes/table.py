@@ -211,7 +211,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray], saved: dict[str, np.ndarra
 def _read_meta(path: Path) -> dict:
   file = path / 'meta.json'
   if not path.is_dir():
-    raise TableError(f'{path}: no such table: check codes.path, or {REMAKE}')
+    raise TableError(f'{path}: no such table: check the path, or {REMAKE}')
   try:
     meta = json.loads(file.read_text())
   except FileNotFoundError:
