@@ -1,6 +1,7 @@
 """Makes an identity-code table: python -m gif_jax.tokenize --config=configs/quickstart.py --output=TABLE
 
 Images -> features -> one vector per identity -> homogenised vectors and codes -> table (docs/method.md, section 1).
+With --extend=OLD: a table of OLD's people, unchanged, and those of the config after them.
 """
 
 import dataclasses
@@ -12,10 +13,11 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from gif_jax.codes import size, tree, vectors
+from gif_jax.codes import extend, size, tree, vectors
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
 from gif_jax.data.images import DataError
+from gif_jax.data.sources import everyone, joined_space, open_faces
 from gif_jax.evaluation.extract import identity_moments
 from gif_jax.models.encoders import ENCODERS
 
@@ -81,6 +83,8 @@ def make_table(config, faces, output: Path) -> CodeTable:
       f'config.tokenizer.vectors={settings.vectors} holds {rows} vectors, but there are {m} people to train on: give '
       'one row per label (in the order of names), or leave tokenizer.vectors empty.'
     )
+  if m < 2:
+    raise TokenizeError('one person alone makes no table: give at least two, or add the person with --extend=TABLE.')
   try:
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
     initial, transform, label_space, encoder = _initial_vectors(config, faces)
@@ -110,6 +114,47 @@ def _codes(settings, clustered, l, v):
   )
 
 
+def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:
+  """Writes the people of `old`, unchanged, and after them the newcomers into the directory `output`.
+
+  The newcomers are the training people of `faces`, or the rows of tokenizer.vectors ([k, D], by the table's encoder;
+  faces None). Of config.tokenizer `encoder` and `vectors` are read, all else is the table's.
+
+  Raises TokenizeError for newcomers that do not fit the table, FileExistsError if `output` exists.
+  """
+  if output.exists():
+    raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
+  label_space = joined_space(old.meta['label_space'], faces.label_space if faces else '')
+  try:
+    newcomers = vectors.later(_newcomers(config, faces, old), old.d, old.transform)
+    codes = extend.extend_codes(old.codes, old.vectors, old.v, newcomers)
+  except ConfigError:
+    raise
+  except ValueError as error:
+    raise TokenizeError(f'{old.path} cannot take these people in: {error}') from error
+  table = old.extend(output, codes, newcomers, label_space)
+  _LOG.info('codes: %d newcomers are labels %d to %d; %d codes are still free',
+            len(codes), old.m, table.m - 1, table.v**table.l - table.m)  # fmt: skip
+  return table
+
+
+def _newcomers(config, faces, old):
+  """Mean features float32 [k, D] of the newcomers, by the encoder of the table `old`."""
+  encoder = old.meta['encoder']
+  if config.tokenizer.vectors:
+    _LOG.info('tokenizer.vectors must be features of the encoder that %s was made with: %s', old.path, encoder)
+    return _load_vectors(config)
+  if encoder != config.tokenizer.encoder:
+    raise TokenizeError(
+      f'it was made with the encoder "{encoder}", the config has "{config.tokenizer.encoder}". Set it, or '
+      'give the mean features of that encoder, one row per newcomer, as tokenizer.vectors'
+    )
+  encode = ENCODERS[config.tokenizer.encoder]
+  return identity_moments(
+    encode, faces.train, faces.train.labels(), faces.m, config.eval.batch_size, within=False, progress='encoding faces'
+  ).means
+
+
 def ensure_table(config, faces, workdir: Path) -> CodeTable:
   """The table named by tokenizer.table, else the one in `workdir`, made first where it is missing.
 
@@ -132,14 +177,17 @@ def ensure_table(config, faces, workdir: Path) -> CodeTable:
 
 
 def main(_) -> None:
-  from gif_jax.data.sources import open_faces
-
   quiet_libraries()
   try:
-    config = with_own_identities(read_flag(_CONFIG))
+    config = read_flag(_CONFIG)
+    config = config if _EXTEND.value else with_own_identities(config)
     validate(config)
+    config = everyone(config) if _EXTEND.value else config
     faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
-    table = make_table(config, faces, Path(_OUTPUT.value))
+    if _EXTEND.value:
+      table = extend_table(config, faces, CodeTable.open(_EXTEND.value), Path(_OUTPUT.value))
+    else:
+      table = make_table(config, faces, Path(_OUTPUT.value))
   except (ConfigError, DataError, TokenizeError, TableError, FileExistsError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
   print(f'{table.path}: m={table.m}, l={table.l}, v={table.v}, d={table.d}')
@@ -148,5 +196,6 @@ def main(_) -> None:
 if __name__ == '__main__':
   _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
   _OUTPUT = flags.DEFINE_string('output', None, 'Directory to write the table to.')
+  _EXTEND = flags.DEFINE_string('extend', '', 'A table to add the people of the config to, as they are in --output.')
   flags.mark_flags_as_required(['config', 'output'])
   app.run(main, flags_parser=parse_flags)

@@ -64,6 +64,25 @@ def initialise(
   return _unit(transform.apply(means), cure), transform
 
 
+def later(means: np.ndarray, d: int, transform: Transform | None) -> np.ndarray:
+  """Code vectors of people who come after a table was made: their mean features, brought to size d as its own were.
+
+  means: float [k, D], by the encoder that the table was made with. transform: the table's, or None. Nothing is fitted
+  to the newcomers, and they are not homogenised.
+
+  Returns float32 [k, d], unit rows. Raises ValueError for means of another size, not finite, or without a direction.
+  """
+  means = np.asarray(means, np.float32)
+  _check_finite(means)
+  size = len(transform.mean) if transform else d
+  if means.shape[1] != size:
+    raise ValueError(
+      f'features of size {means.shape[1]} do not fit the table, which was made of features of size {size}: take the '
+      'encoder that it was made with'
+    )
+  return _unit(transform.apply(means) if transform else means, 'has no direction left: look at its images')
+
+
 def _check_finite(means: np.ndarray) -> None:
   if means.ndim != 2 or not means.size:
     raise ValueError(f'means must be [m, D] with m >= 1, got shape {means.shape}')

@@ -61,6 +61,8 @@ def check_table(table: CodeTable, config, faces: FaceSets) -> None:
   cure = 'Make one for this data: python -m gif_jax.tokenize with the same --config, or use another --workdir.'
   if table.m != faces.m:
     raise TableError(f'{table.path}: the table holds m={table.m} identities, the data {faces.m}. {cure}')
+  if table.extends:
+    cure = 'Give the people of the table it extends in their order, then the newcomers in theirs (README.md).'
   made_for = table.meta['label_space']
   if made_for and made_for != faces.label_space:
     raise TableError(f'{table.path}: the table was made for "{made_for}", the data is "{faces.label_space}". {cure}')
@@ -95,7 +97,7 @@ class Trained(NamedTuple):
 
 
 def open_trained(config, workdir: Path, table: CodeTable) -> Trained:
-  """The newest checkpoint in `workdir`, for use. `table` is the one the run began with.
+  """The newest checkpoint in `workdir`, for use. `table` is the one the run began with, or one that extends it.
 
   Raises CheckpointError where there is none, or it was trained with another network or table.
   """
@@ -136,7 +138,7 @@ def _checkpoints(config, workdir, table):
     'config.model': config.model.to_dict(), 'config.data.size': config.data.size,
     'config.optim.name': config.optim.name, 'config.joint.enabled': config.joint.enabled, 'table': table.fingerprint,
   }  # fmt: skip
-  return Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin)
+  return Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin, table.extends)
 
 
 def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | None:
