@@ -69,9 +69,8 @@ def _check(newcomers: np.ndarray, vectors: np.ndarray, m: int, l: int, v: int) -
 
 def _members(node: np.ndarray, digit: np.ndarray, parents: np.ndarray, v: int) -> tuple[np.ndarray, np.ndarray]:
   """The identities below `parents` [P], ascending numbers of nodes, and the child each is below: 0..P*v-1."""
-  slot = np.minimum(np.searchsorted(parents, node), len(parents) - 1)
-  rows = np.flatnonzero(parents[slot] == node)
-  return rows, slot[rows] * v + digit[rows]
+  rows = np.flatnonzero(np.isin(node, parents))
+  return rows, np.searchsorted(parents, node[rows]) * v + digit[rows]
 
 
 def _sums(vectors: np.ndarray, rows: np.ndarray, below: np.ndarray, size: int) -> np.ndarray:
