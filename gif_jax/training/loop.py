@@ -59,10 +59,10 @@ def make_program(config, table: CodeTable, total_steps: int, mesh) -> Program:
 def check_table(table: CodeTable, config, faces: FaceSets) -> None:
   """Raises TableError if the table was made for other people, or for another embedding size."""
   cure = 'Make one for this data: python -m gif_jax.tokenize with the same --config, or use another --workdir.'
-  if table.m != faces.m:
-    raise TableError(f'{table.path}: the table holds m={table.m} identities, the data {faces.m}. {cure}')
   if table.extends:
     cure = 'Give the people of the table it extends in their order, then the newcomers in theirs (README.md).'
+  if table.m != faces.m:
+    raise TableError(f'{table.path}: the table holds m={table.m} identities, the data {faces.m}. {cure}')
   made_for = table.meta['label_space']
   if made_for and made_for != faces.label_space:
     raise TableError(f'{table.path}: the table was made for "{made_for}", the data is "{faces.label_space}". {cure}')
