@@ -110,7 +110,9 @@ def _codes(settings, clustered, l, v):
   if settings.codes == 'random':
     return tree.random_codes(len(clustered), l, v, settings.seed), ()
   return dataclasses.astuple(
-    tree.build_codes(clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed)
+    tree.build_codes(
+      clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed, slack=settings.slack
+    )
   )
 
 

@@ -148,15 +148,15 @@ def test_nobody_knows_a_value_that_nobody_has():
 
 
 def test_newcomers_share_prefixes_with_their_nearest_as_members_do():
-  """With room for them: about as many first digits as the tree gives its own members."""
+  """Where slack was kept for them: about as many first digits as the tree gives its own members."""
   rng = np.random.default_rng(0)
   centres = rng.standard_normal((60, 32))
   vectors = _unit(centres[rng.integers(0, 60, 3300)] + 0.7 * rng.standard_normal((3300, 32)))
   old, new = vectors[:3000], vectors[3000:]
-  codes = build_codes(old, 4, 12, progress=False).codes
-  found = extend_codes(codes, old, 12, new)
+  codes = build_codes(old, 3, 16, slack=0.3, progress=False).codes
+  found = extend_codes(codes, old, 16, new)
   likeness = old @ old.T
   np.fill_diagonal(likeness, -1)
   among = np.cumprod(codes == codes[likeness.argmax(1)], axis=1).mean(0)
   shared = np.cumprod(found == codes[(new @ old.T).argmax(1)], axis=1).mean(0)
-  assert (shared[:2] > 0.9 * among[:2]).all(), (shared, among)
+  assert (shared > 0.9 * among).all(), (shared, among)

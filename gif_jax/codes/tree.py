@@ -1,7 +1,9 @@
 """From one vector per identity to one code per identity: a balanced tree of depth l."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,7 @@ def build_codes(
   seed: int = 0,
   progress: bool = True,
   earlier: np.ndarray | None = None,
+  slack: float = 0.0,
 ) -> Tree:
   """Recursive balanced k-means with k = v: the code is the path from root to leaf (docs/method.md, 1.3).
 
@@ -54,6 +57,8 @@ def build_codes(
     earlier: uint8 [m, l], codes made of earlier vectors of the same identities, whose digits keep their meaning: at
       every level the children of a node start as its identities with each value of the digit, and are named after the
       value that most of them had. Takes the place of `align`.
+    slack: of `choose_size`. A child takes at most v**(l-j) / (1 + slack) identities, rounded up (less slack where v**l
+      does not allow it), so that people who come later find room near where they belong, and not only where few are.
 
   Raises ValueError for sizes that do not fit, naming `tokenizer.l` and `tokenizer.v`, and for vectors that are not
   finite, naming the row.
@@ -61,6 +66,7 @@ def build_codes(
   vectors = np.asarray(vectors, np.float32)
   m = len(vectors)
   _check(vectors, l, v, iterations)
+  room = min(Fraction(str(slack)), Fraction(v**l, m) - 1)
   codes = np.empty((m, l), np.uint8)
   gain = np.zeros(l)
   node = np.zeros(m, np.int64)
@@ -69,7 +75,8 @@ def build_codes(
     for j in range(l):
       rng = np.random.default_rng([seed, j])
       begin = None if earlier is None else _begin(vectors, node, centroid, earlier[:, j], v)
-      child = _split(vectors, node, v, min(v ** (l - j - 1), m), iterations, rng, begin, bar)
+      capacity = math.ceil(v ** (l - j - 1) / (1 + room))
+      child = _split(vectors, node, v, min(capacity, m), iterations, rng, begin, bar)
       key, node, size = np.unique(node * v + child, return_inverse=True, return_counts=True)
       parent, digit = np.divmod(key, v)
       above, centroid = centroid, _centroids(vectors, node, size)
