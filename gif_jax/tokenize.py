@@ -48,6 +48,14 @@ def _load_vectors(config):
   return array
 
 
+def _check_rows(config, m):
+  if m != (rows := len(_load_vectors(config))):
+    raise ConfigError(
+      f'config.tokenizer.vectors={config.tokenizer.vectors} holds {rows} vectors, but there are {m} people to train '
+      'on: give one row per label (in the order of names), or leave tokenizer.vectors empty.'
+    )
+
+
 def _initial_vectors(config, faces):
   """Unit vectors [m, d], the transform that made them, the label space they belong to, and what encoded them."""
   settings = config.tokenizer
@@ -78,11 +86,8 @@ def make_table(config, faces, output: Path) -> CodeTable:
     raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
   settings = config.tokenizer
   m = faces.m if faces else len(_load_vectors(config))
-  if settings.vectors and m != (rows := len(_load_vectors(config))):
-    raise ConfigError(
-      f'config.tokenizer.vectors={settings.vectors} holds {rows} vectors, but there are {m} people to train on: give '
-      'one row per label (in the order of names), or leave tokenizer.vectors empty.'
-    )
+  if settings.vectors:
+    _check_rows(config, m)
   if m < 2:
     raise TokenizeError('one person alone makes no table: give at least two, or add the person with --extend=TABLE.')
   try:
@@ -119,8 +124,9 @@ def _codes(settings, clustered, l, v):
 def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:
   """Writes the people of `old`, unchanged, and after them the newcomers into the directory `output`.
 
-  The newcomers are the training people of `faces`, or the rows of tokenizer.vectors ([k, D], by the table's encoder;
-  faces None). Of config.tokenizer `encoder` and `vectors` are read, all else is the table's.
+  The newcomers are the training people of `faces`. With tokenizer.vectors, [k, D] by the table's encoder, their
+  features are its rows; without `faces` nobody knows then who they are, and no data is taken for theirs. Of
+  config.tokenizer `encoder` and `vectors` are read, all else is the table's.
 
   Raises TokenizeError for newcomers that do not fit the table, FileExistsError if `output` exists.
   """
@@ -140,11 +146,20 @@ def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:
   return table
 
 
+def _newcomer_faces(config):
+  """The newcomers that the config names, all trained on; None where it has vectors and names nobody."""
+  if config.tokenizer.vectors and not (config.data.path or config.data.first_identity):
+    return None
+  return open_faces(everyone(config), cache=None)
+
+
 def _newcomers(config, faces, old):
   """Mean features float32 [k, D] of the newcomers, by the encoder of the table `old`."""
   encoder = old.meta['encoder']
   if config.tokenizer.vectors:
     _LOG.info('tokenizer.vectors must be features of the encoder that %s was made with: %s', old.path, encoder)
+    if faces:
+      _check_rows(config, faces.m)
     return _load_vectors(config)
   if encoder != config.tokenizer.encoder:
     raise TokenizeError(
@@ -184,11 +199,10 @@ def main(_) -> None:
     config = read_flag(_CONFIG)
     config = config if _EXTEND.value else with_own_identities(config)
     validate(config)
-    config = everyone(config) if _EXTEND.value else config
-    faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
     if _EXTEND.value:
-      table = extend_table(config, faces, CodeTable.open(_EXTEND.value), Path(_OUTPUT.value))
+      table = extend_table(config, _newcomer_faces(config), CodeTable.open(_EXTEND.value), Path(_OUTPUT.value))
     else:
+      faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
       table = make_table(config, faces, Path(_OUTPUT.value))
   except (ConfigError, DataError, TokenizeError, TableError, FileExistsError) as error:
     sys.exit(f'{type(error).__name__}: {error}')

@@ -226,10 +226,14 @@ def test_a_joint_run_starts_anew_from_its_trained_table(command, tiny_config, tm
   np.save(tmp_path / 'new.npy', np.random.default_rng(0).standard_normal((3, 16)))  # mean embeddings
   made = command(
     'tokenize', '--config=tests/tiny.py', f'--extend={trained.path}', f'--output={tmp_path / "table"}',
-    f'--config.tokenizer.vectors={tmp_path / "new.npy"}',
+    f'--config.tokenizer.vectors={tmp_path / "new.npy"}', '--config.data.first_identity=20',
   )  # fmt: skip
-  assert made.returncode == 0 and 'm=23' in made.stdout, made.stdout
-  _check_extended(CodeTable.open(tmp_path / 'table'), trained, 3)
+  assert made.returncode == 1 and 'holds 3 vectors, but there are 20 people' in made.stdout, made.stdout
+  config, faces = _newcomers(config)
+  config.tokenizer.vectors = str(tmp_path / 'new.npy')
+  table = tokenize.extend_table(config, faces, trained, tmp_path / 'table')
+  _check_extended(table, trained, 3)
+  check_table(table, config, _newcomers(config, 23, 0)[1])
 
 
 @pytest.fixture
