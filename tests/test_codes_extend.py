@@ -159,4 +159,4 @@ def test_newcomers_share_prefixes_with_their_nearest_as_members_do():
   np.fill_diagonal(likeness, -1)
   among = np.cumprod(codes == codes[likeness.argmax(1)], axis=1).mean(0)
   shared = np.cumprod(found == codes[(new @ old.T).argmax(1)], axis=1).mean(0)
-  assert (shared > 0.9 * among).all(), (shared, among)
+  assert (shared > 0.95 * among)[:2].all(), (shared, among)  # nobody shares all three
