@@ -23,7 +23,9 @@ def default() -> ConfigDict:
   c.data = ConfigDict()
   c.data.source = 'synthetic'  # which faces: 'synthetic' (rendered, no download), 'folder' (one sub-folder per person)
   c.data.path = ''  # where a source that reads files finds them; '' for sources that need none
+  c.data.newcomers = ''  # folders of people added later, separated by commas: labels after those of path (folder)
   c.data.identities = 1000  # m, people to train on (synthetic)
+  c.data.first_identity = 0  # number of the first of them; people added to a table of m come from m on (synthetic)
   c.data.images = 14  # training images per identity (synthetic)
   c.data.held_out = 2  # further images per training identity, kept for closed-set identification
   c.data.size = 112  # pixels a side
@@ -44,7 +46,7 @@ def default() -> ConfigDict:
   c.tokenizer.align = True  # digit names consistent over parents (ours); False = arbitrary, as in plain k-means
   c.tokenizer.l = 0  # digits in a code; 0 = chosen from m
   c.tokenizer.v = 0  # values of a digit; 0 = chosen from m
-  c.tokenizer.slack = 0.0  # share of codes kept free for people who come later (auto l and v)
+  c.tokenizer.slack = 0.0  # codes kept free for people who come later, as a share of m: in all, and in every node
   c.tokenizer.iterations = 10  # k-means iterations a level
   c.tokenizer.homogenize_epochs = 3  # passes of the uniformity loss over the identities; 0 = none
   c.tokenizer.homogenize_lr = 0.1  # its learning rate
@@ -125,7 +127,8 @@ _CHOICES = {
 }
 
 _AT_LEAST = {
-  'data.identities': 2,
+  'data.identities': 1,
+  'data.first_identity': 0,
   'data.images': 1,
   'data.held_out': 0,
   'data.size': 16,

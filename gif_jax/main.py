@@ -37,11 +37,12 @@ def run(config, workdir: Path) -> dict | None:
 
 
 def _check_apart(data, workdir):
-  if data.path and workdir.resolve().is_relative_to(Path(data.path).resolve()):
-    raise ConfigError(
-      f'--workdir={workdir} lies inside config.data.path={data.path}, where its pictures would be taken for those of a '
-      'person; name a folder elsewhere.'
-    )
+  for key, folder in (('path', data.path), *(('newcomers', folder) for folder in data.newcomers.split(','))):
+    if folder and workdir.resolve().is_relative_to(Path(folder).resolve()):
+      raise ConfigError(
+        f'--workdir={workdir} lies inside config.data.{key}={folder}, where its pictures would be taken for those of a '
+        'person; name a folder elsewhere.'
+      )
 
 
 def _make_writable(workdir):

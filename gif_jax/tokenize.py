@@ -1,6 +1,7 @@
 """Makes an identity-code table: python -m gif_jax.tokenize --config=configs/quickstart.py --output=TABLE
 
 Images -> features -> one vector per identity -> homogenised vectors and codes -> table (docs/method.md, section 1).
+With --extend=OLD: a table of OLD's people, unchanged, and those of the config after them.
 """
 
 import logging
@@ -11,12 +12,13 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from gif_jax.codes import size, tree, vectors
+from gif_jax.codes import extend, size, tree, vectors
 from gif_jax.codes.draft import Draft
 from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
 from gif_jax.data.images import DataError
+from gif_jax.data.sources import everyone, joined_space, open_faces
 from gif_jax.evaluation.extract import identity_moments
 from gif_jax.models.clip import WeightsError, open_clip
 from gif_jax.models.encoders import Encoder, pixels
@@ -59,6 +61,14 @@ def open_encoder(settings) -> Encoder:
     raise TokenizeError(f'config.tokenizer.encoder={settings.encoder}: {error}') from error
 
 
+def _check_rows(config, m):
+  if m != (rows := len(_load_vectors(config))):
+    raise ConfigError(
+      f'config.tokenizer.vectors={config.tokenizer.vectors} holds {rows} vectors, but there are {m} people to train '
+      'on: give one row per label (in the order of names), or leave tokenizer.vectors empty.'
+    )
+
+
 def _initial_vectors(config, faces):
   """Unit vectors [m, d], the transform that made them, the label space they belong to, and what encoded them."""
   settings = config.tokenizer
@@ -92,11 +102,10 @@ def make_table(config, faces, output: Path) -> CodeTable:
   draft = Draft(output.with_name(f'.{output.name}.draft'), settings_of(config) | _origin(config, faces))
   settings = config.tokenizer
   m = faces.m if faces else len(_load_vectors(config))
-  if settings.vectors and m != (rows := len(_load_vectors(config))):
-    raise ConfigError(
-      f'config.tokenizer.vectors={settings.vectors} holds {rows} vectors, but there are {m} people to train on: give '
-      'one row per label (in the order of names), or leave tokenizer.vectors empty.'
-    )
+  if settings.vectors:
+    _check_rows(config, m)
+  if m < 2:
+    raise TokenizeError('one person alone makes no table: give at least two, or add the person with --extend=TABLE.')
   try:
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
     initial, transform, label_space, encoder = _initial_vectors(config, faces)
@@ -132,9 +141,62 @@ def _codes(settings, clustered, l, v, draft):
   if settings.codes == 'random':
     return tree.random_codes(len(clustered), l, v, settings.seed), ()
   found = tree.build_codes(
-    clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed, draft=draft
+    clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed, slack=settings.slack,
+    draft=draft,
   )
   return found.codes, found.explained
+
+
+def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:
+  """Writes the people of `old`, unchanged, and after them the newcomers into the directory `output`.
+
+  The newcomers are the training people of `faces`. With tokenizer.vectors, [k, D] by the table's encoder, their
+  features are its rows; without `faces` nobody knows then who they are, and no data is taken for theirs. Of
+  config.tokenizer `encoder` and `vectors` are read, all else is the table's.
+
+  Raises TokenizeError for newcomers that do not fit the table, FileExistsError if `output` exists.
+  """
+  if output.exists():
+    raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
+  label_space = joined_space(old.meta['label_space'], faces.label_space if faces else '')
+  try:
+    newcomers = vectors.later(_newcomers(config, faces, old), old.d, old.transform)
+    codes = extend.extend_codes(old.codes, old.vectors, old.v, newcomers)
+  except ConfigError:
+    raise
+  except ValueError as error:
+    raise TokenizeError(f'{old.path} cannot take these people in: {error}') from error
+  table = old.extend(output, codes, newcomers, label_space)
+  _LOG.info('codes: %d newcomers are labels %d to %d; %d codes are still free',
+            len(codes), old.m, table.m - 1, table.v**table.l - table.m)  # fmt: skip
+  return table
+
+
+def _newcomer_faces(config):
+  """The newcomers that the config names, all trained on; None where it has vectors and names nobody."""
+  if config.tokenizer.vectors and not (config.data.path or config.data.first_identity):
+    return None
+  return open_faces(everyone(config), cache=None)
+
+
+def _newcomers(config, faces, old):
+  """Mean features float32 [k, D] of the newcomers, by the encoder of the table `old`."""
+  encoder = old.meta['encoder']
+  if config.tokenizer.vectors:
+    _LOG.info('tokenizer.vectors must be features of the encoder that %s was made with: %s', old.path, encoder)
+    if faces:
+      _check_rows(config, faces.m)
+    return _load_vectors(config)
+  here = open_encoder(config.tokenizer)
+  if encoder != here.name:
+    raise TokenizeError(
+      f'it was made with the encoder "{encoder}", the config has "{here.name}". Set tokenizer.encoder (and '
+      'tokenizer.encoder_path), or give the mean features of that encoder, one row per newcomer, as tokenizer.vectors'
+    )
+  return identity_moments(
+    here.encode, faces.train, faces.train.labels(), faces.m, config.eval.batch_size, within=False,
+    progress='encoding faces',
+  ).means  # fmt: skip
 
 
 def ensure_table(config, faces, workdir: Path) -> CodeTable:
@@ -164,14 +226,16 @@ def _same_encoder(config, table):
 
 
 def main(_) -> None:
-  from gif_jax.data.sources import open_faces
-
   quiet_libraries()
   try:
-    config = with_own_identities(read_flag(_CONFIG))
+    config = read_flag(_CONFIG)
+    config = config if _EXTEND.value else with_own_identities(config)
     validate(config)
-    faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
-    table = make_table(config, faces, Path(_OUTPUT.value))
+    if _EXTEND.value:
+      table = extend_table(config, _newcomer_faces(config), CodeTable.open(_EXTEND.value), Path(_OUTPUT.value))
+    else:
+      faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
+      table = make_table(config, faces, Path(_OUTPUT.value))
   except (ConfigError, DataError, TokenizeError, TableError, FileExistsError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
   print(f'{table.path}: m={table.m}, l={table.l}, v={table.v}, d={table.d}')
@@ -180,5 +244,6 @@ def main(_) -> None:
 if __name__ == '__main__':
   _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
   _OUTPUT = flags.DEFINE_string('output', None, 'Directory to write the table to.')
+  _EXTEND = flags.DEFINE_string('extend', '', 'A table to add the people of the config to, as they are in --output.')
   flags.mark_flags_as_required(['config', 'output'])
   app.run(main, flags_parser=parse_flags)

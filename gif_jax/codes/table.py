@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +21,7 @@ ARRAYS = {'codes': np.uint8, 'vectors': np.float16}
 UNIT = 1e-3  # how far from 1 the length of a vector may be
 SIZES = ('m', 'l', 'v', 'd')
 MADE_BY = ('encoder', 'seed', 'label_space', 'settings', 'explained', 'homogenisation')
+BLOCK = 1 << 16  # rows copied at a time
 KEYS = ('version', *SIZES, *MADE_BY, 'sha256', 'fingerprint')
 REMAKE = 'make the table again with `python -m gif_jax.tokenize`'
 COPY = f'copy the table again, or {REMAKE}'
@@ -35,14 +38,17 @@ class CodeTable:
   vectors: float16 [m, d], unit rows.
   transform: how encoder features became vectors, or None.
   meta: m, l, v, d, encoder, seed, label_space (fingerprint of the label space, '' where unknown), settings, explained
-    (share of variance by digit), homogenisation (its report, or None), sha256 of each array, fingerprint.
+    (share of variance by digit), homogenisation (its report, or None), sha256 of each array, fingerprint; and in an
+    extended table `extends`.
   fingerprint: sha256 over m, l, v, d and the arrays' checksums, which a checkpoint stores.
+  extends: fingerprints of the tables whose rows are this table's first ones, unchanged; [] in a table of its own.
 
   Pickled as its path alone and opened again on first use, so that worker processes share the mapped pages.
   """
 
   m, l, v, d = (property(lambda self, key=key: self.meta[key]) for key in SIZES)
   fingerprint = property(lambda self: self.meta['fingerprint'])
+  extends = property(lambda self: self.meta.get('extends', []))
 
   def __init__(self, path: str | os.PathLike):
     """Nothing is read until first use; `open` reads and checks at once."""
@@ -89,8 +95,8 @@ class CodeTable:
     leave nothing behind.
     """
     path = Path(path).absolute()
-    if path.exists() and not replace:
-      raise FileExistsError(f'{path} exists: delete it, or write the table to another path')
+    if not replace:
+      _check_free(path)
     _check_codes(codes, v, 'codes')
     _check_vectors(vectors, len(codes), 'vectors')
     arrays = {'codes': np.ascontiguousarray(codes, np.uint8), 'vectors': np.ascontiguousarray(vectors, np.float16)}
@@ -101,8 +107,42 @@ class CodeTable:
     saved = dataclasses.asdict(transform) if transform else {}
     meta |= {'sha256': {name: _sha256(array) for name, array in (arrays | saved).items()}}
     meta |= {'fingerprint': _fingerprint(meta)}
-    _write(path, arrays, saved, meta)
+    with _draft(path) as draft:
+      for name, array in arrays.items():
+        np.save(draft / f'{name}.npy', array)
+      if saved:
+        np.savez(draft / 'transform.npz', **saved)
+      _write_meta(draft, meta)
     return cls.open(path)
+
+  def extend(self, path: str | os.PathLike, codes: np.ndarray, vectors: np.ndarray, label_space: str) -> 'CodeTable':
+    """Writes a table of this one's rows, unchanged, followed by those of k newcomers, as labels m..m+k-1; opens it.
+
+    Args:
+      path: directory to make.
+      codes: uint8 [k, l], unique and in no row of this table.
+      vectors: float [k, d], unit rows.
+      label_space: of all m + k people.
+
+    All else is copied. Memory for the codes and for BLOCK vectors is needed. Raises FileExistsError where `path`
+    exists, TableError if this table is damaged or the arrays make no table. Both leave nothing behind.
+    """
+    path = Path(path).absolute()
+    _check_free(path)
+    self.verify()  # new checksums must not vouch for damaged rows
+    _check_vectors(vectors, len(codes), 'vectors')
+    meta = self.meta | {'m': self.m + len(codes), 'label_space': label_space, 'sha256': dict(self.meta['sha256'])}
+    meta |= {'extends': [*self.extends, self.fingerprint]}
+    with _draft(path) as draft:
+      for name, more in (('codes', codes), ('vectors', vectors)):
+        array = _append(draft / f'{name}.npy', getattr(self, name), more)
+        meta['sha256'][name] = _sha256(array)
+        if name == 'codes':
+          _check_codes(array, self.v, 'codes')
+      if self.transform:
+        shutil.copyfile(self.path / 'transform.npz', draft / 'transform.npz')
+      _write_meta(draft, meta | {'fingerprint': _fingerprint(meta)})
+    return CodeTable.open(path)
 
   def rows(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """labels y, int64 [B] -> codes int32 [B, l], code vectors float32 [B, d], of unit length in float32.
@@ -188,16 +228,19 @@ def _sha256(array: np.ndarray) -> str:
   return digest.hexdigest()
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray], saved: dict[str, np.ndarray], meta: dict) -> None:
+def _check_free(path: Path) -> None:
+  if path.exists():
+    raise FileExistsError(f'{path} exists: delete it, or write the table to another path')
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+  """A new directory to write a table to; it becomes `path` once all is written, and is removed if that fails."""
   path.parent.mkdir(parents=True, exist_ok=True)
   draft = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
   draft.mkdir()
   try:
-    for name, array in arrays.items():
-      np.save(draft / f'{name}.npy', array)
-    if saved:
-      np.savez(draft / 'transform.npz', **saved)
-    (draft / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n')
+    yield draft
     replaced = draft.with_name(draft.name + '.replaced')
     if path.exists():
       path.rename(replaced)
@@ -206,6 +249,20 @@ def _write(path: Path, arrays: dict[str, np.ndarray], saved: dict[str, np.ndarra
   except BaseException:
     shutil.rmtree(draft)
     raise
+
+
+def _write_meta(draft: Path, meta: dict) -> None:
+  (draft / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n')
+
+
+def _append(file: Path, rows: np.ndarray, more: np.ndarray) -> np.ndarray:
+  """Writes `rows` followed by `more` to a .npy file, BLOCK rows at a time, and maps it."""
+  array = np.lib.format.open_memmap(file, 'w+', rows.dtype, (len(rows) + len(more), rows.shape[1]))
+  for start in range(0, len(rows), BLOCK):
+    array[start : min(start + BLOCK, len(rows))] = rows[start : start + BLOCK]
+  array[len(rows) :] = more
+  array.flush()
+  return array
 
 
 def _read_meta(path: Path) -> dict:

@@ -1,7 +1,9 @@
 """From one vector per identity to one code per identity: a balanced tree of depth l."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,7 @@ def build_codes(
   seed: int = 0,
   progress: bool = True,
   earlier: np.ndarray | None = None,
+  slack: float = 0.0,
   draft: Draft | None = None,
 ) -> Tree:
   """Recursive balanced k-means with k = v: the code is the path from root to leaf (docs/method.md, 1.3).
@@ -57,6 +60,8 @@ def build_codes(
     earlier: uint8 [m, l], codes made of earlier vectors of the same identities, whose digits keep their meaning: at
       every level the children of a node start as its identities with each value of the digit, and are named after the
       value that most of them had. Takes the place of `align`.
+    slack: of `choose_size`. A child takes at most v**(l-j) / (1 + slack) identities, rounded up (less slack where v**l
+      does not allow it), so that people who come later find room near where they belong, and not only where few are.
     draft: where a run that is killed finds the levels that were done.
 
   Raises ValueError for sizes that do not fit, naming `tokenizer.l` and `tokenizer.v`, and for vectors that are not
@@ -65,6 +70,7 @@ def build_codes(
   vectors = np.asarray(vectors)
   _check(vectors, l, v, iterations)
   m = len(vectors)
+  room = min(Fraction(str(slack)), Fraction(v**l, m) - 1)
   codes, gain, done = _continue(draft, m, l)
   node = np.zeros(m, np.int64)
   for j in range(done):
@@ -74,7 +80,8 @@ def build_codes(
       rng = np.random.default_rng([seed, j])
       nodes = Nodes.of(node)
       before = _Earlier.of(vectors, nodes, earlier[:, j], v) if earlier is not None else None
-      child = _split(vectors, nodes, v, min(v ** (l - j - 1), m), iterations, rng, before, bar)
+      capacity = min(math.ceil(v ** (l - j - 1) / (1 + room)), m)
+      child = _split(vectors, nodes, v, capacity, iterations, rng, before, bar)
       # Under the one parent of the first level, any numbering will do.
       names = _Names.learn(vectors, nodes, child, v, rng) if align and j and before is None else None
       for which in nodes.blocks():

@@ -68,6 +68,25 @@ def _blocks(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     yield part, np.asarray(rows[part], np.float32)
 
 
+def later(means: np.ndarray, d: int, transform: Transform | None) -> np.ndarray:
+  """Code vectors of people who come after a table was made: their mean features, brought to size d as its own were.
+
+  means: float [k, D], by the encoder that the table was made with. transform: the table's, or None. Nothing is fitted
+  to the newcomers, and they are not homogenised.
+
+  Returns float32 [k, d], unit rows. Raises ValueError for means of another size, not finite, or without a direction.
+  """
+  means = np.asarray(means, np.float32)
+  _check_finite(means)
+  size = len(transform.mean) if transform else d
+  if means.shape[1] != size:
+    raise ValueError(
+      f'features of size {means.shape[1]} do not fit the table, which was made of features of size {size}: take the '
+      'encoder that it was made with'
+    )
+  return _unit(transform.apply(means) if transform else means, 'has no direction left: look at its images')
+
+
 def _check_finite(means: np.ndarray) -> None:
   for part, rows in _blocks(means):
     bad = np.flatnonzero(~np.isfinite(rows).all(1))

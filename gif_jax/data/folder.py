@@ -36,11 +36,11 @@ def split(people: dict[str, list[str]], *, seed: int, test: int, validation: int
   Raises ValueError, with the counts, if too few people are left to train on or to evaluate with.
   """
   ranked = _ranked(seed, [name for name, files in people.items() if len(files) > 1])
-  if len(ranked) < test + validation or len(people) - test - validation < 2:
+  if len(ranked) < test + validation or len(people) - test - validation < 1:
     raise ValueError(
       f'{len(people)} people, {len(ranked)} of them with two images or more, are too few: {test} are wanted for '
       f'config.eval.identities, {validation} for config.eval.validation_identities (all with two images or more), and '
-      'at least 2 to train on. Lower these settings, or add people.'
+      'somebody to train on. Lower these settings, or add people.'
     )
   roles = dict.fromkeys(ranked[:test], 'test') | dict.fromkeys(ranked[test : test + validation], 'validation')
   sets = Split({}, {}, {}, {})

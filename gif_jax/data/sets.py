@@ -4,6 +4,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from gif_jax.data.images import DataError
+from gif_jax.data.listing import normal
+
 
 class Faces(Protocol):
   """A set of n face crops with labels."""
@@ -17,6 +20,31 @@ class Faces(Protocol):
     """Labels of the faces asked for: int64 [k]."""
 
 
+class _Both:
+  """The faces of one set, then those of another, whose labels count on from m."""
+
+  def __init__(self, first, then, m):
+    self.first, self.then, self.m = first, then, m
+
+  def __len__(self):
+    return len(self.first) + len(self.then)
+
+  def __getitem__(self, index):
+    return self._gather(index, lambda faces, rows: faces[rows])
+
+  def labels(self, index=slice(None)):
+    """Labels of the faces asked for: int64."""
+    return self._gather(index, lambda faces, rows: faces.labels(rows) + (self.m if faces is self.then else 0))
+
+  def _gather(self, index, read):
+    index = np.arange(len(self))[index]
+    late = index >= len(self.first)
+    old, new = read(self.first, index[~late]), read(self.then, index[late] - len(self.first))
+    both = np.empty((len(index), *old.shape[1:]), old.dtype)
+    both[~late], both[late] = old, new
+    return both
+
+
 class FaceSets(NamedTuple):
   """The sets of a run. Labels of `train` and `held_out` are 0..m-1; the others are of people who are in neither."""
 
@@ -27,3 +55,33 @@ class FaceSets(NamedTuple):
   validation: Faces  # for choosing settings and the best checkpoint
   test: Faces  # for the figures reported
   people: dict | None = None  # who is who, for people.json, where people have names
+
+
+def joined(first: FaceSets, then: FaceSets) -> FaceSets:
+  """The people of `first` followed by those of `then`, all trained on; evaluated on are those of `first` alone.
+
+  Raises DataError where a name is in both.
+  """
+  people = None
+  if first.people and then.people:
+    people = _joined_people(first.people, then.people, first.m)
+  return FaceSets(
+    m=first.m + then.m,
+    label_space=f'{first.label_space} + {then.label_space}',
+    train=_Both(first.train, then.train, first.m),
+    held_out=_Both(first.held_out, then.held_out, first.m),
+    validation=first.validation,
+    test=first.test,
+    people=people,
+  )
+
+
+def _joined_people(first, then, m):
+  known = {normal(person['name']) for role in ('train', 'validation', 'test') for person in first[role]}
+  twice = [person['name'] for person in then['train'] if normal(person['name']) in known]
+  if twice:
+    raise DataError(
+      f'{twice[0]} is in data.path and in data.newcomers ({len(twice)} such people): give the newcomers alone.'
+    )
+  train = [*first['train'], *(person | {'label': person['label'] + m} for person in then['train'])]
+  return first | {'train': train} | {key: first[key] + then[key] for key in ('skipped', 'not_images')}

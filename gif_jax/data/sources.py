@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ from tqdm import tqdm
 from gif_jax.config import ConfigError, check_pairs
 from gif_jax.data.faces import FaceRenderer
 from gif_jax.data.folder import open_folder
-from gif_jax.data.sets import FaceSets
+from gif_jax.data.sets import FaceSets, joined
 from gif_jax.data.workers import on_all_cores
 
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
 # different numbers of identities are compared on the same faces.
 _VALIDATION, _TEST = 1 << 40, 2 << 40
+_SPACE = re.compile(r'synthetic faces, seed (-?\d+), (\d+) identities(?: from (\d+))?')  # a label space
 
 
 class SyntheticFaces:
@@ -105,6 +107,7 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
 def open_faces(config, cache: Path | None) -> FaceSets:
   """The sets that `config.data` and `config.eval` name; with data.cache their pixels go to `cache`, unless None.
 
+  The people of data.newcomers come after all others and are all trained on.
   Raises ConfigError where data.path does not fit the source or people are too few for verification pairs, DataError
   for photographs that cannot be used.
   """
@@ -112,10 +115,29 @@ def open_faces(config, cache: Path | None) -> FaceSets:
   if path and not Path(path).exists():
     raise ConfigError(f'config.data.path={path} does not exist; check the spelling and whether the disk is mounted.')
   faces = SOURCES[config.data.source](config, cache)
+  for folder in filter(None, config.data.newcomers.split(',')):
+    faces = joined(faces, open_folder(_only(config, folder), cache))
   for key, found in (('validation_identities', faces.validation), ('identities', faces.test)):
     if len(found):
       check_pairs(np.unique(found.labels(), return_counts=True)[1].tolist(), config.eval, key)
   return faces
+
+
+def everyone(config):
+  """The config with nobody kept apart for evaluation, as it is for people who are added to a table."""
+  config = config.copy_and_resolve_references()
+  config.eval.identities = config.eval.validation_identities = 0
+  return config
+
+
+def _only(config, folder):
+  if config.data.source != 'folder':
+    raise ConfigError(f"config.data.newcomers={folder}: only data.source='folder' takes them; raise data.identities.")
+  if not Path(folder).is_dir():
+    raise ConfigError(f'config.data.newcomers={folder} is no folder; name those with people, separated by commas.')
+  config = everyone(config)
+  config.data.path = folder
+  return config
 
 
 def _synthetic(config, cache):
@@ -130,15 +152,40 @@ def _synthetic(config, cache):
       raise ConfigError(f'config.data.size={data.size}: {error}') from error
     return cached(rendered, cache, name) if data.cache and cache else rendered
 
-  people = data.identities
+  people, first = data.identities, data.first_identity
+  if first + people > _VALIDATION:
+    raise ConfigError(f'config.data.first_identity={first}: people to train on are numbered below {_VALIDATION}.')
   return FaceSets(
     m=people,
-    label_space=f'synthetic faces, seed {data.seed}, {people} identities',
-    train=faces('training', people, data.images),
-    held_out=faces('held-out', people, data.held_out, first_image=data.images),
+    label_space=_synthetic_space(data.seed, people, first),
+    train=faces('training', people, data.images, first_identity=first),
+    held_out=faces('held-out', people, data.held_out, first_identity=first, first_image=data.images),
     validation=faces('validation', evaluation.validation_identities, evaluation.images, first_identity=_VALIDATION),
     test=faces('test', evaluation.identities, evaluation.images, first_identity=_TEST),
   )
+
+
+def _synthetic_space(seed, people, first):
+  return f'synthetic faces, seed {seed}, {people} identities' + (f' from {first}' if first else '')
+
+
+def joined_space(space: str, more: str) -> str:
+  """The label space of the people of `space` followed by those of `more`; '' if both are unknown.
+
+  Raises ConfigError where it is known that some people are in both.
+  """
+  if not space and not more:
+    return ''
+  old, new = (_SPACE.fullmatch(text) for text in (space, more))
+  if old and new and old[1] == new[1]:
+    (seed, m, first), (_, k, then) = (tuple(int(part or 0) for part in found.groups()) for found in (old, new))
+    if then < first + m and first < then + k:
+      raise ConfigError(f'"{space}" and "{more}" share people: set config.data.first_identity={first + m}.')
+    if then == first + m:
+      return _synthetic_space(seed, m + k, first)
+  if space == more:
+    raise ConfigError(f'the newcomers are the people of the table already ("{space}"): give the newcomers alone.')
+  return f'{space or "people unknown"} + {more or "people unknown"}'
 
 
 SOURCES = {'synthetic': _synthetic, 'folder': open_folder}

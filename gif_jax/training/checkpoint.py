@@ -1,6 +1,6 @@
 """Checkpoints: the training state and what it was trained with. No world size, no iterator state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +21,11 @@ class Checkpoints:
   """DIR/checkpoints/<step>/: the newest `keep`, and the best by validation accuracy.
 
   `origin` ({name: JSON value}) is stored with every checkpoint and must be the same when one is restored: the network's
-  settings and the identity-code table's fingerprint.
+  settings and the identity-code table's fingerprint. Of the table it may also be one in `extends`, fingerprints of
+  tables with the same rows for fewer people: heads do not depend on how many there are. The rows of `joint` do.
   """
 
-  def __init__(self, folder: Path, keep: int, origin: dict):
+  def __init__(self, folder: Path, keep: int, origin: dict, extends: Collection[str] = ()):
     # orbax's max_to_keep with a best_fn would delete the newest checkpoint whenever it is not the best one.
     policy = checkpoint_managers.AnyPreservationPolicy([
       checkpoint_managers.LatestN(keep),
@@ -33,31 +34,43 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       cleanup_tmp_directories=True, best_fn=lambda m: m[_BEST], best_mode='max', preservation_policy=policy
     )
-    self.folder, self.origin = folder, origin
+    self.folder, self.origin, self.extends = folder, origin, extends
     self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
   def restore(self, like):
     """The newest state, on the shardings of `like` (a tree of jax.ShapeDtypeStruct); None if there is none yet.
 
-    Raises CheckpointError if it was trained with another network or another table.
+    Raises CheckpointError if it was trained with another network or another table, or is one of `joint` and its table
+    was extended since.
     """
     step = self.manager.latest_step()
     if step is None:
       return None
-    self._check_origin(step)
+    self._check_origin(step, like.joint is not None)
     # Another number of devices pads the rows of `joint` to another length; the padding is zeros, cut off or added here.
     arguments = ocp.args.StandardRestore(like, strict=like.joint is None)
     return self.manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
 
-  def _check_origin(self, step):
+  def _check_origin(self, step, joint):
     stored = self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin']
     for name in sorted(self.origin.keys() | stored.keys()):
       here, there = self.origin.get(name), stored.get(name)
-      if here != there:
+      if name == 'table' and there in self.extends:
+        self._check_extended(step, joint)
+      elif here != there:
         raise CheckpointError(
           f'{self.folder / str(step)} was trained with {name}={there!r}, this run has {name}={here!r}. '
           f'Use the same {name}, or start afresh with another --workdir.'
         )
+
+  def _check_extended(self, step, joint):
+    if joint:
+      raise CheckpointError(
+        f'{self.folder / str(step)} was trained jointly with the table that this one extends, and holds code vectors '
+        f"of that table's people alone. Open it with that table; to train with the newcomers, extend "
+        f'{self.folder.parent / "trained_table"} and start a new run from it: config.tokenizer.table, and another '
+        '--workdir.'
+      )
 
   def save(self, step: int, state, figures: dict | None = None) -> None:
     """Starts writing the state of `step` in the background; figures[verification_accuracy] ranks it."""

@@ -116,7 +116,9 @@ def retokenise(joint: JointTable, v: int, settings, mesh) -> JointTable:
   now = joint.on_host()
   l = now.codes.shape[1]
   codes, explained = dataclasses.astuple(
-    build_codes(now.vectors, l, v, iterations=settings.iterations, seed=settings.seed, earlier=now.codes)
+    build_codes(
+      now.vectors, l, v, iterations=settings.iterations, seed=settings.seed, earlier=now.codes, slack=settings.slack
+    )
   )
   _LOG.info('re-tokenised: %s of each digit kept, variance explained by digit %s',
             np.round((codes == now.codes).mean(0), 2), np.round(explained, 3))  # fmt: skip

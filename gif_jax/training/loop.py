@@ -59,6 +59,8 @@ def make_program(config, table: CodeTable, total_steps: int, mesh) -> Program:
 def check_table(table: CodeTable, config, faces: FaceSets) -> None:
   """Raises TableError if the table was made for other people, or for another embedding size."""
   cure = 'Make one for this data: python -m gif_jax.tokenize with the same --config, or use another --workdir.'
+  if table.extends:
+    cure = 'Give the people of the table it extends in their order, then the newcomers in theirs (README.md).'
   if table.m != faces.m:
     raise TableError(f'{table.path}: the table holds m={table.m} identities, the data {faces.m}. {cure}')
   made_for = table.meta['label_space']
@@ -95,7 +97,7 @@ class Trained(NamedTuple):
 
 
 def open_trained(config, workdir: Path, table: CodeTable) -> Trained:
-  """The newest checkpoint in `workdir`, for use. `table` is the one the run began with.
+  """The newest checkpoint in `workdir`, for use. `table` is the one the run began with, or one that extends it.
 
   Raises CheckpointError where there is none, or it was trained with another network or table.
   """
@@ -136,7 +138,7 @@ def _checkpoints(config, workdir, table):
     'config.model': config.model.to_dict(), 'config.data.size': config.data.size,
     'config.optim.name': config.optim.name, 'config.joint.enabled': config.joint.enabled, 'table': table.fingerprint,
   }  # fmt: skip
-  return Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin)
+  return Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin, table.extends)
 
 
 def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | None:
