@@ -186,7 +186,7 @@ def test_a_checkpoint_of_eight_devices_continues_on_three(joint_config, tiny_fac
 def test_the_trained_table_holds_the_state(joint_config, tiny_faces, tiny_table, tmp_path):
   _, state = _trained(joint_config, tiny_table, tiny_faces, 8, 3)
   for _ in range(2):  # a run that is given again writes it again
-    written = joint.write_table(state.joint, tiny_table, tmp_path / 'trained_table')
+    written = joint.write_table(state.joint, tiny_table, tmp_path / 'trained_table', 'backbone tiny')
   written.verify()
   np.testing.assert_allclose(written.vectors, state.joint.on_host().vectors, atol=1e-3)
   np.testing.assert_array_equal(written.codes, tiny_table.codes)

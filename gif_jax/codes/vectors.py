@@ -51,21 +51,12 @@ def initialise(
   direction, and for images of an identity that are all alike (with `within`).
   """
   means = np.asarray(means)
-  if means.ndim != 2 or not means.size:
-    raise ValueError(f'means must be [m, D] with m >= 1, got shape {means.shape}')
   _check_finite(means)
   if within is None and means.shape[1] == d:
     return _unit(means, None, d, 'has a mean feature of zero: look at its images, or leave the identity out'), None
   transform = _fit(means, d) if within is None else _fit_whitened(means, d, within, counts)
   cure = 'has the mean feature of all identities, so no direction is left: take another encoder, or its size as d'
   return _unit(means, transform, d, cure), transform
-
-
-def _blocks(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-  """Rows [n, D] as float32, 1024 at a time."""
-  for start in range(0, len(rows), BLOCK):
-    part = slice(start, start + BLOCK)
-    yield part, np.asarray(rows[part], np.float32)
 
 
 def later(means: np.ndarray, d: int, transform: Transform | None) -> np.ndarray:
@@ -76,7 +67,7 @@ def later(means: np.ndarray, d: int, transform: Transform | None) -> np.ndarray:
 
   Returns float32 [k, d], unit rows. Raises ValueError for means of another size, not finite, or without a direction.
   """
-  means = np.asarray(means, np.float32)
+  means = np.asarray(means)
   _check_finite(means)
   size = len(transform.mean) if transform else d
   if means.shape[1] != size:
@@ -84,10 +75,19 @@ def later(means: np.ndarray, d: int, transform: Transform | None) -> np.ndarray:
       f'features of size {means.shape[1]} do not fit the table, which was made of features of size {size}: take the '
       'encoder that it was made with'
     )
-  return _unit(transform.apply(means) if transform else means, 'has no direction left: look at its images')
+  return _unit(means, transform, d, 'has no direction left: look at its images')
+
+
+def _blocks(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+  """Rows [n, D] as float32, 1024 at a time."""
+  for start in range(0, len(rows), BLOCK):
+    part = slice(start, start + BLOCK)
+    yield part, np.asarray(rows[part], np.float32)
 
 
 def _check_finite(means: np.ndarray) -> None:
+  if means.ndim != 2 or not means.size:
+    raise ValueError(f'means must be [m, D] with m >= 1, got shape {means.shape}')
   for part, rows in _blocks(means):
     bad = np.flatnonzero(~np.isfinite(rows).all(1))
     if len(bad):

@@ -126,9 +126,12 @@ def retokenise(joint: JointTable, v: int, settings, mesh) -> JointTable:
   return joint.replace(codes=_put(joint.m, l, np.uint8, lambda labels: codes[labels], mesh))
 
 
-def write_table(joint: JointTable, table: CodeTable, path: Path) -> CodeTable:
-  """Writes what became of `table` in training to `path`, in place of what an earlier run of this left there."""
+def write_table(joint: JointTable, table: CodeTable, path: Path, encoder: str) -> CodeTable:
+  """Writes what became of `table` in training to `path`, in place of what an earlier run of this left there.
+
+  encoder: the name of the network trained, `open_backbone(workdir).name`: code vectors lie where its embeddings do, so
+  it is what newcomers are encoded with.
+  """
   now = joint.on_host()
   meta = {key: table.meta[key] for key in ('seed', 'label_space', 'settings')}
-  encoder = f'{table.meta["encoder"]}, trained jointly'
   return CodeTable.write(path, now.codes, now.vectors, v=table.v, encoder=encoder, replace=True, **meta)

@@ -17,6 +17,7 @@ from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
 from gif_jax.models import gif
 from gif_jax.training import figures, joint, optim, sharding, steps
+from gif_jax.training.backbone import open_backbone
 from gif_jax.training.checkpoint import CheckpointError, Checkpoints, abstract
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 
@@ -245,8 +246,9 @@ def _finish(config, workdir, faces, table, program, state, metrics, window, star
   predict = _predictor(program, state, mesh)
   if config.joint.enabled:
     again = joint.retokenise(state.joint, table.v, config.tokenizer, mesh)
-    joint.write_table(again, table, workdir / 'next_table')
-    table = joint.write_table(state.joint, table, workdir / 'trained_table')
+    encoder = open_backbone(workdir).name
+    joint.write_table(again, table, workdir / 'next_table', encoder)
+    table = joint.write_table(state.joint, table, workdir / 'trained_table', encoder)
   summary = {
     **(_unseen(config, workdir, faces.test, predict) if len(faces.test) else {}),
     **figures.closed_set_figures(predict, faces.held_out, table, config.eval),
