@@ -5,6 +5,7 @@ Images -> features -> one vector per identity -> homogenised vectors and codes -
 
 import dataclasses
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -46,8 +47,11 @@ def _load_vectors(config):
   return array
 
 
-def _initial_vectors(config, faces):
-  """Unit vectors [m, d], the transform that made them, the label space they belong to, and what encoded them."""
+def _initial_vectors(config, faces, draft: Path):
+  """Unit vectors [m, d], the transform that made them, the label space they belong to, and what encoded them.
+
+  In the folder `draft` is kept what a run that was killed goes on from.
+  """
   settings = config.tokenizer
   if settings.vectors:
     # Nothing in the file says whose vectors these are, so the table will fit any data of as many identities.
@@ -56,7 +60,8 @@ def _initial_vectors(config, faces):
   spread = settings.whiten and len(labels) > faces.m  # with one image each, nothing tells how an identity varies
   moments = identity_moments(
     ENCODERS[settings.encoder], faces.train, labels, faces.m, config.eval.batch_size,
-    within=spread, progress='encoding faces',
+    within=spread, progress='encoding faces', state=draft,
+    key=f'{settings.encoder} of {faces.label_space}, {config.data.size} pixels',
   )  # fmt: skip
   initial, transform = vectors.initialise(moments.means, config.model.d, moments.within, moments.counts)
   return initial, transform, faces.label_space, settings.encoder
@@ -70,11 +75,13 @@ def settings_of(config) -> dict:
 def make_table(config, faces, output: Path) -> CodeTable:
   """Tokenises the training identities of `faces` (None if tokenizer.vectors is set) into the directory `output`.
 
+  A run that was killed is continued from the hidden folder beside `output`, deleted once the table is there.
   Raises TokenizeError for features or settings that make no table, FileExistsError if `output` exists.
   """
   if output.exists():
     raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
   settings = config.tokenizer
+  draft = output.with_name(f'.{output.name}.draft')
   m = faces.m if faces else len(_load_vectors(config))
   if settings.vectors and m != (rows := len(_load_vectors(config))):
     raise ConfigError(
@@ -83,7 +90,7 @@ def make_table(config, faces, output: Path) -> CodeTable:
     )
   try:
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
-    initial, transform, label_space, encoder = _initial_vectors(config, faces)
+    initial, transform, label_space, encoder = _initial_vectors(config, faces, draft)
     homogenised, report = vectors.homogenise(
       initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
       scaled=settings.homogenize_scaled, seed=settings.seed,
@@ -96,10 +103,12 @@ def make_table(config, faces, output: Path) -> CodeTable:
   _LOG.info('mean cosine of code vectors %.3f, %.3f before homogenisation; variance explained by digit %s',
             report.cosine_after['mean'], report.cosine_before['mean'], np.round(explained, 3))  # fmt: skip
   _LOG.info('codes: m=%d identities, l=%d digits of v=%d values, %.0f %% of all codes used', m, l, v, 100 * m / v**l)
-  return CodeTable.write(
+  table = CodeTable.write(
     output, codes, homogenised, v=v, encoder=encoder, seed=settings.seed, label_space=label_space,
     settings=settings_of(config), transform=transform, explained=explained, report=report,
   )  # fmt: skip
+  shutil.rmtree(draft, ignore_errors=True)
+  return table
 
 
 def _codes(settings, clustered, l, v):
