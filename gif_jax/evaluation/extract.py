@@ -44,7 +44,8 @@ def extract(
     progress: name of the progress bar (images/s, time left); '' shows none.
     state: folder of this extraction's own, where results are kept while they are made, for a run that was killed to go
       on; delete it when they have been used. None keeps nothing.
-    key: what is extracted (the images, the network), so that no results of anything else are continued.
+    key: names the images and the network, so that no results of anything else are continued. Their number, the first of
+      them, batches and processes are compared besides.
 
   Returns:
     float32 [n, d], or the pytree with leaves [n, ...]; floating leaves are float32, integer leaves keep their dtype.
@@ -56,7 +57,7 @@ def extract(
     ExtractError: `state` cannot be written to or holds results of another shape.
   """
   work = _Work.of(images, batch_size)
-  saved = Progress(state, 'rows', work.origin(key))
+  saved = Progress(state, 'rows', work.origin(key) if state else {})
   done, _ = saved.load(work.own.start)
   resume = done > work.own.start
   # Of a finished share the last batch is run again: no file says what tree its arrays are the leaves of.
@@ -129,7 +130,7 @@ def identity_moments(
     within: whether to measure the covariance within identities, at a cost of D^2 per image.
     progress: name of the progress bar; '' shows none.
     state: folder where the sums are saved about once a minute, for a run that was killed to go on; None saves nothing.
-    key: what is encoded (the images, the encoder), so that no sums of anything else are continued.
+    key: as for `extract`; labels are compared too.
 
   Raises:
     ValueError: labels that do not fit the images or m, or an identity without images. Found before anything is encoded.
@@ -139,7 +140,7 @@ def identity_moments(
   counts = _count(labels, len(images), m)
   work = _Work.of(images, batch_size)
   people = {'m': m, 'labels': hashlib.sha256(np.ascontiguousarray(labels, np.int64)).hexdigest(), 'within': within}
-  saved = Progress(state, 'moments', work.origin(key) | people)
+  saved = Progress(state, 'moments', work.origin(key) | people if state else {})
   done, totals = saved.load(work.own.start)
   for start, features in _results(encode, work, done, progress):
     _check_finite(features, start, labels)
@@ -207,8 +208,9 @@ class _Work(NamedTuple):
 
   def origin(self, key) -> dict:
     """All that decides which bits a result has; JSON values."""
-    own = [self.own.start, self.own.stop]
-    return {'key': key, 'images': len(self.images), 'batch_size': self.size, 'share': own}
+    first = hashlib.sha256(np.ascontiguousarray(self.images[self.own.start : self.own.start + 1])).hexdigest()
+    share = [self.own.start, self.own.stop]
+    return {'key': key, 'images': len(self.images), 'first image': first, 'batch_size': self.size, 'share': share}
 
 
 def _results(embed: Callable, work: _Work, start: int, progress: str) -> Iterator[tuple[int, Any]]:
