@@ -18,6 +18,7 @@ from tqdm import tqdm
 from configs import quickstart, quickstart_joint
 from gif_jax.codes import size, tree
 from gif_jax.codes.table import CodeTable
+from gif_jax.models.devices import make_mesh
 from gif_jax.training import loop, sharding
 
 
@@ -64,7 +65,7 @@ def main():
   parser.add_argument('--rounds', type=int, default=12)
   parser.add_argument('--steps', type=int, default=4, help='steps of every program in a round')
   options = parser.parse_args()
-  mesh = sharding.make_mesh()
+  mesh = make_mesh()
   subjects = {}
   with tempfile.TemporaryDirectory() as folder:
     for m in options.m:

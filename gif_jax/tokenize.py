@@ -8,8 +8,10 @@ import logging
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import app, flags
+from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from gif_jax.codes import extend, size, tree, vectors
@@ -69,21 +71,18 @@ def _check_rows(config, m):
     )
 
 
-def _initial_vectors(config, faces):
-  """Unit vectors [m, d], the transform that made them, the label space they belong to, and what encoded them."""
+def _initial_vectors(config, faces, encoder, draft: Path):
+  """Unit vectors float32 [m, d] and the transform that made them; `draft` is where extraction keeps its progress."""
   settings = config.tokenizer
   if settings.vectors:
-    # Nothing in the file says whose vectors these are, so the table will fit any data of as many identities.
-    return *vectors.initialise(_load_vectors(config), config.model.d), '', settings.vectors
+    return vectors.initialise(_load_vectors(config), config.model.d)
   labels = faces.train.labels()
   spread = settings.whiten and len(labels) > faces.m  # with one image each, nothing tells how an identity varies
-  encoder = open_encoder(settings)
   moments = identity_moments(
-    encoder.encode, faces.train, labels, faces.m, config.eval.batch_size,
-    within=spread, progress='encoding faces',
+    encoder.encode, faces.train, labels, faces.m, config.eval.batch_size, within=spread, progress='encoding faces',
+    state=draft, key=f'{encoder.name} of {faces.label_space}, {config.data.size} pixels',
   )  # fmt: skip
-  initial, transform = vectors.initialise(moments.means, config.model.d, moments.within, moments.counts)
-  return initial, transform, faces.label_space, encoder.name
+  return vectors.initialise(moments.means, config.model.d, moments.within, moments.counts)
 
 
 def settings_of(config) -> dict:
@@ -94,47 +93,59 @@ def settings_of(config) -> dict:
 def make_table(config, faces, output: Path) -> CodeTable:
   """Tokenises the training identities of `faces` (None if tokenizer.vectors is set) into the directory `output`.
 
-  What is done is kept beside `output` until the table is written, and a run that was killed continues from there.
+  What is done is kept beside `output` until the table is written, and a run that was killed continues from there. All
+  processes encode faces; the first one makes the codes and writes.
   Raises TokenizeError for features or settings that make no table, FileExistsError if `output` exists.
   """
   if output.exists():
     raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
-  draft = Draft(output.with_name(f'.{output.name}.draft'), settings_of(config) | _origin(config, faces))
-  settings = config.tokenizer
+  settings, folder = config.tokenizer, output.with_name(f'.{output.name}.draft')
   m = faces.m if faces else len(_load_vectors(config))
   if settings.vectors:
     _check_rows(config, m)
   if m < 2:
     raise TokenizeError('one person alone makes no table: give at least two, or add the person with --extend=TABLE.')
+  encoder = None if settings.vectors else open_encoder(settings)
+  first = jax.process_index() == 0
   try:
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
-    initial, transform, label_space, encoder = _initial_vectors(config, faces)
-    homogenised, report = homogenise(
-      initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
-      scaled=settings.homogenize_scaled, seed=settings.seed, draft=draft,
-    )  # fmt: skip
-  except ConfigError:
-    raise
+    draft = Draft(folder, settings_of(config) | _origin(config, faces, encoder)) if first else None
+    multihost_utils.sync_global_devices(f'{folder} is there')
+    initial, transform = _initial_vectors(config, faces, encoder, folder)
+    if first:
+      _write_table(config, faces, output, l, v, initial, transform, encoder, draft)
   except ValueError as error:
     raise TokenizeError(str(error)) from error
+  multihost_utils.sync_global_devices(f'{output} is there')
+  return CodeTable.open(output)
+
+
+def _origin(config, faces, encoder):
+  """What a draft is of, beside its settings."""
+  if encoder:
+    return {'images': len(faces.train), 'label_space': faces.label_space, 'encoder': encoder.name}
+  file = Path(config.tokenizer.vectors).stat()
+  return {'bytes': file.st_size, 'changed': file.st_mtime_ns}
+
+
+def _write_table(config, faces, output, l, v, initial, transform, encoder, draft):
+  """From initial vectors to the table."""
+  settings, m = config.tokenizer, len(initial)
+  homogenised, report = homogenise(
+    initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
+    scaled=settings.homogenize_scaled, seed=settings.seed, draft=draft,
+  )  # fmt: skip
   codes, explained = _codes(settings, initial if settings.cluster == 'initial' else homogenised, l, v, draft)
   _LOG.info('mean cosine of code vectors %.3f, %.3f before homogenisation; variance explained by digit %s',
             report.cosine_after['mean'], report.cosine_before['mean'], np.round(explained, 3))  # fmt: skip
   _LOG.info('codes: m=%d identities, l=%d digits of v=%d values, %.0f %% of all codes used', m, l, v, 100 * m / v**l)
-  table = CodeTable.write(
-    output, codes, homogenised, v=v, encoder=encoder, seed=settings.seed, label_space=label_space,
+  # Nothing in a file of vectors says whose they are, so its table fits any data of as many identities.
+  name, label_space = (encoder.name, faces.label_space) if encoder else (settings.vectors, '')
+  CodeTable.write(
+    output, codes, homogenised, v=v, encoder=name, seed=settings.seed, label_space=label_space,
     settings=settings_of(config), transform=transform, explained=explained, report=report,
   )  # fmt: skip
   draft.remove()
-  return table
-
-
-def _origin(config, faces):
-  """What a draft is of, beside its settings."""
-  if faces:
-    return {'images': len(faces.train), 'label_space': faces.label_space}
-  file = Path(config.tokenizer.vectors).stat()
-  return {'bytes': file.st_size, 'changed': file.st_mtime_ns}
 
 
 def _codes(settings, clustered, l, v, draft):
@@ -143,7 +154,7 @@ def _codes(settings, clustered, l, v, draft):
   found = tree.build_codes(
     clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed, slack=settings.slack,
     draft=draft,
-  )
+  )  # fmt: skip
   return found.codes, found.explained
 
 

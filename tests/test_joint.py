@@ -11,6 +11,7 @@ from gif_jax.codes import tree
 from gif_jax.codes.homogenise import gaussian_potential
 from gif_jax.codes.table import CodeTable
 from gif_jax.data import pipeline
+from gif_jax.models.devices import make_mesh
 from gif_jax.training import joint, loop, losses, sharding
 from gif_jax.training.checkpoint import Checkpoints
 
@@ -36,7 +37,7 @@ def _table(path, m, d=16, l=3, v=10):
 
 
 def _mesh(devices):
-  return sharding.make_mesh(jax.devices()[:devices])
+  return make_mesh(jax.devices()[:devices])
 
 
 LABEL = np.array([3, 7, 3, 0, 19, 7, 7, 12], np.int32)

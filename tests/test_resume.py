@@ -12,6 +12,7 @@ import pytest
 
 from gif_jax import tokenize
 from gif_jax.codes.table import CodeTable, TableError
+from gif_jax.data.sources import open_faces
 from gif_jax.training import sharding
 from gif_jax.training.backbone import open_backbone
 from gif_jax.training.checkpoint import CheckpointError
@@ -93,6 +94,30 @@ def test_running_again_after_the_end_changes_nothing(command, tmp_path, finished
   assert again['resumed_from_step'] == 4 and again['images_per_second'] is None
   assert again['state_sha256'] == first['state_sha256']
   assert (tmp_path / 'metrics.jsonl').read_text() == rows
+
+
+def test_killed_tokenisation_makes_the_same_table(command, tiny_config, tmp_path):
+  config = tiny_config.copy_and_resolve_references()
+  config.data.identities, config.data.images, config.eval.batch_size = 150, 10, 8
+  flags = ('--config.data.identities=150', '--config.data.images=10', '--config.eval.batch_size=8')
+  arguments = ('tokenize', '--config=tests/tiny.py', f'--output={tmp_path / "table"}', *flags)
+  draft = tmp_path / '.table.draft'
+  running = command(*arguments, devices=8, popen=True)
+  while running.poll() is None and not (draft / 'moments-0.npz').exists():
+    time.sleep(0.01)
+  running.kill()
+  running.communicate()
+  assert not (tmp_path / 'table').exists(), 'the command ended before it could be killed'
+  with np.load(draft / 'moments-0.npz') as saved:
+    position = int(saved['done'])
+  assert 0 < position < 1500
+
+  done = command(*arguments, devices=8)
+  assert done.returncode == 0, done.stdout
+  assert f'moments-0.npz: continuing from image {position}' in done.stdout
+  assert not draft.exists()
+  never_killed = tokenize.make_table(config, open_faces(config, None), tmp_path / 'whole')
+  assert CodeTable.open(tmp_path / 'table').fingerprint == never_killed.fingerprint
 
 
 def test_seeds_matter(command, tmp_path, finished):

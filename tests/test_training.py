@@ -10,12 +10,13 @@ from gif_jax.codes import tree
 from gif_jax.codes.table import CodeTable
 from gif_jax.config import default
 from gif_jax.data import pipeline
+from gif_jax.models.devices import make_mesh
 from gif_jax.training import loop, optim, sharding
 
 
 def _run(config, table, faces, devices, steps):
   """Losses and gradient norms of the first steps on `devices` devices."""
-  mesh = sharding.make_mesh(jax.devices()[:devices])
+  mesh = make_mesh(jax.devices()[:devices])
   program = loop.make_program(config, table, steps, mesh)
   state, rows = program.init(), []
   iterator = pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0)
@@ -46,7 +47,7 @@ def _lowered(config, m, path):
   vectors[:, 0] = 1
   codes = tree.random_codes(m, 5, 16, 0)
   table = CodeTable.write(path, codes, vectors, v=16, encoder='', seed=0, label_space='', settings={})
-  mesh = sharding.make_mesh()
+  mesh = make_mesh()
   program = loop.make_program(config, table, 10, mesh)
   code, code_vector = table.rows(np.arange(16) * (m // 16))
   images = np.zeros((16, config.data.size, config.data.size, 3), np.uint8)
@@ -64,7 +65,7 @@ def test_the_train_step_is_the_same_program_for_any_number_of_identities(experim
 
 
 def test_losses_fall_on_a_batch_seen_again_and_again(tiny_config, tiny_faces, tiny_table):
-  mesh = sharding.make_mesh(jax.devices()[:1])
+  mesh = make_mesh(jax.devices()[:1])
   program = loop.make_program(tiny_config, tiny_table, 40, mesh)
   iterator = pipeline.batches(tiny_faces.train, tiny_table, batch_size=16, seed=0)
   batch = sharding.put_batch(next(iterator), mesh)

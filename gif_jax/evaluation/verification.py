@@ -136,6 +136,7 @@ def pixel_embedding(images: np.ndarray) -> np.ndarray:
   uint8 [n, h, w, 3] -> float32 [n, h * w]: grey (Rec. 601), the image's own mean taken off, unit rows. Can also be the
   `embed` of `extract`.
   """
+  images = np.asarray(images)
   grey = sum(weight * images[..., c].astype(np.float32) for c, weight in enumerate((0.299, 0.587, 0.114)))
   grey = grey.reshape(len(grey), -1)
   return _unit(grey - grey.mean(axis=1, keepdims=True))

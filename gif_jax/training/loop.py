@@ -16,6 +16,7 @@ from gif_jax.data import pipeline
 from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
 from gif_jax.models import gif
+from gif_jax.models.devices import batch_sharding, make_mesh
 from gif_jax.training import figures, joint, optim, sharding, steps
 from gif_jax.training.backbone import open_backbone
 from gif_jax.training.checkpoint import CheckpointError, Checkpoints, abstract
@@ -29,7 +30,7 @@ class Program(NamedTuple):
 
   init: Callable  # () -> TrainState
   train_step: Callable  # (state, batch) -> (state, metrics); the state passed in is donated
-  predict: Callable  # (state, images uint8 [B, size, size, 3]) -> {'embedding', 'log_probs'}
+  predict: Callable  # (state, images uint8 [B, size, size, 3]) -> {'embedding', 'log_probs'}, on the devices of both
   like: steps.TrainState  # shapes, dtypes and shardings of the state
 
 
@@ -42,7 +43,7 @@ def make_program(config, table: CodeTable, total_steps: int, mesh) -> Program:
   if config.joint.enabled:
     shape = shape.replace(joint=joint.shape(table, mesh))
   placed = sharding.state_sharding(mesh, shape)
-  rows = sharding.batch_sharding(mesh)
+  rows = batch_sharding(mesh)
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   # Initial values need no optimised code, and on a CPU compiling it takes far longer than running it.
   options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
@@ -52,7 +53,7 @@ def make_program(config, table: CodeTable, total_steps: int, mesh) -> Program:
   return Program(
     init=lambda: fresh().replace(joint=joint.place(table, mesh) if config.joint.enabled else None),
     train_step=jax.jit(train_step, in_shardings=(placed, rows), out_shardings=(placed, whole), donate_argnums=0),
-    predict=jax.jit(steps.make_predict(model, config.loss.scale), in_shardings=(placed, rows), out_shardings=whole),
+    predict=jax.jit(steps.make_predict(model, config.loss.scale)),
     like=abstract(shape, placed),
   )
 
@@ -89,7 +90,7 @@ def _check_divides(config, mesh):
 
 
 class Trained(NamedTuple):
-  """A network as a run left it, on one device."""
+  """A network as a run left it, on all devices of this process."""
 
   predict: Callable  # uint8 [B, size, size, 3] -> {'embedding' float32 [B, d], 'log_probs' float32 [B, l, v]}
   codes: np.ndarray  # uint8 [m, l], what the heads read
@@ -102,7 +103,7 @@ def open_trained(config, workdir: Path, table: CodeTable) -> Trained:
 
   Raises CheckpointError where there is none, or it was trained with another network or table.
   """
-  mesh = sharding.make_mesh(jax.local_devices()[:1])
+  mesh = make_mesh(jax.local_devices())
   program = make_program(config, table, 1, mesh)
   checkpoints = _checkpoints(config, workdir, table)
   state = checkpoints.restore(program.like)
@@ -110,7 +111,7 @@ def open_trained(config, workdir: Path, table: CodeTable) -> Trained:
   if state is None:
     raise CheckpointError(f'{workdir / "checkpoints"} holds no checkpoint yet: train first, or check the path.')
   rows = state.joint.on_host() if state.joint else table
-  return Trained(_predictor(program, state, mesh), rows.codes, rows.vectors, int(state.step))
+  return Trained(_predictor(program, state), rows.codes, rows.vectors, int(state.step))
 
 
 class _Stop:
@@ -150,10 +151,8 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   NonFiniteLossError, each naming the cure.
   """
   # ---- Devices
-  mesh = sharding.make_mesh()
+  mesh = make_mesh()
   _check_divides(config, mesh)
-  config = config.copy_and_resolve_references()
-  config.eval.batch_size += -config.eval.batch_size % mesh.size
 
   # ---- Data
   check_table(table, config, faces)
@@ -233,17 +232,19 @@ def _due(step, every):
   return every > 0 and step % every == 0
 
 
-def _predictor(program, state, mesh):
-  return lambda images: program.predict(state, sharding.put_batch({'image': images}, mesh)['image'])
+def _predictor(program, state):
+  """predict(images) on this process's devices alone: `extract` has every process at other images."""
+  state = sharding.on_this_process(state.replace(opt_state=None, joint=None))  # neither is needed, both may be large
+  return lambda images: program.predict(state, images)
 
 
 def _validate(program, state, faces, config, mesh):
-  embedding = figures.embed(_predictor(program, state, mesh), faces.validation, config.eval, 'validation')
+  embedding = figures.embed(_predictor(program, state), faces.validation, config.eval, 'validation')
   return figures.verification_figures(embedding, faces.validation.labels(), config.eval).figures
 
 
 def _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh):
-  predict = _predictor(program, state, mesh)
+  predict = _predictor(program, state)
   if config.joint.enabled:
     again = joint.retokenise(state.joint, table.v, config.tokenizer, mesh)
     encoder = open_backbone(workdir).name

@@ -1,0 +1,64 @@
+"""What two processes together must make as one alone does: python -m tests.one_of_two ADDRESS RANK FOLDER"""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gif_jax import tokenize
+from gif_jax.data.sources import open_faces
+from gif_jax.evaluation.extract import extract, identity_moments
+from gif_jax.models.devices import make_mesh
+from gif_jax.training import figures, loop
+from gif_jax.training.steps import TrainState
+from tests import tiny
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (37, 4, 5, 3), np.uint8)
+LABELS = np.random.default_rng(1).permutation(np.arange(37) % 6)
+WEIGHTS = np.random.default_rng(2).normal(size=(60, 8)).astype(np.float32) / 60
+
+
+@jax.jit
+def flat(images):
+  x = images.reshape(len(images), -1)
+  return {'z': x.astype(jnp.float32) / 7, 'rank': jnp.argsort(x, 1), 'first': x[:, 0]}
+
+
+@jax.jit
+def predict(state, images):
+  return {'embedding': flat(images)['z'] @ state.params}
+
+
+def table(output: Path):
+  """The tiny run's table."""
+  config = tiny.get_config()
+  return tokenize.make_table(config, open_faces(config, None), output)
+
+
+def results(state: Path | None = None) -> dict[str, np.ndarray]:
+  """Whole sets through `extract`, alone and as training does it, with weights that lie on all devices."""
+  found = extract(flat, IMAGES, 5, progress='', state=state)
+  found |= {'one': extract(flat, IMAGES[:1], 5, progress='')['z']}  # fewer images than processes
+  moments = identity_moments(lambda x: flat(x)['z'], IMAGES, LABELS, 6, 5, within=True, progress='', state=state)
+  found |= {name: value for name, value in moments._asdict().items()}
+  everywhere = NamedSharding(make_mesh(), PartitionSpec())
+  weights = jax.make_array_from_callback(WEIGHTS.shape, everywhere, lambda index: WEIGHTS[index])
+  trained = TrainState(step=weights, params=weights, batch_stats={}, opt_state=None)
+  predictor = loop._predictor(SimpleNamespace(predict=predict), trained)
+  return found | {'embedding': figures.embed(predictor, IMAGES, SimpleNamespace(batch_size=5), '')}
+
+
+if __name__ == '__main__':
+  address, rank, folder = sys.argv[1:]
+  jax.distributed.initialize(address, 2, int(rank))
+  assert jax.process_count() == 2 and len(jax.devices()) == 8
+  found = results(Path(folder) / 'state')
+  again = results(Path(folder) / 'state')  # from what was saved
+  for name, value in found.items():
+    np.testing.assert_array_equal(again[name], value)
+  np.savez(Path(folder) / f'{rank}.npz', **found)
+  table(Path(folder) / 'table').verify()
