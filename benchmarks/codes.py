@@ -4,9 +4,8 @@ python -m benchmarks.codes --network=runs/forms/in-batch_softmax_alone_0
 python -m benchmarks.codes --network=runs/forms/in-batch_softmax_alone_0 --people=8000 --images=6 --world=1
 
 The network is a run of `python -m benchmarks.forms --forms 'in-batch softmax alone'`. A linear probe is trained from its
-embeddings, and another from the tokeniser's own features, to the digits of all people: `seen` is measured on further
-images of the same people, `unseen` on people whom the probe was not trained on (in five parts). Writes a table beside
-the features in OUTPUT.
+embeddings to the digits of all people: `seen` is measured on further images of the same people, `unseen` on people whom
+the probe was not trained on. Prints a table, and adds the figures to OUTPUT/codes-PEOPLE-L-V.jsonl.
 """
 
 import argparse
@@ -65,22 +64,27 @@ class Set(NamedTuple):
 
 
 def _features(options):
-  """Features of the pixel encoder and embeddings of the network, of the training and the held-out images."""
+  """Features of the tokeniser's encoder and embeddings z of the network, of training and held-out images, by name."""
   path = options.output / f'features-{options.people}-{options.images}-{options.world}.npz'
-  if not path.exists():
-    config = quickstart.get_config()
-    config.data.update(identities=options.people, images=options.images, seed=options.world, cache=False)
-    faces = open_faces(config, None)
-    made_by = quickstart_joint.get_config()
-    table = CodeTable.open(options.network / 'table')
-    predict = open_trained(made_by, options.network, table).predict
-    both = lambda images: {'pixels': ENCODERS['pixels'](images), 'z': predict(images)['embedding']}  # noqa: E731
-    out = {}
-    for part in ('train', 'held_out'):
-      out |= {f'{part}_{name}': x for name, x in extract(both, getattr(faces, part), 200, progress=part).items()}
-      out[f'{part}_labels'] = getattr(faces, part).labels()
-    np.savez(path, **out)
-  return np.load(path)
+  if path.exists():
+    return dict(np.load(path))
+  config = quickstart.get_config()
+  config.data.update(identities=options.people, images=options.images, seed=options.world, cache=False)
+  faces = open_faces(config, None)
+  predict = open_trained(quickstart_joint.get_config(), options.network, CodeTable.open(options.network / 'table')).predict
+
+  def both(images):
+    return {'pixels': ENCODERS['pixels'](images), 'z': predict(images)['embedding']}
+
+  found = {}
+  for part in ('train', 'held_out'):
+    embedded = extract(both, getattr(faces, part), config.eval.batch_size, progress=part)
+    found |= {f'{part}_{name}': values for name, values in embedded.items()}
+    found[f'{part}_labels'] = getattr(faces, part).labels()
+  partial_path = path.with_suffix('.partial.npz')
+  np.savez(partial_path, **found)
+  partial_path.rename(path)
+  return found
 
 
 @partial(jax.jit, static_argnames='v')
@@ -103,7 +107,7 @@ def _fit(x, y, v):
   return jax.lax.fori_loop(0, STEPS, step, (params, tx.init(params)))[0]
 
 
-def _read(x, y, v, other):
+def _log_probs(x, y, v, other):
   """Trains on x, y; log-probabilities float32 [n, l, v] for the features `other` [n, D]."""
   weights, offsets = _fit(x, jnp.asarray(y, jnp.int32), v)
   return np.asarray(jax.nn.log_softmax((other @ weights + offsets).reshape(len(other), y.shape[1], v)))
@@ -119,7 +123,7 @@ def _bits(log_probs, y, codes, v):
 def seen(train: Set, held_out: Set, codes: np.ndarray, v: int) -> dict:
   """Digits of other images of the people that the probe was trained on, and the people decoded from them."""
   y = codes[held_out.labels].astype(np.int64)
-  log_probs = _read(train.features, codes[train.labels], v, held_out.features)
+  log_probs = _log_probs(train.features, codes[train.labels], v, held_out.features)
   candidates = decode(build_index(codes, v), jnp.asarray(log_probs), BEAM, 5)[0]
   rates = rank_rates(candidates, held_out.labels)
   return {'digits': digit_accuracy(log_probs, y), 'bits': _bits(log_probs, y, codes, v), 'top1': rates[1],
@@ -133,30 +137,24 @@ def unseen(train: Set, codes: np.ndarray, v: int, folds: int) -> dict:
   for fold in range(folds):
     out = part[train.labels] == fold
     y = codes[train.labels[out]].astype(np.int64)
-    log_probs = _read(train.features[~out], codes[train.labels[~out]], v, train.features[out])
+    log_probs = _log_probs(train.features[~out], codes[train.labels[~out]], v, train.features[out])
     found.append([*digit_accuracy(log_probs, y), _bits(log_probs, y, codes, v)])
   *digits, bits = np.mean(found, 0).tolist()
   return {'digits': digits, 'bits': bits}
 
 
-def _sets(saved, transform):
-  """By name of the features: training and held-out images, centred and of unit spread."""
-  found = {'pixels': transform.apply, 'z': np.asarray}
-  for name, change in found.items():
-    x, other = (change(saved[f'{part}_{name}']) for part in ('train', 'held_out'))
-    mean, scale = x.mean(0), np.sqrt(x.var(0).mean())
-    found[name] = (
-      Set(jnp.asarray((x - mean) / scale), saved['train_labels']),
-      Set(jnp.asarray((other - mean) / scale), saved['held_out_labels']),
-    )
-  return found
+def _sets(saved):
+  """Training and held-out embeddings, centred and of unit spread."""
+  x = saved['train_z']
+  mean, scale = x.mean(0), np.sqrt(x.var(0).mean())
+  return [Set(jnp.asarray((saved[f'{part}_z'] - mean) / scale), saved[f'{part}_labels']) for part in ('train', 'held_out')]
 
 
 def _initial(saved, m):
   moments = identity_moments(
     lambda x: x, saved['train_pixels'], saved['train_labels'], m, 1000, within=True, progress=''
   )
-  return vectors.initialise(moments.means, quickstart.get_config().model.d, moments.within, moments.counts)
+  return vectors.initialise(moments.means, quickstart.get_config().model.d, moments.within, moments.counts)[0]
 
 
 def _homogenised(initial, settings, seed):
@@ -168,28 +166,20 @@ def _homogenised(initial, settings, seed):
   )[0]  # fmt: skip
 
 
+def _cell(values, digits=1):
+  spread = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
+  return f'{np.mean(values):.{digits}f}{spread}'
+
+
 def _cells(found):
-  """The figures of one kind of codes, one dict per seed, as cells of a table."""
-  def cell(values, scale=100, digits=1):
-    values = scale * np.array(values)
-    spread = f' ± {values.std(ddof=1):.{digits}f}' if len(values) > 1 else ''
-    return f'{values.mean():.{digits}f}{spread}'
-
-  def digits(part):
-    return ' '.join(f'{100 * share:.0f}' for share in np.mean([f['z'][part]['digits'] for f in found], 0))
-
-  yield from (digits('seen'), cell([f['z']['seen']['top1'] for f in found]))
-  yield cell([f['z']['seen']['top5'] for f in found])
-  yield cell([f['z']['seen']['bits'] for f in found], 1, 2)
-  yield from (digits('unseen'), cell([f['z']['unseen']['bits'] for f in found], 1, 2))
-  yield cell([f['pixels']['seen']['top1'] for f in found])
-  yield cell([f['pixels']['unseen']['bits'] for f in found], 1, 2)
+  """The figures of one kind of codes, one dict per seed, as cells of a table: percent and bits."""
+  for part in ('seen', 'unseen'):
+    yield ' '.join(f'{100 * share:.0f}' for share in np.mean([f[part]['digits'] for f in found], 0))
+    yield _cell([f[part]['bits'] for f in found], 2)
+  yield from (_cell([100 * f['seen'][key] for f in found]) for key in ('top1', 'top5'))
 
 
-COLUMNS = (
-  'codes', 'of vectors', 'l, v', 'seen: digits', 'top 1', 'top 5', 'bits', 'unseen: digits', 'bits',
-  'pixels: top 1', 'unseen bits',
-)  # fmt: skip
+COLUMNS = ('codes', 'of vectors', 'l, v', 'seen: digits', 'bits', 'unseen: digits', 'bits', 'decoded top 1', 'top 5')
 
 
 def main():
@@ -206,9 +196,9 @@ def main():
   parser.add_argument('--folds', type=int, default=FOLDS, help=f'of the {FOLDS} parts, how many are tested as unseen')
   options = parser.parse_args()
   options.output.mkdir(parents=True, exist_ok=True)
-  saved = dict(_features(options))
-  initial, transform = _initial(saved, options.people)
-  sets = _sets(saved, transform)
+  saved = _features(options)
+  initial = _initial(saved, options.people)
+  train, held_out = _sets(saved)
   l, v = choose_size(options.people, *options.sizes)
   report = options.output / f'codes-{options.people}-{l}-{v}.jsonl'
   print('| ' + ' | '.join(COLUMNS) + ' |\n' + '| --- ' * len(COLUMNS) + '|', flush=True)
@@ -219,9 +209,8 @@ def main():
         h = _homogenised(initial, VECTORS[name], seed)
         codes = np.asarray(CODES[kind](h, l, v, seed)).astype(np.uint8)
         found.append({
-          title: {'seen': seen(*pair, codes, v), 'unseen': unseen(pair[0], codes, v, options.folds)}
-          for title, pair in sets.items()
-        })
+          'seen': seen(train, held_out, codes, v), 'unseen': unseen(train, codes, v, options.folds)
+        })  # fmt: skip
       with report.open('a') as file:
         file.write(json.dumps({'codes': kind, 'vectors': name, 'found': found}) + '\n')
       print('| ' + ' | '.join([kind, name, f'{l}, {v}', *_cells(found)]) + ' |', flush=True)

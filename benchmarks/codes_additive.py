@@ -14,18 +14,13 @@ LEARN_FROM = 2048  # times v: identities that the first books are learnt from
 RIDGE = 1e-3  # times the identities per entry: one entry may move by any vector that another digit's entries move back
 
 
-def build_codes(vectors, l, v, *, seed=0, rounds=ROUNDS, block=BLOCK, earlier=None, report=None):
+def build_codes(vectors, l, v, *, seed=0, rounds=ROUNDS, block=BLOCK, earlier=None):
   mean = vectors.mean(0)
   rng = np.random.default_rng(seed)
-  if earlier is None:
-    codes = _begin(vectors, mean, l, v, rng)
-  else:
-    codes = earlier.astype(np.int64)
+  codes = _begin(vectors, mean, l, v, rng) if earlier is None else earlier.astype(np.int64)
   for r in range(rounds):
     books = _books(vectors, mean, codes, v)
     _exchange(vectors, mean, codes, books, r % l, rng, block)
-    if report and r + 1 in report:
-      print('   ', r + 1, round(float(np.square(vectors - mean - sum(books[j][codes[:, j]] for j in range(l))).sum(1).mean()), 4), flush=True)
   return codes.astype(np.uint8)
 
 

@@ -23,7 +23,7 @@ def _every_code(l, v):
 
 def match(score):
   """Unique codes [m, l] with the largest sum of score [m, l, v], exact."""
-  m, l, v = score.shape
+  _, l, v = score.shape
   every = _every_code(l, v)
   total = sum(score[:, j, every[:, j]] for j in range(l))
   return every[linear_sum_assignment(total, maximize=True)[1]]

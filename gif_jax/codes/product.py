@@ -73,7 +73,7 @@ def build_codes(
     if earlier is not None or i >= SETTLE:
       books = _books(*_centres(vectors, mean, codes, v))
       cost = _cost(vectors, mean, books)
-    _exchange(codes, cost, books, i % l, rng)
+    exchange(codes, cost, books, i % l if v**l > len(vectors) else None, rng)
   return Codes(codes.astype(np.uint8), _explained(vectors, mean, codes, v))
 
 
@@ -154,35 +154,41 @@ def _books(centres, count):
   return (centres @ own.swapaxes(1, 2) @ own).astype(np.float32)
 
 
-def _exchange(codes, cost, books, j, rng):
-  """One round, in place. Those whose codes lie near each other in a random direction share a block.
+def exchange(
+  codes: np.ndarray, cost: np.ndarray, books: np.ndarray, j: int | None, rng: np.random.Generator
+) -> None:
+  """One round, in place: those whose codes lie near each other in a random direction share their codes out anew.
 
-  Where codes are left over, everyone who would like another value of digit j brings that code along if nobody has it.
+  Args:
+    codes: int64 [m, l], unique rows; still unique afterwards, and the sum of costs is no higher.
+    cost: float32 [m, l, v], of every value of every digit.
+    books: float32 [l, v, d], the centres, which tell what codes are near.
+    j: the digit for which everyone proposes a better value, if nobody has that code; None: no new codes.
+    rng: for the direction.
   """
-  m = len(codes)
+  m, l = codes.shape
   direction = books @ rng.standard_normal(books.shape[2]).astype(np.float32)
-  place = sum(value[digit] for value, digit in zip(direction, codes.T))
-  order = np.argsort(place, kind='stable')
-  spare = _spare(codes, cost, j) if books.shape[1] ** books.shape[0] > m else {}
+  order = np.argsort(sum(value[digit] for value, digit in zip(direction, codes.T)), kind='stable')
+  better, proposes = (codes, np.zeros(m, bool)) if j is None else _proposals(codes, cost, j)
   for start in range(0, m, BLOCK):
     own = order[start : start + BLOCK]
-    brought = codes[own[np.isin(own, spare)]].copy()
-    brought[:, j] = cost[own[np.isin(own, spare)], j].argmin(1)
-    offer = np.concatenate([codes[own], brought])
-    total = sum(cost[own, k][:, offer[:, k]] for k in range(codes.shape[1]))
+    offer = np.concatenate([codes[own], better[own[proposes[own]]]])
+    total = sum(cost[own, k][:, offer[:, k]] for k in range(l))
     codes[own] = offer[linear_sum_assignment(total)[1]]
 
 
-def _spare(codes, cost, j):
-  """Identities who would like another value of digit j, where nobody has that code: int64, one for each such code."""
+def _proposals(codes, cost, j):
+  """Everyone's code with the best value of digit j: int64 [m, l]; and whose is to be offered: one that nobody has."""
   better = codes.copy()
   better[:, j] = cost[:, j].argmin(1)
   name, first = np.unique(_names(better), return_index=True)
-  return first[~np.isin(name, _names(codes))]
+  proposes = np.zeros(len(codes), bool)
+  proposes[first] = ~np.isin(name, _names(codes))
+  return better, proposes
 
 
 def _names(codes):
-  """One comparable value a row, for any v**l."""
+  """One comparable value a row, for any l."""
   return np.ascontiguousarray(codes, np.uint8).view(f'S{codes.shape[1]}')[:, 0]
 
 
