@@ -38,13 +38,12 @@ def default() -> ConfigDict:
   c.tokenizer.encoder = 'pixels'  # what turns images into features: 'pixels'
   c.tokenizer.whiten = True  # divide features by their spread within identities (ours): people differ, light does not
   c.tokenizer.vectors = ''  # a ready .npy [m, D] of identity vectors, used instead of encoder and whiten
-  c.tokenizer.codes = 'tree'  # 'tree' = balanced hierarchical clustering; 'random' = the control
-  c.tokenizer.cluster = 'initial'  # what the tree is built on: 'initial' (ours) or 'homogenized' vectors (the paper's)
-  c.tokenizer.align = True  # digit names consistent over parents (ours); False = arbitrary, as in plain k-means
+  c.tokenizer.codes = 'product'  # 'product' (ours), 'tree' = hierarchical k-means (the paper's), 'random' = the control
+  c.tokenizer.cluster = 'initial'  # what codes are made of: 'initial' (ours) or 'homogenized' vectors (the paper's)
   c.tokenizer.l = 0  # digits in a code; 0 = chosen from m
   c.tokenizer.v = 0  # values of a digit; 0 = chosen from m
   c.tokenizer.slack = 0.0  # share of codes kept free for people who come later (auto l and v)
-  c.tokenizer.iterations = 10  # k-means iterations a level
+  c.tokenizer.iterations = 10  # k-means iterations a level of the tree
   c.tokenizer.homogenize_epochs = 3  # passes of the uniformity loss over the identities; 0 = none
   c.tokenizer.homogenize_lr = 0.1  # its learning rate
   c.tokenizer.homogenize_scaled = True  # learning rate times the subset's size; False = the formula to the letter
@@ -114,7 +113,7 @@ _CHOICES = {
   'data.source': ('synthetic', 'folder'),
   'data.bad_images': ('skip', 'error'),
   'tokenizer.encoder': ('pixels',),
-  'tokenizer.codes': ('tree', 'random'),
+  'tokenizer.codes': ('product', 'tree', 'random'),
   'tokenizer.cluster': ('initial', 'homogenized'),
   'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'),
   'model.dtype': ('bfloat16', 'float32'),

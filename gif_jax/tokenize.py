@@ -3,7 +3,6 @@
 Images -> features -> one vector per identity -> homogenised vectors and codes -> table (docs/method.md, section 1).
 """
 
-import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from gif_jax.codes import size, tree, vectors
+from gif_jax.codes import product, size, tree, vectors
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
 from gif_jax.data.images import DataError
@@ -105,9 +104,11 @@ def make_table(config, faces, output: Path) -> CodeTable:
 def _codes(settings, clustered, l, v):
   if settings.codes == 'random':
     return tree.random_codes(len(clustered), l, v, settings.seed), ()
-  return dataclasses.astuple(
-    tree.build_codes(clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed)
-  )
+  if settings.codes == 'tree':
+    made = tree.build_codes(clustered, l, v, align=False, iterations=settings.iterations, seed=settings.seed)
+  else:
+    made = product.build_codes(clustered, l, v, seed=settings.seed)
+  return made.codes, made.explained
 
 
 def ensure_table(config, faces, workdir: Path) -> CodeTable:
