@@ -3,9 +3,9 @@
 python -m benchmarks.codes --network=runs/forms/in-batch_softmax_alone_0
 python -m benchmarks.codes --network=runs/forms/in-batch_softmax_alone_0 --people=8000 --images=6 --world=1
 
-The network is a run of `python -m benchmarks.forms --forms 'in-batch softmax alone'`. A linear probe is trained from its
-embeddings to the digits of all people: `seen` is measured on further images of the same people, `unseen` on people whom
-the probe was not trained on. Prints a table, and adds the figures to OUTPUT/codes-PEOPLE-L-V.jsonl.
+The network is a run of `python -m benchmarks.forms --forms 'in-batch softmax alone'`. A linear probe is trained from
+its embeddings to the digits of all people: `seen` is measured on further images of the same people, `unseen` on people
+whom the probe was not trained on. Prints a table, and adds the figures to OUTPUT/codes-PEOPLE-L-V.jsonl.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.codes_alternatives import VARIANTS as ALTERNATIVES
 from configs import quickstart, quickstart_joint, quickstart_published
 from gif_jax.codes import product, tree, vectors
 from gif_jax.codes.size import choose_size
@@ -37,17 +36,12 @@ FOLDS = 5
 BEAM = 100
 
 
-def _tree(align):
-  return lambda h, l, v, seed: tree.build_codes(h, l, v, align=align, seed=seed, progress=False).codes
-
-
 # Name -> codes [m, l] of vectors [m, d], l, v, seed.
 CODES = {
   'random': lambda h, l, v, seed: tree.random_codes(len(h), l, v, seed),
-  'tree': _tree(False),
-  'aligned tree': _tree(True),
+  'tree': lambda h, l, v, seed: tree.build_codes(h, l, v, align=False, seed=seed, progress=False).codes,
   'product': lambda h, l, v, seed: product.build_codes(h, l, v, seed=seed, progress=False).codes,
-} | ALTERNATIVES
+}
 # Name -> the settings the vectors are homogenised with.
 VECTORS = {
   'initial': None,
@@ -71,7 +65,8 @@ def _features(options):
   config = quickstart.get_config()
   config.data.update(identities=options.people, images=options.images, seed=options.world, cache=False)
   faces = open_faces(config, None)
-  predict = open_trained(quickstart_joint.get_config(), options.network, CodeTable.open(options.network / 'table')).predict
+  table = CodeTable.open(options.network / 'table')
+  predict = open_trained(quickstart_joint.get_config(), options.network, table).predict
 
   def both(images):
     return {'pixels': ENCODERS['pixels'](images), 'z': predict(images)['embedding']}
@@ -90,11 +85,11 @@ def _features(options):
 @partial(jax.jit, static_argnames='v')
 def _fit(x, y, v):
   """Softmax regression from x [n, D] to y int32 [n, l]: weights [D, l * v] and offsets [l * v]."""
-  tx = optax.lbfgs()
+  tx, wanted = optax.lbfgs(), jax.nn.one_hot(y, v)
 
   def loss(params):
     logits = (x @ params[0] + params[1]).reshape(*y.shape, v)
-    entropy = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(0).sum()
+    entropy = optax.softmax_cross_entropy(logits, wanted).mean(0).sum()
     return entropy + DECAY * jnp.sum(params[0] ** 2)
 
   def step(_, carry):
@@ -147,7 +142,9 @@ def _sets(saved):
   """Training and held-out embeddings, centred and of unit spread."""
   x = saved['train_z']
   mean, scale = x.mean(0), np.sqrt(x.var(0).mean())
-  return [Set(jnp.asarray((saved[f'{part}_z'] - mean) / scale), saved[f'{part}_labels']) for part in ('train', 'held_out')]
+  return [
+    Set(jnp.asarray((saved[f'{part}_z'] - mean) / scale), saved[f'{part}_labels']) for part in ('train', 'held_out')
+  ]
 
 
 def _initial(saved, m):
@@ -207,7 +204,7 @@ def main():
       found = []
       for seed in options.seeds:
         h = _homogenised(initial, VECTORS[name], seed)
-        codes = np.asarray(CODES[kind](h, l, v, seed)).astype(np.uint8)
+        codes = CODES[kind](h, l, v, seed)
         found.append({
           'seen': seen(train, held_out, codes, v), 'unseen': unseen(train, codes, v, options.folds)
         })  # fmt: skip

@@ -17,6 +17,7 @@ SETTLE = 8  # rounds before the books follow the codes: the first codes are too 
 BLOCK = 256  # identities that exchange codes among themselves, at a cost of BLOCK**3
 LEARN_FROM = 2048  # times v: identities that the first books are learnt from
 LLOYD = 10  # iterations of k-means for the first books
+ROWS = 16384  # vectors copied at a time
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ def _names(codes):
 
 def _explained(vectors, mean, codes, v):
   centres, count = _centres(vectors, mean, codes, v)
-  total = np.square(vectors - mean, dtype=np.float64).sum()
+  blocks = np.split(vectors, range(ROWS, len(vectors), ROWS))
+  total = sum(np.square(block - mean, dtype=np.float64).sum() for block in blocks)
   between = np.einsum('lvd,lvd,lv->l', centres, centres, count, dtype=np.float64)
   return between / total if total else np.ones(codes.shape[1])
