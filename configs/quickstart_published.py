@@ -15,7 +15,7 @@ def get_config():
   c = quickstart.get_config()
   c.tokenizer.whiten = False
   c.tokenizer.cluster = 'homogenized'
-  c.tokenizer.align = False
+  c.tokenizer.codes = 'tree'
   c.tokenizer.homogenize_epochs = 1000
   c.tokenizer.homogenize_lr = 0.1
   c.tokenizer.homogenize_scaled = False

@@ -22,7 +22,7 @@ def get_config():
   c.tokenizer.encoder = 'pixels'  # ours: the paper's is CLIP
   c.tokenizer.whiten = False  # paper: the mean feature itself
   c.tokenizer.cluster = 'homogenized'  # paper
-  c.tokenizer.align = False  # paper: plain hierarchical k-means (the capacity of its cells is ours)
+  c.tokenizer.codes = 'tree'  # paper: hierarchical k-means (the capacity of its cells is ours)
   c.tokenizer.homogenize_epochs = 1000  # paper
   c.tokenizer.homogenize_lr = 0.1  # paper
   c.tokenizer.homogenize_scaled = False  # paper: the loss as written

@@ -41,13 +41,12 @@ def default() -> ConfigDict:
   c.tokenizer.encoder_path = ''  # folder with CLIP's config.json and model.safetensors; WORKDIR of the earlier run
   c.tokenizer.whiten = True  # divide features by their spread within identities (ours): people differ, light does not
   c.tokenizer.vectors = ''  # a ready .npy [m, D] of identity vectors, used instead of encoder and whiten
-  c.tokenizer.codes = 'tree'  # 'tree' = balanced hierarchical clustering; 'random' = the control
-  c.tokenizer.cluster = 'initial'  # what the tree is built on: 'initial' (ours) or 'homogenized' vectors (the paper's)
-  c.tokenizer.align = True  # digit names consistent over parents (ours); False = arbitrary, as in plain k-means
+  c.tokenizer.codes = 'product'  # 'product' (ours), 'tree' = hierarchical k-means (the paper's), 'random' = the control
+  c.tokenizer.cluster = 'initial'  # what codes are made of: 'initial' (ours) or 'homogenized' vectors (the paper's)
   c.tokenizer.l = 0  # digits in a code; 0 = chosen from m
   c.tokenizer.v = 0  # values of a digit; 0 = chosen from m
   c.tokenizer.slack = 0.0  # codes kept free for people who come later, as a share of m: in all, and in every node
-  c.tokenizer.iterations = 10  # k-means iterations a level
+  c.tokenizer.iterations = 10  # k-means iterations a level of the tree
   c.tokenizer.homogenize_epochs = 3  # passes of the uniformity loss over the identities; 0 = none
   c.tokenizer.homogenize_lr = 0.1  # its learning rate
   c.tokenizer.homogenize_scaled = True  # learning rate times the subset's size; False = the formula to the letter
@@ -117,7 +116,7 @@ _CHOICES = {
   'data.source': ('synthetic', 'folder'),
   'data.bad_images': ('skip', 'error'),
   'tokenizer.encoder': ('pixels', 'clip', 'backbone'),
-  'tokenizer.codes': ('tree', 'random'),
+  'tokenizer.codes': ('product', 'tree', 'random'),
   'tokenizer.cluster': ('initial', 'homogenized'),
   'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'),
   'model.dtype': ('bfloat16', 'float32'),

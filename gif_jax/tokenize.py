@@ -14,7 +14,7 @@ from absl import app, flags
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
-from gif_jax.codes import extend, size, tree, vectors
+from gif_jax.codes import extend, product, size, tree, vectors
 from gif_jax.codes.draft import Draft
 from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.table import CodeTable, TableError
@@ -151,11 +151,13 @@ def _write_table(config, faces, output, l, v, initial, transform, encoder, draft
 def _codes(settings, clustered, l, v, draft):
   if settings.codes == 'random':
     return tree.random_codes(len(clustered), l, v, settings.seed), ()
-  found = tree.build_codes(
-    clustered, l, v, align=settings.align, iterations=settings.iterations, seed=settings.seed, slack=settings.slack,
-    draft=draft,
-  )  # fmt: skip
-  return found.codes, found.explained
+  if settings.codes == 'tree':
+    made = tree.build_codes(
+      clustered, l, v, align=False, iterations=settings.iterations, seed=settings.seed, slack=settings.slack, draft=draft
+    )
+  else:
+    made = product.build_codes(clustered, l, v, seed=settings.seed)
+  return made.codes, made.explained
 
 
 def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:

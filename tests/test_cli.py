@@ -74,14 +74,15 @@ def test_tokenize_writes_a_table_from_ready_vectors(command, tmp_path):
   CodeTable.open(tmp_path / 'table').verify()
 
 
-def test_random_codes_are_another_table(command, tmp_path):
-  for kind in ('tree', 'random'):
+def test_kinds_of_codes_are_other_tables(command, tmp_path):
+  for kind in ('product', 'tree', 'random'):
     arguments = ['--config=tests/tiny.py', f'--output={tmp_path / kind}', f'--config.tokenizer.codes={kind}']
     done = command('tokenize', *arguments)
     assert done.returncode == 0, done.stdout
-  tree, random = (CodeTable.open(tmp_path / kind) for kind in ('tree', 'random'))
-  np.testing.assert_array_equal(tree.vectors, random.vectors)
-  assert not np.array_equal(tree.codes, random.codes)
+  first, *others = (CodeTable.open(tmp_path / kind) for kind in ('product', 'tree', 'random'))
+  for other in others:
+    np.testing.assert_array_equal(first.vectors, other.vectors)
+    assert not np.array_equal(first.codes, other.codes)
 
 
 def _fails(command, arguments, *expected, module='main', **options):

@@ -24,7 +24,7 @@ def test_the_papers_values_in_published():
     c = importlib.import_module(f'configs.{name}').get_config()
     tokenizer = c.tokenizer
     assert (tokenizer.cluster, tokenizer.codes) == ('homogenized', 'tree')
-    assert not tokenizer.align and not tokenizer.whiten
+    assert not tokenizer.whiten
     assert (tokenizer.homogenize_epochs, tokenizer.homogenize_lr, tokenizer.homogenize_subset) == (1000, 0.1, 2048)
     assert not tokenizer.homogenize_scaled
     assert (c.loss.digits, c.loss.gamma) == (1.0, 1.0)

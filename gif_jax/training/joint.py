@@ -5,7 +5,6 @@ does: m * d float32 and m * l bytes over all devices together (docs/method.md, s
 it was measured to add nothing (benchmarks/README.md) and would double the memory.
 """
 
-import dataclasses
 import logging
 from pathlib import Path
 
@@ -16,8 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gif_jax.codes.product import build_codes
 from gif_jax.codes.table import CodeTable
-from gif_jax.codes.tree import build_codes
 from gif_jax.models.heads import unit
 
 _LOG = logging.getLogger(__name__)
@@ -115,14 +114,10 @@ def retokenise(joint: JointTable, v: int, settings, mesh) -> JointTable:
   """New codes, from the vectors as they are now; digits keep their meaning. settings: `config.tokenizer`."""
   now = joint.on_host()
   l = now.codes.shape[1]
-  codes, explained = dataclasses.astuple(
-    build_codes(
-      now.vectors, l, v, iterations=settings.iterations, seed=settings.seed, earlier=now.codes, slack=settings.slack
-    )
-  )
+  made = build_codes(now.vectors, l, v, seed=settings.seed, earlier=now.codes)
   _LOG.info('re-tokenised: %s of each digit kept, variance explained by digit %s',
-            np.round((codes == now.codes).mean(0), 2), np.round(explained, 3))  # fmt: skip
-  codes = multihost_utils.broadcast_one_to_all(codes)  # hosts of unlike processors may round differently
+            np.round((made.codes == now.codes).mean(0), 2), np.round(made.explained, 3))  # fmt: skip
+  codes = multihost_utils.broadcast_one_to_all(made.codes)  # hosts of unlike processors may round differently
   return joint.replace(codes=_put(joint.m, l, np.uint8, lambda labels: codes[labels], mesh))
 
 

@@ -1,0 +1,201 @@
+"""From one vector per identity to one code per identity: product quantisation in which no code is given twice."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
+from tqdm import tqdm
+
+from gif_jax.codes.assign import assign
+from gif_jax.codes.kmeans import kmeans
+from gif_jax.codes.size import choose_size
+
+ROUNDS = 32  # of exchanging codes
+SETTLE = 8  # rounds before the books follow the codes: the first codes are too far from what was to be coded
+BLOCK = 256  # identities that exchange codes among themselves, at a cost of BLOCK**3
+LEARN_FROM = 2048  # times v: identities that the first books are learnt from
+LLOYD = 10  # iterations of k-means for the first books
+ROWS = 16384  # vectors copied at a time
+
+
+@dataclass(frozen=True)
+class Codes:
+  """What `build_codes` made.
+
+  codes: uint8 [m, l], unique rows, digits 0..v-1.
+  explained: float64 [l]: share of the vectors' variance that each digit explains by itself, 1 - within / total over its
+    values. Random codes explain (v - 1) / (m - 1).
+  """
+
+  codes: np.ndarray
+  explained: np.ndarray
+
+
+def build_codes(
+  vectors: np.ndarray,
+  l: int,
+  v: int,
+  *,
+  seed: int = 0,
+  progress: bool = True,
+  earlier: np.ndarray | None = None,
+) -> Codes:
+  """Every digit names the nearest of v centres in a subspace of its own (docs/method.md, 1.3).
+
+  The subspaces are orthogonal, so that digits say different things, each of which one small head can read whatever the
+  other digits are (Jegou et al., "Product quantization for nearest neighbor search", PAMI 2011; turned subspaces: Ge et
+  al., "Optimized product quantization", CVPR 2013). Nearest centres would give many identities one code; so codes start
+  unique and are then only exchanged, in rounds: identities in blocks of `BLOCK` share the block's codes out anew such
+  that the distance to their centres has the smallest sum. Time grows as m, memory as m * l * v beside the vectors.
+
+  Args:
+    vectors: float32 [m, d], finite: the code vectors h, or whatever the codes shall describe.
+    l, v: digits in a code, values of a digit (2..256), v**l >= m.
+    seed: the codes are a function of the arguments.
+    progress: show a bar over rounds.
+    earlier: uint8 [m, l], codes of earlier vectors of the same identities, to begin with: digits keep their meaning.
+
+  Raises ValueError for sizes that do not fit, naming `tokenizer.l` and `tokenizer.v`, and for vectors that are not
+  finite, naming the row.
+  """
+  vectors = np.asarray(vectors, np.float32)
+  _check(vectors, l, v)
+  rng = np.random.default_rng(seed)
+  mean = vectors.mean(0)
+  if earlier is None:
+    books = _first_books(vectors, mean, l, v, rng)
+    cost = _cost(vectors, mean, books)
+    codes = _first_codes(cost)
+  else:
+    codes = np.array(earlier, np.int64)
+  for i in tqdm(range(ROUNDS), desc='codes', unit='round', disable=not progress):
+    if earlier is not None or i >= SETTLE:
+      books = _books(*_centres(vectors, mean, codes, v))
+      cost = _cost(vectors, mean, books)
+    exchange(codes, cost, books, i % l if v**l > len(vectors) else None, rng)
+  return Codes(codes.astype(np.uint8), _explained(vectors, mean, codes, v))
+
+
+def _check(vectors: np.ndarray, l: int, v: int) -> None:
+  if vectors.ndim != 2 or not len(vectors):
+    raise ValueError(f'vectors must be [m, d] with m >= 1, got shape {vectors.shape}')
+  bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+  if len(bad):
+    raise ValueError(f'the vector of identity {bad[0]} is not finite ({len(bad)} such): look at its images')
+  if l < 1 or v < 2:
+    raise ValueError(f'tokenizer.l={l} must be at least 1 and tokenizer.v={v} in 2..256 (digits are uint8)')
+  choose_size(len(vectors), l, v)
+
+
+def _first_books(vectors, mean, l, v, rng):
+  """Books [l, v, d]: the principal axes are dealt out to the digits, k-means in each digit's axes gives its centres."""
+  sample = vectors[np.sort(rng.permutation(len(vectors))[: LEARN_FROM * v])] - mean
+  n = len(sample)
+  spread, axes = eigh(sample.T @ sample)
+  books = np.zeros((l, v, vectors.shape[1]), np.float32)
+  for book, own in zip(books, _deal(spread, l)):
+    points = sample @ axes[:, own]
+    value = kmeans(points[None], np.ones((1, n), bool), v, -(-n // v), LLOYD, rng)[0]
+    member = (value == np.arange(v)[:, None]).astype(np.float32)
+    book[:] = member @ points / np.maximum(member.sum(1, keepdims=True), 1) @ axes[:, own].T
+  return books
+
+
+def _deal(spread: np.ndarray, l: int) -> list[list[int]]:
+  """Axes in l groups of about the same spread, the widest axes first."""
+  groups, load = [[] for _ in range(l)], np.zeros(l)
+  for axis in np.argsort(-spread):
+    least = load.argmin()
+    groups[least].append(axis)
+    load[least] += max(spread[axis], 0)
+  return groups
+
+
+def _cost(vectors, mean, books):
+  """Squared distance of every identity to every centre in the subspace of its digit, less what is the same for all
+  centres of a digit: float32 [m, l, v]."""
+  l, v, d = books.shape
+  flat = books.reshape(l * v, d)
+  offset = np.einsum('kd,kd->k', flat, flat) + 2 * flat @ mean
+  cost = vectors @ (-2 * flat.T)
+  cost += offset
+  return cost.reshape(-1, l, v)
+
+
+def _first_codes(cost):
+  """Digit by digit the nearest centre, each with room for so many identities that the codes come out unique."""
+  m, l, v = cost.shape
+  codes, node = np.empty((m, l), np.int64), np.zeros(m, np.int64)
+  for j in range(l):
+    codes[:, j] = assign(cost[:, j], node, min(v ** (l - j - 1), m))
+    node = np.unique(node * v + codes[:, j], return_inverse=True)[1]
+  return codes
+
+
+def _centres(vectors, mean, codes, v):
+  """Mean vectors of the identities with each value of each digit, less the mean of all: [l, v, d], and their number."""
+  m, l = codes.shape
+  entry = (codes + v * np.arange(l)).ravel()
+  count = np.bincount(entry, minlength=l * v)
+  member = csr_matrix((np.ones(m * l, np.float32), entry, np.arange(0, m * l + 1, l)), (m, l * v))
+  total = member.T @ vectors - count[:, None].astype(np.float32) * mean
+  return (total / np.maximum(count, 1)[:, None].astype(np.float32)).reshape(l, v, -1), count.reshape(l, v)
+
+
+def _books(centres, count):
+  """Centres [l, v, d] confined to orthogonal subspaces: the rotation nearest to what each digit would choose alone."""
+  l, v, d = centres.shape
+  width = max(1, min(v - 1, d // l))
+  _, size, axes = np.linalg.svd(np.sqrt(count)[..., None] * centres, full_matrices=False)
+  wanted = (size[:, :width, None] ** 2 * axes[:, :width]).reshape(-1, d)
+  left, _, right = np.linalg.svd(wanted, full_matrices=False)
+  own = (left @ right).reshape(l, -1, d).astype(np.float32)
+  return (centres @ own.swapaxes(1, 2) @ own).astype(np.float32)
+
+
+def exchange(
+  codes: np.ndarray, cost: np.ndarray, books: np.ndarray, j: int | None, rng: np.random.Generator
+) -> None:
+  """One round, in place: those whose codes lie near each other in a random direction share their codes out anew.
+
+  Args:
+    codes: int64 [m, l], unique rows; still unique afterwards, and the sum of costs is no higher.
+    cost: float32 [m, l, v], of every value of every digit.
+    books: float32 [l, v, d], the centres, which tell what codes are near.
+    j: the digit for which everyone proposes a better value, if nobody has that code; None: no new codes.
+    rng: for the direction.
+  """
+  m, l = codes.shape
+  direction = books @ rng.standard_normal(books.shape[2]).astype(np.float32)
+  order = np.argsort(sum(value[digit] for value, digit in zip(direction, codes.T)), kind='stable')
+  better, proposes = (codes, np.zeros(m, bool)) if j is None else _proposals(codes, cost, j)
+  for start in range(0, m, BLOCK):
+    own = order[start : start + BLOCK]
+    offer = np.concatenate([codes[own], better[own[proposes[own]]]])
+    total = sum(cost[own, k][:, offer[:, k]] for k in range(l))
+    codes[own] = offer[linear_sum_assignment(total)[1]]
+
+
+def _proposals(codes, cost, j):
+  """Everyone's code with the best value of digit j: int64 [m, l]; and whose is to be offered: one that nobody has."""
+  better = codes.copy()
+  better[:, j] = cost[:, j].argmin(1)
+  name, first = np.unique(_names(better), return_index=True)
+  proposes = np.zeros(len(codes), bool)
+  proposes[first] = ~np.isin(name, _names(codes))
+  return better, proposes
+
+
+def _names(codes):
+  """One comparable value a row, for any l."""
+  return np.ascontiguousarray(codes, np.uint8).view(f'S{codes.shape[1]}')[:, 0]
+
+
+def _explained(vectors, mean, codes, v):
+  centres, count = _centres(vectors, mean, codes, v)
+  blocks = np.split(vectors, range(ROWS, len(vectors), ROWS))
+  total = sum(np.square(block - mean, dtype=np.float64).sum() for block in blocks)
+  between = np.einsum('lvd,lvd,lv->l', centres, centres, count, dtype=np.float64)
+  return between / total if total else np.ones(codes.shape[1])
