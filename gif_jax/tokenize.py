@@ -17,6 +17,7 @@ from ml_collections import config_flags
 from gif_jax.codes import extend, product, size, tree, vectors
 from gif_jax.codes.draft import Draft
 from gif_jax.codes.homogenise import homogenise
+from gif_jax.codes.quality import explained_alone
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
 from gif_jax.data.images import DataError
@@ -135,8 +136,10 @@ def _write_table(config, faces, output, l, v, initial, transform, encoder, draft
     initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
     scaled=settings.homogenize_scaled, seed=settings.seed, draft=draft,
   )  # fmt: skip
-  codes, explained = _codes(settings, initial if settings.cluster == 'initial' else homogenised, l, v, draft)
-  _LOG.info('mean cosine of code vectors %.3f, %.3f before homogenisation; variance explained by digit %s',
+  clustered = initial if settings.cluster == 'initial' else homogenised
+  codes = _codes(settings, clustered, l, v, draft)
+  explained = explained_alone(codes, clustered)
+  _LOG.info('mean cosine of code vectors %.3f, %.3f before homogenisation; variance explained by each digit alone %s',
             report.cosine_after['mean'], report.cosine_before['mean'], np.round(explained, 3))  # fmt: skip
   _LOG.info('codes: m=%d identities, l=%d digits of v=%d values, %.0f %% of all codes used', m, l, v, 100 * m / v**l)
   # Nothing in a file of vectors says whose they are, so its table fits any data of as many identities.
@@ -149,15 +152,15 @@ def _write_table(config, faces, output, l, v, initial, transform, encoder, draft
 
 
 def _codes(settings, clustered, l, v, draft):
+  """Codes uint8 [m, l]. Slack is kept by placeholders: codes are made for them too, and then not given to anybody."""
+  m = len(clustered)
   if settings.codes == 'random':
-    return tree.random_codes(len(clustered), l, v, settings.seed), ()
+    return tree.random_codes(m, l, v, settings.seed)
+  extra = extend.placeholders(m, settings.slack, v**l - m, settings.seed)
+  clustered = np.concatenate([clustered, clustered[extra]]) if len(extra) else clustered
   if settings.codes == 'tree':
-    made = tree.build_codes(
-      clustered, l, v, align=False, iterations=settings.iterations, seed=settings.seed, slack=settings.slack, draft=draft
-    )
-  else:
-    made = product.build_codes(clustered, l, v, seed=settings.seed)
-  return made.codes, made.explained
+    return tree.build_codes(clustered, l, v, iterations=settings.iterations, seed=settings.seed, draft=draft)[:m]
+  return product.build_codes(clustered, l, v, seed=settings.seed, draft=draft)[:m]
 
 
 def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:

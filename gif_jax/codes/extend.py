@@ -1,6 +1,7 @@
 """Codes for people who come later: the free leaves nearest to their vectors. Nobody else's code changes."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -8,6 +9,16 @@ from gif_jax.codes.assign import assign
 
 ROWS = 16384  # vectors read at a time
 NUMBERS = 1 << 23  # float32 numbers of children's centroids held at a time
+
+
+def placeholders(m: int, slack: float, free: int, seed: int) -> np.ndarray:
+  """Identities, int64 [k], whose vectors are to be given codes twice, so that room is left where people are.
+
+  k is m * slack, or as many codes as are `free`. People who come later look like those who are here: the second codes,
+  given to nobody, lie where they will be wanted, and not only where few people are.
+  """
+  k = min(int(m * Fraction(str(slack))), free)
+  return np.sort(np.resize(np.random.default_rng(seed).permutation(m), k))
 
 
 def extend_codes(codes: np.ndarray, vectors: np.ndarray, v: int, newcomers: np.ndarray) -> np.ndarray:

@@ -42,13 +42,16 @@ def plot_report(meta: dict, figures: Balance, quality: Quality, path: Path) -> N
   figure = new_figure(12, 7)
   grid = figure.add_gridspec(2, 3)
   figure.suptitle(f'm = {meta["m"]} identities, l = {meta["l"]} digits of v = {meta["v"]} values, d = {meta["d"]}')
-  _plot_explained(_panel(figure, grid[0, 0], 'Variance explained', 'good: the first digits far above chance'),
-                  meta['explained'], quality)  # fmt: skip
+  _plot_explained(_panel(figure, grid[0, 0], 'Variance explained', 'good: far above chance'), 'first digits',
+                  {'code vectors': quality.explained}, quality.explained_chance)  # fmt: skip
+  clustered = {'codes made of': np.array(meta['explained'])} if len(meta['explained']) else {}
+  _plot_explained(_panel(figure, grid[1, 0], 'Variance explained by each digit alone', 'good: far above chance, and even'),
+                  'digit', {'code vectors': quality.alone} | clustered, quality.alone_chance)  # fmt: skip
   _plot_digits(_panel(figure, grid[0, 1], 'Digits, share of identities', 'good: one colour'), figures.share)
   _plot_names(_panel(figure, grid[0, 2], 'Digit names, mean cosine', 'good: above random names'), quality)
-  _plot_shared(_panel(figure, grid[1, 0], 'Nearest neighbours with the same first digits', 'good: far above chance'),
+  _plot_shared(_panel(figure, grid[1, 1], 'Nearest neighbours with the same first digits', 'good: far above chance'),
                quality.neighbours)  # fmt: skip
-  _plot_cosines(_panel(figure, grid[1, 1:], 'Cosines of code vectors', 'good: all around 0, neighbours well below 1'),
+  _plot_cosines(_panel(figure, grid[1, 2], 'Cosines of code vectors', 'good: all around 0, neighbours well below 1'),
                 quality.neighbours)  # fmt: skip
   save(figure, path)
 
@@ -76,15 +79,14 @@ def _bars(axes: Axes, digits: np.ndarray, rows: list[tuple[np.ndarray, dict]]) -
   axes.set_axisbelow(True)
 
 
-def _plot_explained(axes: Axes, clustered: list[float], quality: Quality) -> None:
-  l = len(quality.explained)
-  if l == 1 or np.isnan(quality.explained[0]):
+def _plot_explained(axes: Axes, name: str, rows: dict[str, np.ndarray], chance: np.ndarray) -> None:
+  l = len(chance)
+  if l == 1 or np.isnan(chance[0]):
     return _cannot(axes)
-  rows = [(quality.explained, {'label': 'code vectors'}), (quality.explained_chance, CHANCE)]
-  if len(clustered):
-    rows.insert(1, (clustered, {'label': 'clustered', 'color': '#a6c8e4'}))
-  _bars(axes, np.arange(1, l + 1), rows)
-  axes.set_xlabel('first digits')
+  styles = ({}, {'color': '#a6c8e4'})
+  bars = [(row, {'label': label} | style) for (label, row), style in zip(rows.items(), styles)]
+  _bars(axes, np.arange(1, l + 1), [*bars, (chance, CHANCE)])
+  axes.set_xlabel(name)
 
 
 def _plot_digits(axes: Axes, share: np.ndarray) -> None:

@@ -21,7 +21,6 @@ def kmeans(
   capacity: int,
   iterations: int,
   rng: np.random.Generator,
-  begin: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
   """Splits each of k point sets into v children of at most `capacity` points by Lloyd's iterations.
 
@@ -35,12 +34,10 @@ def kmeans(
     capacity: places per child; no set may hold more than v * capacity points.
     iterations: of Lloyd, at least 1.
     rng: for the seeds and the sample.
-    begin: children int64 [k, n] that the points start with, and centres float32 [k, v, d] of the children that no point
-      starts with; None: the centres start at k-means++ seeds.
 
   Returns int64 [k, n]: the child of each point, 0..v-1 (padding: 0).
   """
-  centres = _means(points, real, *begin) if begin else _seeds(points, real, v, rng)
+  centres = _seeds(points, real, v, rng)
   n = points.shape[1]
   if n > MOST:
     some, part = _sample(points, real, MOST, rng)

@@ -1,6 +1,6 @@
 """From one vector per identity to one code per identity: product quantisation in which no code is given twice."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.linalg import eigh
@@ -9,28 +9,16 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from gif_jax.codes.assign import assign
+from gif_jax.codes.draft import Draft
 from gif_jax.codes.kmeans import kmeans
-from gif_jax.codes.size import choose_size
+from gif_jax.codes.size import check_countable, check_vectors
 
 ROUNDS = 32  # of exchanging codes
 SETTLE = 8  # rounds before the books follow the codes: the first codes are too far from what was to be coded
 BLOCK = 256  # identities that exchange codes among themselves, at a cost of BLOCK**3
-LEARN_FROM = 2048  # times v: identities that the first books are learnt from
+LEARN_FROM = 65536  # identities that the first books are learnt from, at most
 LLOYD = 10  # iterations of k-means for the first books
-ROWS = 16384  # vectors copied at a time
-
-
-@dataclass(frozen=True)
-class Codes:
-  """What `build_codes` made.
-
-  codes: uint8 [m, l], unique rows, digits 0..v-1.
-  explained: float64 [l]: share of the vectors' variance that each digit explains by itself, 1 - within / total over its
-    values. Random codes explain (v - 1) / (m - 1).
-  """
-
-  codes: np.ndarray
-  explained: np.ndarray
+ROWS = 16384  # vectors in float32 at a time
 
 
 def build_codes(
@@ -41,7 +29,8 @@ def build_codes(
   seed: int = 0,
   progress: bool = True,
   earlier: np.ndarray | None = None,
-) -> Codes:
+  draft: Draft | None = None,
+) -> np.ndarray:
   """Every digit names the nearest of v centres in a subspace of its own (docs/method.md, 1.3).
 
   The subspaces are orthogonal, so that digits say different things, each of which one small head can read whatever the
@@ -51,47 +40,56 @@ def build_codes(
   that the distance to their centres has the smallest sum. Time grows as m, memory as m * l * v beside the vectors.
 
   Args:
-    vectors: float32 [m, d], finite: the code vectors h, or whatever the codes shall describe.
-    l, v: digits in a code, values of a digit (2..256), v**l >= m.
+    vectors: float16 or float32 [m, d], finite: the code vectors h, or whatever the codes shall describe. Read a block
+      at a time, so they may be memory-mapped.
+    l, v: digits in a code, values of a digit (2..256), m <= v**l <= 2**62.
     seed: the codes are a function of the arguments.
-    progress: show a bar over rounds.
+    progress: show a bar over identities times rounds.
     earlier: uint8 [m, l], codes of earlier vectors of the same identities, to begin with: digits keep their meaning.
+    draft: where a run that is killed finds the rounds that were done.
 
-  Raises ValueError for sizes that do not fit, naming `tokenizer.l` and `tokenizer.v`, and for vectors that are not
-  finite, naming the row.
+  Returns uint8 [m, l], unique rows, digits 0..v-1. Raises ValueError for sizes that do not fit, naming `tokenizer.l`
+  and `tokenizer.v`, and for vectors that are not finite, naming the row.
   """
-  vectors = np.asarray(vectors, np.float32)
-  _check(vectors, l, v)
-  rng = np.random.default_rng(seed)
-  mean = vectors.mean(0)
-  if earlier is None:
-    books = _first_books(vectors, mean, l, v, rng)
+  vectors = np.asarray(vectors)
+  check_vectors(vectors)
+  check_countable(len(vectors), l, v)
+  m, mean = len(vectors), _mean(vectors)
+  done, codes = (draft and draft.load('codes')) or (0, earlier)
+  settled = 0 if earlier is not None else SETTLE
+  if done < settled:
+    books = _first_books(vectors, mean, l, v, np.random.default_rng(seed))
     cost = _cost(vectors, mean, books)
-    codes = _first_codes(cost)
-  else:
-    codes = np.array(earlier, np.int64)
-  for i in tqdm(range(ROUNDS), desc='codes', unit='round', disable=not progress):
-    if earlier is not None or i >= SETTLE:
-      books = _books(*_centres(vectors, mean, codes, v))
-      cost = _cost(vectors, mean, books)
-    exchange(codes, cost, books, i % l if v**l > len(vectors) else None, rng)
-  return Codes(codes.astype(np.uint8), _explained(vectors, mean, codes, v))
+    codes = _first_codes(cost) if codes is None else codes
+  codes = np.array(codes, np.int64)
+  with tqdm(
+    desc='codes', total=m * ROUNDS, initial=m * done, unit='id', unit_scale=True, disable=not progress
+  ) as bar:
+    for i in range(done, ROUNDS):
+      if i >= settled:
+        books = _books(*_centres(vectors, mean, codes, v))
+        cost = _cost(vectors, mean, books)
+      exchange(codes, cost, books, i % l if v**l > m else None, np.random.default_rng([seed, i]))
+      bar.update(m)
+      if draft:
+        draft.save('codes', i + 1, codes.astype(np.uint8))
+  return codes.astype(np.uint8)
 
 
-def _check(vectors: np.ndarray, l: int, v: int) -> None:
-  if vectors.ndim != 2 or not len(vectors):
-    raise ValueError(f'vectors must be [m, d] with m >= 1, got shape {vectors.shape}')
-  bad = np.flatnonzero(~np.isfinite(vectors).all(1))
-  if len(bad):
-    raise ValueError(f'the vector of identity {bad[0]} is not finite ({len(bad)} such): look at its images')
-  if l < 1 or v < 2:
-    raise ValueError(f'tokenizer.l={l} must be at least 1 and tokenizer.v={v} in 2..256 (digits are uint8)')
-  choose_size(len(vectors), l, v)
+def _blocks(vectors: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+  """Vectors [m, d] as float32, ROWS at a time."""
+  for start in range(0, len(vectors), ROWS):
+    part = slice(start, start + ROWS)
+    yield part, vectors[part].astype(np.float32, copy=False)
+
+
+def _mean(vectors):
+  return (sum(block.sum(0, dtype=np.float64) for _, block in _blocks(vectors)) / len(vectors)).astype(np.float32)
 
 
 def _first_books(vectors, mean, l, v, rng):
   """Books [l, v, d]: the principal axes are dealt out to the digits, k-means in each digit's axes gives its centres."""
-  sample = vectors[np.sort(rng.permutation(len(vectors))[: LEARN_FROM * v])] - mean
+  sample = vectors[np.sort(rng.permutation(len(vectors))[:LEARN_FROM])].astype(np.float32) - mean
   n = len(sample)
   spread, axes = eigh(sample.T @ sample)
   books = np.zeros((l, v, vectors.shape[1]), np.float32)
@@ -119,8 +117,10 @@ def _cost(vectors, mean, books):
   l, v, d = books.shape
   flat = books.reshape(l * v, d)
   offset = np.einsum('kd,kd->k', flat, flat) + 2 * flat @ mean
-  cost = vectors @ (-2 * flat.T)
-  cost += offset
+  cost = np.empty((len(vectors), l * v), np.float32)
+  for part, block in _blocks(vectors):
+    np.matmul(block, -2 * flat.T, out=cost[part])
+    cost[part] += offset
   return cost.reshape(-1, l, v)
 
 
@@ -136,11 +136,14 @@ def _first_codes(cost):
 
 def _centres(vectors, mean, codes, v):
   """Mean vectors of the identities with each value of each digit, less the mean of all: [l, v, d], and their number."""
-  m, l = codes.shape
-  entry = (codes + v * np.arange(l)).ravel()
-  count = np.bincount(entry, minlength=l * v)
-  member = csr_matrix((np.ones(m * l, np.float32), entry, np.arange(0, m * l + 1, l)), (m, l * v))
-  total = member.T @ vectors - count[:, None].astype(np.float32) * mean
+  l = codes.shape[1]
+  entry = codes + v * np.arange(l)
+  count = np.bincount(entry.ravel(), minlength=l * v)
+  total = -count[:, None].astype(np.float32) * mean
+  for part, block in _blocks(vectors):
+    own = entry[part].ravel()
+    member = csr_matrix((np.ones(len(own), np.float32), own, np.arange(0, len(own) + 1, l)), (len(block), l * v))
+    total += member.T @ block
   return (total / np.maximum(count, 1)[:, None].astype(np.float32)).reshape(l, v, -1), count.reshape(l, v)
 
 
@@ -182,20 +185,16 @@ def _proposals(codes, cost, j):
   """Everyone's code with the best value of digit j: int64 [m, l]; and whose is to be offered: one that nobody has."""
   better = codes.copy()
   better[:, j] = cost[:, j].argmin(1)
-  name, first = np.unique(_names(better), return_index=True)
+  v = cost.shape[2]
+  number, first = np.unique(_numbers(better, v), return_index=True)
   proposes = np.zeros(len(codes), bool)
-  proposes[first] = ~np.isin(name, _names(codes))
+  proposes[first] = ~np.isin(number, _numbers(codes, v))
   return better, proposes
 
 
-def _names(codes):
-  """One comparable value a row, for any l."""
-  return np.ascontiguousarray(codes, np.uint8).view(f'S{codes.shape[1]}')[:, 0]
-
-
-def _explained(vectors, mean, codes, v):
-  centres, count = _centres(vectors, mean, codes, v)
-  blocks = np.split(vectors, range(ROWS, len(vectors), ROWS))
-  total = sum(np.square(block - mean, dtype=np.float64).sum() for block in blocks)
-  between = np.einsum('lvd,lvd,lv->l', centres, centres, count, dtype=np.float64)
-  return between / total if total else np.ones(codes.shape[1])
+def _numbers(codes, v):
+  """Codes as numbers in base v: int64 [m]."""
+  number = np.zeros(len(codes), np.int64)
+  for digit in codes.T:
+    number = number * v + digit
+  return number

@@ -19,7 +19,8 @@ class Quality(NamedTuple):
 
   explained: float64 [l]: share of the vectors' variance explained by the first 1, 2 .. l digits (the last is 1); NaN if
     all vectors are equal.
-  explained_chance: the same with the codes dealt to the identities at random.
+  alone: float64 [l]: share of the variance explained by each digit by itself.
+  explained_chance, alone_chance: the same with the codes dealt to the identities at random.
   consistency: float64 [l]: mean cosine between a child's residual (its centroid minus its parent's) and the mean
     direction of all residuals with its digit; NaN at the first digit and wherever fewer than two parents have
     children that differ.
@@ -29,6 +30,8 @@ class Quality(NamedTuple):
 
   explained: np.ndarray
   explained_chance: np.ndarray
+  alone: np.ndarray
+  alone_chance: np.ndarray
   consistency: np.ndarray
   consistency_chance: np.ndarray
   neighbours: Neighbours | None
@@ -46,7 +49,29 @@ def measure(
   figures = tree_figures(codes, vectors, seed=seed, progress=progress and 'tree')
   chance = tree_figures(dealt, vectors, seed=seed, progress=progress and 'tree, by chance')
   near = neighbours(codes, vectors, sample=sample, seed=seed, progress=progress) if len(codes) > 1 else None
-  return Quality(figures.explained, chance.explained, figures.consistency, figures.consistency_chance, near)
+  return Quality(
+    figures.explained, chance.explained, explained_alone(codes, vectors), explained_alone(dealt, vectors),
+    figures.consistency, figures.consistency_chance, near,
+  )  # fmt: skip
+
+
+def explained_alone(codes: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+  """Share of the variance of vectors [m, d] that each digit of codes [m, l] explains by itself: float64 [l].
+
+  1 - within / total over the identities with each value of the digit: what a head that knows no other digit can tell.
+  Random codes explain (v - 1) / (m - 1). Zeros where all vectors are equal.
+  """
+  (m, l), d, v = codes.shape, vectors.shape[1], int(codes.max()) + 1
+  total, energy = np.zeros((l * v, d)), 0.0
+  entry = codes.astype(np.int64) + v * np.arange(l)
+  for start in range(0, m, ROWS):
+    block, own = vectors[start : start + ROWS].astype(np.float64), entry[start : start + ROWS].ravel()
+    total += csr_matrix((np.ones(len(own)), own, np.arange(0, len(own) + 1, l)), (len(block), l * v)).T @ block
+    energy += np.vdot(block, block)
+  count = np.bincount(entry.ravel(), minlength=l * v)
+  rest = np.square(total[:v].sum(0) / m).sum() * m  # of the mean of all
+  between = (np.square(total).sum(1) / np.maximum(count, 1)).reshape(l, v).sum(1) - rest
+  return between / (energy - rest) if energy - rest > EQUAL * energy else np.zeros(l)
 
 
 class TreeFigures(NamedTuple):

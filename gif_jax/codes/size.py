@@ -1,11 +1,15 @@
-"""How long a code is and how many values a digit can take."""
+"""How long a code is and how many values a digit can take; what codes can be made at all."""
 
 import math
 from fractions import Fraction
 
+import numpy as np
+
 LARGEST_DIGIT = 20  # v the automatic rule may reach: the upper end of the paper's range
 SMALLEST_V = 5  # the lower end
 LARGEST_V = 256  # digits are stored as uint8
+COUNTABLE = 2**62  # codes that int64 numbers
+ROWS = 16384  # vectors looked at a time
 
 
 def choose_size(m: int, l: int = 0, v: int = 0, slack: float = 0.0) -> tuple[int, int]:
@@ -20,11 +24,7 @@ def choose_size(m: int, l: int = 0, v: int = 0, slack: float = 0.0) -> tuple[int
   _check(m, l, v, slack)
   need = math.ceil(m * (1 + Fraction(str(slack))))  # through str: .1 is meant as a tenth, not as its nearest double
   if l and v:
-    if v**l < m:
-      raise ValueError(
-        f'tokenizer.l={l} and tokenizer.v={v} give {v**l} codes for {m} identities: '
-        f'raise one of them, or set one to 0 to have it chosen'
-      )
+    check_size(m, l, v)
     return l, v
   l = l or _smallest_l(v or LARGEST_DIGIT, need)
   return l, v or _smallest_v(l, need)
@@ -53,3 +53,31 @@ def _smallest_v(l: int, need: int) -> int:
     if v**l >= need:
       return v
   raise ValueError(f'tokenizer.l={l} needs more than {LARGEST_V} values a digit for {need} codes: raise tokenizer.l')
+
+
+def check_vectors(vectors: np.ndarray) -> None:
+  """Raises ValueError, naming the row, where no codes can be made of vectors [m, d]."""
+  if vectors.ndim != 2 or not len(vectors):
+    raise ValueError(f'vectors must be [m, d] with m >= 1, got shape {vectors.shape}')
+  for start in range(0, len(vectors), ROWS):
+    bad = np.flatnonzero(~np.isfinite(vectors[start : start + ROWS]).all(1))
+    if len(bad):
+      raise ValueError(f'the vector of identity {start + bad[0]} is not finite: look at its images')
+
+
+def check_size(m: int, l: int, v: int) -> None:
+  """Raises ValueError where l digits of v values are not enough for m identities."""
+  if l < 1 or not 2 <= v <= LARGEST_V:
+    raise ValueError(f'tokenizer.l={l} must be at least 1 and tokenizer.v={v} in 2..{LARGEST_V} (digits are uint8)')
+  if v**l < m:
+    raise ValueError(
+      f'tokenizer.l={l} and tokenizer.v={v} give {v**l} codes for {m} identities: '
+      'raise one of them, or set one to 0 to have it chosen'
+    )
+
+
+def check_countable(m: int, l: int, v: int) -> None:
+  """Raises ValueError as `check_size` does, and where there are more codes than 64 bits count."""
+  check_size(m, l, v)
+  if v**l > COUNTABLE:
+    raise ValueError(f'codes are counted in 64 bits, and {v}**{l} is above 2**62: lower tokenizer.l or tokenizer.v')

@@ -38,7 +38,7 @@ class CodeTable:
   vectors: float16 [m, d], unit rows.
   transform: how encoder features became vectors, or None.
   meta: m, l, v, d, encoder, seed, label_space (fingerprint of the label space, '' where unknown), settings, explained
-    (share of variance by digit), homogenisation (its report, or None), sha256 of each array, fingerprint; and in an
+    (share of the variance by each digit alone), homogenisation (its report, or None), sha256 of each array, fingerprint; and in an
     extended table `extends`.
   fingerprint: sha256 over m, l, v, d and the arrays' checksums, which a checkpoint stores.
   extends: fingerprints of the tables whose rows are this table's first ones, unchanged; [] in a table of its own.
@@ -88,7 +88,7 @@ class CodeTable:
       codes: uint8 [m, l].
       vectors: float [m, d], unit rows.
       v, encoder, seed, label_space, settings: go to `meta`.
-      transform, explained, report: of `initialise`, `build_codes` and `homogenise`.
+      transform, explained, report: of `initialise`, `explained_alone` and `homogenise`.
       replace: whether a table that is at `path` gives way to this one.
 
     Raises FileExistsError where `path` exists and `replace` is False, TableError for arrays that make no table. Both

@@ -18,7 +18,7 @@ def describe(meta: dict, codes: np.ndarray, balance: Balance, quality: Quality) 
   """The whole report. meta: of the table; codes: uint8 [m, l]."""
   sections = {
     'Table': _table_itself(meta),
-    'Variance explained by the first digits': _explained(meta, quality),
+    'Variance explained by the digits': _explained(meta, quality),
     'Balance': _balance(meta, balance),
     'Digit names: does a digit mean the same under every parent?': _names(quality),
     'Nearest neighbours: do people who look alike share a prefix?': _neighbours(codes, quality.neighbours),
@@ -62,8 +62,9 @@ def _how_codes(settings: dict) -> str:
     return 'random, the control'
   if 'cluster' not in settings:
     return 'the table does not say how they were made'
-  names = 'aligned digit names' if settings['align'] else 'digit names as they came'
-  return f'tree over the {settings["cluster"]} vectors, {names}, {settings["iterations"]} iterations a level'
+  if settings['codes'] == 'product':
+    return f'product codes of the {settings["cluster"]} vectors'
+  return f'tree over the {settings["cluster"]} vectors, {settings["iterations"]} iterations a level'
 
 
 def _how_vectors(settings: dict) -> str:
@@ -84,12 +85,14 @@ def _explained(meta: dict, quality: Quality) -> list[str]:
     return [f'cannot be measured: {"there is only one identity" if meta["m"] == 1 else "all vectors are equal"}']
   if len(quality.explained) == 1:
     return ['nothing to measure: with l = 1 the one digit is the identity']
-  rows = {'code vectors': quality.explained, 'clustered vectors': meta['explained'], 'chance': quality.explained_chance}
-  lines = _rows('first digits', {name: map(_percent, row) for name, row in rows.items() if len(row)})
+  rows = {'first digits': quality.explained, 'by chance': quality.explained_chance}
+  rows |= {'each digit by itself': quality.alone, 'by chance ': quality.alone_chance, 'as made of': meta['explained']}
+  lines = _rows('digit', {name: map(_percent, row) for name, row in rows.items() if len(row)})
   lines += _meaning(
-    'How much of the difference between people their first digits tell: "clustered vectors" as meta.json has it, those '
-    'the tree was made of; "chance" as measured with the same codes dealt out at random. Good: the first digit far '
-    'above chance. Bad: close to it: people who share a digit have nothing in common that a network could see.'
+    'How much of the difference between people the first 1, 2 .. digits tell, and each digit alone, which is what a '
+    'head can see that knows no other digit: of the code vectors, by chance (the same codes dealt out at random), and '
+    'of the vectors that the codes were made of, as meta.json has it. Good: the first digit far above chance, and the '
+    'others by themselves too. Bad: close to it: people who share a digit have nothing in common that could be seen.'
   )
   if near_chance(quality):
     lines += ['WARNING: the first digit explains hardly more than chance. These codes are close to random ones.']

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gif_jax.codes.product import build_codes
+from gif_jax.codes.quality import explained_alone
 from gif_jax.codes.table import CodeTable
 from gif_jax.models.heads import unit
 
@@ -114,10 +115,10 @@ def retokenise(joint: JointTable, v: int, settings, mesh) -> JointTable:
   """New codes, from the vectors as they are now; digits keep their meaning. settings: `config.tokenizer`."""
   now = joint.on_host()
   l = now.codes.shape[1]
-  made = build_codes(now.vectors, l, v, seed=settings.seed, earlier=now.codes)
-  _LOG.info('re-tokenised: %s of each digit kept, variance explained by digit %s',
-            np.round((made.codes == now.codes).mean(0), 2), np.round(made.explained, 3))  # fmt: skip
-  codes = multihost_utils.broadcast_one_to_all(made.codes)  # hosts of unlike processors may round differently
+  codes = build_codes(now.vectors, l, v, seed=settings.seed, earlier=now.codes)
+  _LOG.info('re-tokenised: %s of each digit kept, variance explained by each digit alone %s',
+            np.round((codes == now.codes).mean(0), 2), np.round(explained_alone(codes, now.vectors), 3))  # fmt: skip
+  codes = multihost_utils.broadcast_one_to_all(codes)  # hosts of unlike processors may round differently
   return joint.replace(codes=_put(joint.m, l, np.uint8, lambda labels: codes[labels], mesh))
 
 
