@@ -45,8 +45,8 @@ def plot_report(meta: dict, figures: Balance, quality: Quality, path: Path) -> N
   _plot_explained(_panel(figure, grid[0, 0], 'Variance explained', 'good: far above chance'), 'first digits',
                   {'code vectors': quality.explained}, quality.explained_chance)  # fmt: skip
   clustered = {'codes made of': np.array(meta['explained'])} if len(meta['explained']) else {}
-  _plot_explained(_panel(figure, grid[1, 0], 'Variance explained by each digit alone', 'good: far above chance, and even'),
-                  'digit', {'code vectors': quality.alone} | clustered, quality.alone_chance)  # fmt: skip
+  _plot_explained(_panel(figure, grid[1, 0], 'Variance explained by each digit', 'good: far above chance, and even'),
+                  'digit alone', {'code vectors': quality.alone} | clustered, quality.alone_chance)  # fmt: skip
   _plot_digits(_panel(figure, grid[0, 1], 'Digits, share of identities', 'good: one colour'), figures.share)
   _plot_names(_panel(figure, grid[0, 2], 'Digit names, mean cosine', 'good: above random names'), quality)
   _plot_shared(_panel(figure, grid[1, 1], 'Nearest neighbours with the same first digits', 'good: far above chance'),

@@ -38,8 +38,8 @@ class CodeTable:
   vectors: float16 [m, d], unit rows.
   transform: how encoder features became vectors, or None.
   meta: m, l, v, d, encoder, seed, label_space (fingerprint of the label space, '' where unknown), settings, explained
-    (share of the variance by each digit alone), homogenisation (its report, or None), sha256 of each array, fingerprint; and in an
-    extended table `extends`.
+    (share of the variance by each digit alone), homogenisation (its report, or None), sha256 of each array,
+    fingerprint; and in an extended table `extends`.
   fingerprint: sha256 over m, l, v, d and the arrays' checksums, which a checkpoint stores.
   extends: fingerprints of the tables whose rows are this table's first ones, unchanged; [] in a table of its own.
 
