@@ -27,7 +27,7 @@ from gif_jax.data.sources import open_faces
 from gif_jax.evaluation.extract import extract, identity_moments
 from gif_jax.evaluation.identification import digit_accuracy, rank_rates
 from gif_jax.identification.decode import build_index, decode
-from gif_jax.models.encoders import ENCODERS
+from gif_jax.models.encoders import pixels
 from gif_jax.training.loop import open_trained
 
 STEPS = 60  # of L-BFGS: more change no digit accuracy by more than half a point
@@ -39,8 +39,8 @@ BEAM = 100
 # Name -> codes [m, l] of vectors [m, d], l, v, seed.
 CODES = {
   'random': lambda h, l, v, seed: tree.random_codes(len(h), l, v, seed),
-  'tree': lambda h, l, v, seed: tree.build_codes(h, l, v, align=False, seed=seed, progress=False).codes,
-  'product': lambda h, l, v, seed: product.build_codes(h, l, v, seed=seed, progress=False).codes,
+  'tree': lambda h, l, v, seed: tree.build_codes(h, l, v, seed=seed, progress=False),
+  'product': lambda h, l, v, seed: product.build_codes(h, l, v, seed=seed, progress=False),
 }
 # Name -> the settings the vectors are homogenised with.
 VECTORS = {
@@ -69,7 +69,7 @@ def _features(options):
   predict = open_trained(quickstart_joint.get_config(), options.network, table).predict
 
   def both(images):
-    return {'pixels': ENCODERS['pixels'](images), 'z': predict(images)['embedding']}
+    return {'pixels': pixels(images), 'z': predict(images)['embedding']}
 
   found = {}
   for part in ('train', 'held_out'):

@@ -178,6 +178,8 @@ def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:
   try:
     newcomers = vectors.later(_newcomers(config, faces, old), old.d, old.transform)
     codes = extend.extend_codes(old.codes, old.vectors, old.v, newcomers)
+    if old.meta['settings'].get('codes') == 'product':
+      product.settle_newcomers(old.codes, old.vectors, old.v, newcomers, codes)
   except ConfigError:
     raise
   except ValueError as error:

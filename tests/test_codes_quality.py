@@ -7,7 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 from gif_jax.codes import neighbours as neighbours_module
 from gif_jax.codes import quality as quality_module
 from gif_jax.codes.neighbours import ROWS, neighbours
-from gif_jax.codes.quality import Level, balance, measure, tree_figures
+from gif_jax.codes.quality import Level, balance, explained_alone, measure, tree_figures
 from gif_jax.codes.tree import build_codes, random_codes
 from gif_jax.codes.wording import near_chance
 
@@ -74,10 +74,17 @@ def test_figures_match_their_definitions_whatever_the_blocks(monkeypatch, rows, 
   np.testing.assert_allclose(figures.consistency, consistency, atol=1e-6)
 
 
-def test_explained_is_what_the_tree_says():
+def test_what_each_digit_explains_alone_from_its_definition():
   vectors = _vectors(300, 8)
-  tree = build_codes(vectors, 3, 7, progress=False)
-  np.testing.assert_allclose(_measure(tree.codes, vectors).explained, tree.explained, atol=1e-5)
+  codes = build_codes(vectors, 3, 7, progress=False)
+  quality = _measure(codes, vectors)
+  total = ((vectors - vectors.mean(0)) ** 2).sum()
+  for digit, explained in zip(codes.T, quality.alone):
+    groups = [vectors[digit == value] for value in np.unique(digit)]
+    within = sum(((group - group.mean(0)) ** 2).sum() for group in groups)
+    assert explained == pytest.approx(1 - within / total, abs=1e-6)
+  np.testing.assert_allclose(quality.alone_chance, 6 / 299, atol=0.02)
+  assert not explained_alone(codes, np.ones((300, 8))).any()
 
 
 def test_names_of_a_planted_tree_are_consistent_and_renamed_ones_are_not():

@@ -198,7 +198,7 @@ def test_the_trained_table_holds_the_state(joint_config, tiny_faces, tiny_table,
 def test_new_codes_keep_the_meaning_of_digits(joint_config, tiny_table, tmp_path):
   table = _table(tmp_path / 'table', 1000)
   clustered = table.rows(np.arange(1000))[1]
-  codes = product.build_codes(clustered, 3, 10, progress=False).codes
+  codes = product.build_codes(clustered, 3, 10, progress=False)
   placed = joint.place(table, _mesh(8)).replace(codes=jnp.asarray(codes))
   found = joint.retokenise(placed, table.v, joint_config.tokenizer, _mesh(8))
   jax.tree.map(np.testing.assert_array_equal, found.on_host().vectors, placed.on_host().vectors)

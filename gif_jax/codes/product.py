@@ -1,5 +1,6 @@
 """From one vector per identity to one code per identity: product quantisation in which no code is given twice."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,8 @@ ROUNDS = 32  # of exchanging codes
 SETTLE = 8  # rounds before the books follow the codes: the first codes are too far from what was to be coded
 BLOCK = 256  # identities that exchange codes among themselves, at a cost of BLOCK**3
 LEARN_FROM = 65536  # identities that the first books are learnt from, at most
+CHOICES = 12  # nearest centres of a digit that newcomers look at
+SWEEPS = 3  # over all pairs of digits, for newcomers
 LLOYD = 10  # iterations of k-means for the first books
 ROWS = 16384  # vectors in float32 at a time
 
@@ -198,3 +201,34 @@ def _numbers(codes, v):
   for digit in codes.T:
     number = number * v + digit
   return number
+
+
+def settle_newcomers(codes: np.ndarray, vectors: np.ndarray, v: int, newcomers: np.ndarray, found: np.ndarray) -> None:
+  """Changes the codes `found` of newcomers, in place, to free ones with nearer centres, two digits at a time.
+
+  Args:
+    codes: uint8 [m, l], product codes of `vectors` float [m, d]; they stay as they are.
+    v: values of a digit, v**l <= 2**62.
+    newcomers: float32 [k, d], in the space of `vectors`.
+    found: uint8 [k, l], unique, and distinct from all of `codes`; so they are afterwards.
+  """
+  l, mean = codes.shape[1], _mean(vectors)
+  cost = _cost(newcomers, mean, _books(*_centres(vectors, mean, codes, v)))
+  taken = np.sort(_numbers(codes, v))
+  best = np.argsort(cost, 2)[:, :, :CHOICES]
+  everyone = np.arange(len(found))
+  for _ in range(SWEEPS):
+    for i, j in itertools.combinations(range(l), 2):
+      offer = np.repeat(found.astype(np.int64)[:, None], best.shape[2] ** 2, 1)
+      offer[:, :, i] = np.repeat(best[:, i], best.shape[2], 1)
+      offer[:, :, j] = np.tile(best[:, j], best.shape[2])
+      total = sum(cost[everyone[:, None], a, offer[:, :, a]] for a in (i, j))
+      number = _numbers(offer.reshape(-1, l), v).reshape(total.shape)
+      total[np.isin(number, taken) | np.isin(number, _numbers(found, v))] = np.inf
+      choice = total.argmin(1)
+      gain = cost[everyone, i, found[:, i]] + cost[everyone, j, found[:, j]] - total[everyone, choice]
+      order = np.argsort(-gain, kind='stable')
+      order = order[gain[order] > 0]
+      first = np.unique(number[order, choice[order]], return_index=True)[1]  # of those who want one code, one gets it
+      moved = order[first]
+      found[moved] = offer[moved, choice[moved]]
