@@ -83,7 +83,7 @@ def main():
   likeness = old[: options.k] @ old.T
   likeness[np.arange(options.k), np.arange(options.k)] = -1
   neighbours = likeness.argmax(1), (new @ old.T).argmax(1)
-  print('| codes | slack | l, v | CPU-s: codes + table | old rows identical | explained %, new / old | shared %, same |')
+  print('| codes | slack | l, v | CPU-s: codes + table | old rows same | explained %, new / old | shared %, same |')
   print('| --- | --- | --- | --- | --- | --- | --- |')
   for kind in options.codes:
     for slack in options.slack:

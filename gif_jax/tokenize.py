@@ -138,7 +138,7 @@ def _write_table(config, faces, output, l, v, initial, transform, encoder, draft
   )  # fmt: skip
   clustered = initial if settings.cluster == 'initial' else homogenised
   codes = _codes(settings, clustered, l, v, draft)
-  explained = explained_alone(codes, clustered)
+  explained = np.nan_to_num(explained_alone(codes, clustered))  # JSON has no NaN
   _LOG.info('mean cosine of code vectors %.3f, %.3f before homogenisation; variance explained by each digit alone %s',
             report.cosine_after['mean'], report.cosine_before['mean'], np.round(explained, 3))  # fmt: skip
   _LOG.info('codes: m=%d identities, l=%d digits of v=%d values, %.0f %% of all codes used', m, l, v, 100 * m / v**l)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gif_jax.codes.homogenise import homogenise
+from gif_jax.codes.quality import explained_alone
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.codes.tree import build_codes
 from gif_jax.codes.vectors import initialise
@@ -17,9 +18,9 @@ def _write(path, seed=0, **changes):
   means = np.random.default_rng(seed).standard_normal((50, 12)).astype(np.float32)
   vectors, transform = initialise(means, 8)
   vectors, report = homogenise(vectors, epochs=1, lr=0.1, subset=16, scaled=True, seed=seed, progress=False)
-  tree = build_codes(vectors, 2, 8, seed=seed, progress=False)
+  codes = build_codes(vectors, 2, 8, seed=seed, progress=False)
   arguments = {
-    'codes': tree.codes,
+    'codes': codes,
     'vectors': vectors,
     'v': 8,
     'encoder': 'pixels',
@@ -27,7 +28,7 @@ def _write(path, seed=0, **changes):
     'label_space': 'abc',
     'settings': {'l': 0, 'slack': 0.1},
     'transform': transform,
-    'explained': tree.explained,
+    'explained': explained_alone(codes, vectors),
     'report': report,
   } | changes
   return CodeTable.write(path, **arguments), arguments

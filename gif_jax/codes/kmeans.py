@@ -85,7 +85,7 @@ def _means(points: np.ndarray, real: np.ndarray, child: np.ndarray, centres: np.
   for part, some in _slices(points):
     index = group[:, part].ravel()
     share = real[:, part].ravel().astype(np.float32)
-    total += csc_matrix((share, index, np.arange(len(index) + 1)), (k * v, len(index))) @ some.reshape(-1, d)
+    total += csc_matrix((share, index, np.arange(len(index) + 1)), (k * v, len(index))) @ some.reshape(len(index), d)
   size = np.bincount(group[real], minlength=k * v).reshape(k, v, 1)
   return np.where(size > 0, total.reshape(k, v, d) / np.maximum(size, 1).astype(np.float32), centres)
 

@@ -59,19 +59,20 @@ def explained_alone(codes: np.ndarray, vectors: np.ndarray) -> np.ndarray:
   """Share of the variance of vectors [m, d] that each digit of codes [m, l] explains by itself: float64 [l].
 
   1 - within / total over the identities with each value of the digit: what a head that knows no other digit can tell.
-  Random codes explain (v - 1) / (m - 1). Zeros where all vectors are equal.
+  Random codes explain (v - 1) / (m - 1). NaN where all vectors are equal.
   """
   (m, l), d, v = codes.shape, vectors.shape[1], int(codes.max()) + 1
   total, energy = np.zeros((l * v, d)), 0.0
   entry = codes.astype(np.int64) + v * np.arange(l)
   for start in range(0, m, ROWS):
-    block, own = vectors[start : start + ROWS].astype(np.float64), entry[start : start + ROWS].ravel()
+    rows = np.arange(start, min(start + ROWS, m))
+    block, own = vectors[rows].astype(np.float64), entry[rows].ravel()
     total += csr_matrix((np.ones(len(own)), own, np.arange(0, len(own) + 1, l)), (len(block), l * v)).T @ block
     energy += np.vdot(block, block)
   count = np.bincount(entry.ravel(), minlength=l * v)
   rest = np.square(total[:v].sum(0) / m).sum() * m  # of the mean of all
   between = (np.square(total).sum(1) / np.maximum(count, 1)).reshape(l, v).sum(1) - rest
-  return between / (energy - rest) if energy - rest > EQUAL * energy else np.zeros(l)
+  return between / (energy - rest) if energy - rest > EQUAL * energy else np.full(l, np.nan)
 
 
 class TreeFigures(NamedTuple):
