@@ -1,7 +1,7 @@
 """Time, memory and quality of making codes, against the number of identities and beside faiss and scikit-learn.
 
-python -m benchmarks.tokenizer            # 1e4 .. 1e6 identities at d = 512; one level beside faiss and scikit-learn
-python -m benchmarks.tokenizer --large    # and 1e7 identities at d = 128
+python -m benchmarks.tokenizer --level    # 1e4 .. 1e6 identities at d = 512; one level beside faiss and scikit-learn
+python -m benchmarks.tokenizer --m 10000000 --d 128 --codes tree
 
 Vectors are made up: a cone with a falling spectrum, mean cosine .5, as image encoders give; written as float16 and
 memory-mapped. Every number of identities has a process of its own, so that its memory is its own. Needs faiss-cpu.
@@ -19,13 +19,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from gif_jax.codes import size, tree
+from gif_jax.codes import product, size, tree
 from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.kmeans import kmeans
+from gif_jax.codes.quality import explained_alone
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
+CODES = {'tree': tree.build_codes, 'product': product.build_codes}
 CONE = 0.12
 BLOCK = 65536
 
@@ -59,19 +61,20 @@ def _memory_gb():
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measure(m, d, epochs, subset, folder):
-  """One row of the table: homogenisation and tree of m vectors."""
+def measure(m, d, options, folder):
+  """One row of the table: homogenisation and codes of m vectors."""
   vectors = make_vectors(m, d, folder / 'vectors.npy')
   l, v = size.choose_size(m)
-  with Clock() as spread:
-    _, report = homogenise(vectors, epochs=epochs, lr=0.1, subset=subset, scaled=True, seed=0)
-  with Clock() as clustered:
-    found = tree.build_codes(vectors, l, v)
-  return {
-    'm': m, 'd': d, 'l': l, 'v': v, 'homogenise': vars(spread), 'tree': vars(clustered), 'memory_gb': _memory_gb(),
-    'file_gb': vectors.nbytes / 2**30, 'explained': found.explained.tolist(),
-    'capacity': _within_capacity(found.codes, v), 'cosine': [report.cosine_before, report.cosine_after],
-  }  # fmt: skip
+  row = {'m': m, 'd': d, 'l': l, 'v': v, 'file_gb': vectors.nbytes / 2**30, 'unique': True}
+  with Clock() as clock:
+    _, report = homogenise(vectors, epochs=options.epochs, lr=0.1, subset=options.subset, scaled=True, seed=0)
+  row |= {'homogenise': vars(clock), 'cosine': [report.cosine_before, report.cosine_after]}
+  for name in options.codes:
+    with Clock() as clock:
+      codes = CODES[name](vectors, l, v)
+    row |= {name: vars(clock), f'{name} explains': explained_alone(codes, vectors).tolist()}
+    row['unique'] &= len(np.unique(codes, axis=0)) == m and (name != 'tree' or _within_capacity(codes, v))
+  return row | {'memory_gb': _memory_gb()}
 
 
 def _within_capacity(codes, v):
@@ -87,13 +90,16 @@ def _within_capacity(codes, v):
 
 def _in_own_process(m, d, options):
   call = [sys.executable, '-m', 'benchmarks.tokenizer', '--one', str(m), str(d)]
-  call += ['--epochs', str(options.epochs), '--subset', str(options.subset)]
+  call += ['--epochs', str(options.epochs), '--subset', str(options.subset), '--codes', *options.codes]
   return json.loads(subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
 def one_level(m, d, v, slack, iterations=10, seeds=3):
   """Distortion, sizes and CPU-seconds of one split of m vectors into v, by us and by those who know no capacities."""
-  import faiss
+  try:
+    import faiss
+  except ImportError:
+    sys.exit('--level compares with faiss, which is not installed: pip install faiss-cpu')
   from sklearn.cluster import KMeans, MiniBatchKMeans
 
   with tempfile.TemporaryDirectory() as folder:
@@ -132,33 +138,33 @@ def _judge(x, v, method, seed):
   return np.square(x - means[child]).sum(1).mean(), number.min(), number.max(), clock.cpu
 
 
-def _report(rows):
-  print('| m | d | l, v | homogenise CPU-s (wall) | tree CPU-s (wall) | peak memory GB | vectors GB | codes unique |')
-  print('| --- | --- | --- | --- | --- | --- | --- | --- |')
+def _report(rows, codes):
+  stages = ['homogenise', *codes]
+  print('| m | d | l, v |', *(f'{stage}, CPU-s (wall) |' for stage in stages), 'peak GB | vectors GB | unique |')
+  print('| --- ' * (len(stages) + 6) + '|')
   for row in rows:
-    spread, clustered = row['homogenise'], row['tree']
+    times = ' | '.join(f'{row[stage]["cpu"]:.1f} ({row[stage]["wall"]:.0f})' for stage in stages)
     print(
-      f'| {row["m"]:.0e} | {row["d"]} | {row["l"]}, {row["v"]} | {spread["cpu"]:.1f} ({spread["wall"]:.0f}) '
-      f'| {clustered["cpu"]:.1f} ({clustered["wall"]:.0f}) | {row["memory_gb"]:.1f} | {row["file_gb"]:.2f} '
-      f'| {"yes" if row["capacity"] else "NO"} |'
+      f'| {row["m"]:.0e} | {row["d"]} | {row["l"]}, {row["v"]} | {times} | {row["memory_gb"]:.1f} '
+      f'| {row["file_gb"]:.2f} | {"yes" if row["unique"] else "NO"} |'
     )
-  same = [row for row in rows if row['d'] == rows[0]['d']]
-  for stage in ('homogenise', 'tree'):
-    slope = np.polyfit(np.log([row['m'] for row in same]), np.log([row[stage]['cpu'] for row in same]), 1)[0]
+  for stage in stages if len(rows) > 1 else []:
+    slope = np.polyfit(np.log([row['m'] for row in rows]), np.log([row[stage]['cpu'] for row in rows]), 1)[0]
     print(f'{stage}: CPU-seconds grow as m^{slope:.3f}')
+  for name in codes:
+    print(f'{name}, share of variance by each digit alone: {np.round(rows[-1][f"{name} explains"], 3)}')
+  print('cosines of the last row, before and after homogenisation:', *rows[-1]['cosine'])
 
 
-def _plot(rows, path):
+def _plot(rows, codes, path):
   figure, axes = plt.subplots(figsize=(6, 4), layout='constrained')
-  same = [row for row in rows if row['d'] == rows[0]['d']]
-  m = np.array([row['m'] for row in same], float)
-  for stage in ('homogenise', 'tree'):
-    axes.loglog(m, [row[stage]['cpu'] for row in same], 'o-', label=stage)
-  first = same[0]['tree']['cpu']
-  axes.loglog(m, first * m / m[0], ':', color='grey', label='in proportion to m')
-  axes.set(xlabel='identities m', ylabel='CPU-seconds', title=f'Making codes, d = {same[0]["d"]}')
+  m = np.array([row['m'] for row in rows], float)
+  for stage in ('homogenise', *codes):
+    axes.loglog(m, [row[stage]['cpu'] for row in rows], 'o-', label=stage)
+  axes.loglog(m, rows[0][codes[-1]]['cpu'] * m / m[0], ':', color='grey', label='in proportion to m')
+  axes.set(xlabel='identities m', ylabel='CPU-seconds', title=f'Making codes, d = {rows[0]["d"]}')
   axes.legend()
-  figure.savefig(path)
+  figure.savefig(path, dpi=100)
   plt.close(figure)
 
 
@@ -166,22 +172,22 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--m', type=int, nargs='+', default=[10_000, 30_000, 100_000, 300_000, 1_000_000])
   parser.add_argument('--d', type=int, default=512)
-  parser.add_argument('--large', action='store_true', help='also 1e7 identities at d = 128')
+  parser.add_argument('--codes', nargs='+', choices=CODES, default=list(CODES))
   parser.add_argument('--epochs', type=int, default=3, help='of homogenisation')
   parser.add_argument('--subset', type=int, default=256, help='m_hat')
+  parser.add_argument('--level', action='store_true', help='one level of 1e5 identities beside faiss and scikit-learn')
   parser.add_argument('--plot', type=Path, help='file for the figure')
   parser.add_argument('--one', type=int, nargs=2, metavar=('M', 'D'), help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.one:
     with tempfile.TemporaryDirectory() as folder:
-      print(json.dumps(measure(*options.one, options.epochs, options.subset, Path(folder))))
+      print(json.dumps(measure(*options.one, options, Path(folder))))
     return
-  sizes = [(m, options.d) for m in options.m] + [(10_000_000, 128)] * options.large
-  rows = [_in_own_process(m, d, options) for m, d in sizes]
-  _report(rows)
+  rows = [_in_own_process(m, options.d, options) for m in options.m]
+  _report(rows, options.codes)
   if options.plot:
-    _plot(rows, options.plot)
-  for v, slack in ((10, 0), (16, 0.05)):
+    _plot(rows, options.codes, options.plot)
+  for v, slack in ((10, 0), (16, 0.05)) if options.level else ():
     one_level(100_000, options.d, v, slack)
 
 
