@@ -33,7 +33,7 @@ def test_the_command(command, tiny_config, tiny_faces, tmp_path):
   assert done.returncode == 0, done.stdout
   places = [done.stdout.index(f'{number}. {title}') for number, title in enumerate(SECTIONS, 1)]
   assert places == sorted(places) and done.stdout.count('-> ') == 9
-  for figure in ('m = 20 identities', 'd = 16', 'product codes of the initial vectors', 'clustered vectors', '3 epochs'):
+  for figure in ('m = 20 identities', 'd = 16', 'product codes of the initial vectors', 'as made of', '3 epochs'):
     assert figure in done.stdout
   assert 'nan' not in done.stdout and 'Traceback' not in done.stdout
   assert _colourful(_pictures(tmp_path / 'report')['tree']) > 0.1
