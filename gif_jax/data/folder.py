@@ -36,11 +36,13 @@ def split(people: dict[str, list[str]], *, seed: int, test: int, validation: int
   Raises ValueError, with the counts, if too few people are left to train on or to evaluate with.
   """
   ranked = _ranked(seed, [name for name, files in people.items() if len(files) > 1])
-  if len(ranked) < test + validation or len(people) - test - validation < 1:
+  apart = test + validation
+  least = 2 if apart else 1  # one person alone can be added to a table, but not trained on
+  if len(ranked) < apart or len(people) - apart < least:
     raise ValueError(
       f'{len(people)} people, {len(ranked)} of them with two images or more, are too few: {test} are wanted for '
       f'config.eval.identities, {validation} for config.eval.validation_identities (all with two images or more), and '
-      'somebody to train on. Lower these settings, or add people.'
+      f'at least {least} to train on. Lower these settings, or add people.'
     )
   roles = dict.fromkeys(ranked[:test], 'test') | dict.fromkeys(ranked[test : test + validation], 'validation')
   sets = Split({}, {}, {}, {})
