@@ -45,7 +45,7 @@ def default() -> ConfigDict:
   c.tokenizer.cluster = 'initial'  # what codes are made of: 'initial' (ours) or 'homogenized' vectors (the paper's)
   c.tokenizer.l = 0  # digits in a code; 0 = chosen from m
   c.tokenizer.v = 0  # values of a digit; 0 = chosen from m
-  c.tokenizer.slack = 0.0  # codes kept free for people who come later, as a share of m: in all, and in every node
+  c.tokenizer.slack = 0.0  # codes kept free for people who come later, as a share of m, near where people are
   c.tokenizer.iterations = 10  # k-means iterations a level of the tree
   c.tokenizer.homogenize_epochs = 3  # passes of the uniformity loss over the identities; 0 = none
   c.tokenizer.homogenize_lr = 0.1  # its learning rate
