@@ -21,6 +21,7 @@ import optax
 
 from configs import quickstart, quickstart_joint, quickstart_published
 from gif_jax.codes import product, tree, vectors
+from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.size import choose_size
 from gif_jax.codes.table import CodeTable
 from gif_jax.data.sources import open_faces
@@ -157,7 +158,7 @@ def _initial(saved, m):
 def _homogenised(initial, settings, seed):
   if settings is None:
     return initial
-  return vectors.homogenise(
+  return homogenise(
     initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
     scaled=settings.homogenize_scaled, seed=seed, progress=False,
   )[0]  # fmt: skip

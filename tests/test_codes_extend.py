@@ -148,8 +148,15 @@ def test_nobody_knows_a_value_that_nobody_has():
 
 
 def test_newcomers_share_prefixes_with_their_nearest_as_members_do():
-  """Where slack was kept for them: about as many first digits as the tree gives its own members."""
-  rng = np.random.default_rng(0)
+  """Where slack was kept for them: about as many first digits as the tree gives its own members, over 6 worlds."""
+  likeness = np.stack([_shared_prefixes(seed) for seed in range(6)]).mean(0)
+  among, shared = likeness
+  assert (shared > 0.95 * among)[:2].all(), (shared, among)  # nobody shares all three
+
+
+def _shared_prefixes(seed):
+  """The share of members, and of newcomers, whose first 1, 2, 3 digits are those of the nearest member."""
+  rng = np.random.default_rng(seed)
   centres = rng.standard_normal((60, 32))
   vectors = _unit(centres[rng.integers(0, 60, 3300)] + 0.7 * rng.standard_normal((3300, 32)))
   old, new = vectors[:3000], vectors[3000:]
@@ -158,9 +165,8 @@ def test_newcomers_share_prefixes_with_their_nearest_as_members_do():
   found = extend_codes(codes, old, 16, new)
   likeness = old @ old.T
   np.fill_diagonal(likeness, -1)
-  among = np.cumprod(codes == codes[likeness.argmax(1)], axis=1).mean(0)
-  shared = np.cumprod(found == codes[(new @ old.T).argmax(1)], axis=1).mean(0)
-  assert (shared > 0.9 * among)[:2].all(), (shared, among)  # nobody shares all three
+  pairs = (codes, codes[likeness.argmax(1)]), (found, codes[(new @ old.T).argmax(1)])
+  return [np.cumprod(own == other, axis=1).mean(0) for own, other in pairs]
 
 
 def test_placeholders_are_different_people_while_there_are_enough():

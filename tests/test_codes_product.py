@@ -54,13 +54,6 @@ def test_memory_mapped_half_precision_is_read_as_it_is(tmp_path, monkeypatch):
   np.testing.assert_array_equal(mapped, build_codes(vectors.astype(np.float32), 4, 8, progress=False))
 
 
-def test_codes_are_a_function_of_the_seed():
-  vectors = _unit(np.random.default_rng(0).standard_normal((400, 8)))
-  first, again, other = (build_codes(vectors, 3, 8, seed=seed, progress=False) for seed in (1, 1, 2))
-  assert np.array_equal(first, again)
-  assert not np.array_equal(first, other)
-
-
 def test_planted_traits_become_digits():
   """Every combination of 3 traits of 7 values, in turned orthogonal subspaces; half of the people start mixed up."""
   rng = np.random.default_rng(0)
@@ -79,7 +72,7 @@ def test_every_digit_says_more_than_the_later_digits_of_a_tree():
   assert explained_alone(ours, vectors).min() > 2 * explained_alone(tree, vectors).min()
 
 
-def test_newcomers_are_coded_as_well_as_members():
+def test_newcomers_are_coded_nearly_as_well_as_members():
   rng = np.random.default_rng(0)
   vectors = _unit(rng.standard_normal((1100, 32)) * np.geomspace(1, 0.1, 32))
   old, new = vectors[:1000], vectors[1000:]
@@ -89,15 +82,17 @@ def test_newcomers_are_coded_as_well_as_members():
   settled = found.copy()
   settle_newcomers(codes, old, 12, new, settled)
   _check_laws(np.concatenate([codes, settled]), 1100, 3, 12)
-  errors = []
-  for newcomers in (found, settled):
-    error = new - old.mean(0)
-    for j in range(3):
-      means = np.stack([old[codes[:, j] == value].mean(0) for value in range(12)]) - old.mean(0)
-      error = error - means[newcomers[:, j]]
-    errors.append(np.square(error).sum(1).mean())
-  spread = np.square(new - old.mean(0)).sum(1).mean()
-  assert errors[1] < 0.9 * errors[0] and errors[1] < spread, (errors, spread)
+  members, before, after = (_error(*each, old, codes) for each in ((old, codes), (new, found), (new, settled)))
+  assert after < 1.15 * members and after < 0.9 * before, (members, before, after)
+
+
+def _error(vectors, codes, old, known):
+  """Mean squared distance of vectors to what their digits say, by the mean vectors of the `old` with each value."""
+  mean = old.mean(0)
+  error = vectors - mean
+  for digit, value in zip(codes.T, known.T):
+    error = error - (np.stack([old[value == k].mean(0) for k in range(12)]) - mean)[digit]
+  return np.square(error).sum(1).mean()
 
 
 def test_newcomers_where_no_better_code_is_free_stay():
@@ -164,18 +159,6 @@ def test_digits_keep_their_meaning_while_vectors_move():
   assert explained_alone(again, moved).min() > 0.95 * explained_alone(afresh, moved).min()
 
 
-@pytest.mark.parametrize(
-  ('vectors', 'l', 'v', 'names'),
-  [
-    (np.ones((28, 2)), 3, 3, r'tokenizer\.l=3 and tokenizer\.v=3 give 27 codes for 28'),
-    (np.ones((4, 2)), 0, 5, r'tokenizer\.l=0'),
-    (np.ones((4, 2)), 1, 257, r'tokenizer\.v=257'),
-    (np.array([[1, 0], [np.nan, 0]]), 1, 5, 'identity 1 is not finite'),
-    (np.ones((4, 2)), 20, 10, r'counted in 64 bits, and 10\*\*20 .*lower tokenizer\.l'),
-    (np.ones(4), 1, 5, 'must be'),
-    (np.ones((0, 2)), 1, 5, 'must be'),
-  ],
-)
-def test_errors_name_the_setting(vectors, l, v, names):
-  with pytest.raises(ValueError, match=names):
-    build_codes(vectors, l, v, progress=False)
+def test_more_codes_than_64_bits_count():
+  with pytest.raises(ValueError, match=r'counted in 64 bits, and 10\*\*20 .*lower tokenizer\.l'):
+    build_codes(np.ones((4, 2)), 20, 10, progress=False)

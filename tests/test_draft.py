@@ -67,6 +67,15 @@ def test_a_save_that_is_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
   assert Draft(tmp_path / 'd', {}).load('codes')[0] == 1
 
 
+def test_a_damaged_state_is_made_again(tmp_path, caplog):
+  draft = Draft(tmp_path / 'd', {})
+  draft.save('codes', 3, np.arange(1000))
+  file = tmp_path / 'd' / 'codes.3.npy'
+  file.write_bytes(file.read_bytes()[:200])
+  assert draft.load('codes') is None
+  assert 'codes.3.npy cannot be read' in caplog.text
+
+
 @pytest.mark.parametrize(('make', 'saves'), [(tree.build_codes, 1), (tree.build_codes, 4), (product.build_codes, 3),
                                              (product.build_codes, 20), (product.build_codes, 32)])  # fmt: skip
 def test_codes_continue_where_their_making_was_killed(make, saves, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from gif_jax.config import ConfigError
 from gif_jax.data import listing
 from gif_jax.data.images import DataError
 from gif_jax.data.sources import open_faces
+from gif_jax.tokenize import TokenizeError, make_table
 from tests.photographs import folder_config, skipped
 
 
@@ -124,6 +126,14 @@ def test_too_few_people_are_left(root):
   with pytest.raises(DataError, match=r'5 people, 5 of them .* 4 are wanted for config\.eval\.identities, 0 for'):
     open_faces(folder_config(root, people=(0, 4)), None)
   assert open_faces(folder_config(root, people=(0, 3)), None).m == 2
+
+
+def test_one_person_alone_makes_no_table(root, tmp_path):
+  for path in sorted(root.iterdir())[1:]:
+    shutil.rmtree(path)
+  config = folder_config(root, people=(0, 0))
+  with pytest.raises(TokenizeError, match='give at least two, or add the person with --extend'):
+    make_table(config, open_faces(config, None), tmp_path / 'table')
 
 
 def test_too_few_images_for_verification_pairs(root):

@@ -35,13 +35,18 @@ class Draft:
         path.unlink()
 
   def load(self, name: str) -> tuple[int, np.ndarray] | None:
-    """The steps done and the memory-mapped state of stage `name`, or None where it has not been saved."""
+    """The steps done and the memory-mapped state of stage `name`; None where it was not saved or cannot be read."""
     saved = {int(path.suffixes[-2][1:]): path for path in self.path.glob(f'{name}.*.npy')}
     if not saved:
       return None
     step = max(saved)
+    try:
+      array = np.load(saved[step], mmap_mode='r', allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:  # a machine that went down may leave half a file
+      _LOG.warning('%s cannot be read (%s): beginning again', saved[step], error)
+      return None
     _LOG.info('%s: continuing after step %d of an earlier run', name, step)
-    return step, np.load(saved[step], mmap_mode='r', allow_pickle=False)
+    return step, array
 
   def remove(self) -> None:
     """Deletes the folder, once the table is written."""

@@ -1,7 +1,6 @@
 """From one vector per identity to one code per identity: product quantisation in which no code is given twice."""
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 from scipy.linalg import eigh
@@ -10,6 +9,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from gif_jax.codes.assign import assign
+from gif_jax.codes.blocks import blocks
 from gif_jax.codes.draft import Draft
 from gif_jax.codes.kmeans import kmeans
 from gif_jax.codes.size import check_countable, check_vectors
@@ -79,15 +79,8 @@ def build_codes(
   return codes.astype(np.uint8)
 
 
-def _blocks(vectors: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-  """Vectors [m, d] as float32, ROWS at a time."""
-  for start in range(0, len(vectors), ROWS):
-    part = slice(start, start + ROWS)
-    yield part, vectors[part].astype(np.float32, copy=False)
-
-
 def _mean(vectors):
-  return (sum(block.sum(0, dtype=np.float64) for _, block in _blocks(vectors)) / len(vectors)).astype(np.float32)
+  return (sum(block.sum(0, dtype=np.float64) for _, block in blocks(vectors, ROWS)) / len(vectors)).astype(np.float32)
 
 
 def _first_books(vectors, mean, l, v, rng):
@@ -121,7 +114,7 @@ def _cost(vectors, mean, books):
   flat = books.reshape(l * v, d)
   offset = np.einsum('kd,kd->k', flat, flat) + 2 * flat @ mean
   cost = np.empty((len(vectors), l * v), np.float32)
-  for part, block in _blocks(vectors):
+  for part, block in blocks(vectors, ROWS):
     np.matmul(block, -2 * flat.T, out=cost[part])
     cost[part] += offset
   return cost.reshape(-1, l, v)
@@ -143,7 +136,7 @@ def _centres(vectors, mean, codes, v):
   entry = codes + v * np.arange(l)
   count = np.bincount(entry.ravel(), minlength=l * v)
   total = -count[:, None].astype(np.float32) * mean
-  for part, block in _blocks(vectors):
+  for part, block in blocks(vectors, ROWS):
     own = entry[part].ravel()
     member = csr_matrix((np.ones(len(own), np.float32), own, np.arange(0, len(own) + 1, l)), (len(block), l * v))
     total += member.T @ block

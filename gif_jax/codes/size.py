@@ -5,6 +5,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from gif_jax.codes.blocks import blocks
+
 LARGEST_DIGIT = 20  # v the automatic rule may reach: the upper end of the paper's range
 SMALLEST_V = 5  # the lower end
 LARGEST_V = 256  # digits are stored as uint8
@@ -59,10 +61,10 @@ def check_vectors(vectors: np.ndarray) -> None:
   """Raises ValueError, naming the row, where no codes can be made of vectors [m, d]."""
   if vectors.ndim != 2 or not len(vectors):
     raise ValueError(f'vectors must be [m, d] with m >= 1, got shape {vectors.shape}')
-  for start in range(0, len(vectors), ROWS):
-    bad = np.flatnonzero(~np.isfinite(vectors[start : start + ROWS]).all(1))
+  for part, block in blocks(vectors, ROWS):
+    bad = np.flatnonzero(~np.isfinite(block).all(1))
     if len(bad):
-      raise ValueError(f'the vector of identity {start + bad[0]} is not finite: look at its images')
+      raise ValueError(f'the vector of identity {part.start + bad[0]} is not finite: look at its images')
 
 
 def check_size(m: int, l: int, v: int) -> None:

@@ -1,10 +1,11 @@
 """Initial code vectors: one unit vector per identity, made from encoder features."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
+
+from gif_jax.codes.blocks import blocks
 
 SHRINK = 0.01  # of the within-identity covariance towards a sphere: rare directions are measured badly
 BLOCK = 1024  # rows taken to float64 at a time
@@ -78,17 +79,10 @@ def later(means: np.ndarray, d: int, transform: Transform | None) -> np.ndarray:
   return _unit(means, transform, d, 'has no direction left: look at its images')
 
 
-def _blocks(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-  """Rows [n, D] as float32, 1024 at a time."""
-  for start in range(0, len(rows), BLOCK):
-    part = slice(start, start + BLOCK)
-    yield part, np.asarray(rows[part], np.float32)
-
-
 def _check_finite(means: np.ndarray) -> None:
   if means.ndim != 2 or not means.size:
     raise ValueError(f'means must be [m, D] with m >= 1, got shape {means.shape}')
-  for part, rows in _blocks(means):
+  for part, rows in blocks(means, BLOCK):
     bad = np.flatnonzero(~np.isfinite(rows).all(1))
     if len(bad):
       raise ValueError(
@@ -100,7 +94,7 @@ def _check_finite(means: np.ndarray) -> None:
 def _unit(means: np.ndarray, transform: Transform | None, d: int, complaint: str) -> np.ndarray:
   """The means, transformed where there is a transform, at unit length: float32 [m, d]."""
   unit = np.empty((len(means), d), np.float32)
-  for part, rows in _blocks(means):
+  for part, rows in blocks(means, BLOCK):
     rows = transform.apply(rows) if transform else rows
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     zero = np.flatnonzero(norm == 0)
@@ -114,7 +108,7 @@ def _fit(means: np.ndarray, d: int) -> Transform:
   """PCA from the eigenvectors of the smaller of the two products, D x D or m x m, summed up in float64."""
   m, size = means.shape
   mean = _mean(means)
-  energy = sum(float(np.vdot(rows, rows)) for _, rows in _blocks(means))
+  energy = sum(float(np.vdot(rows, rows)) for _, rows in blocks(means, BLOCK))
   if m >= size:
     return Transform(mean, _padded(_signed(_principal(_gram(means, mean), d, energy)[1].T), d))
   centred = means.astype(np.float32) - mean
@@ -124,7 +118,7 @@ def _fit(means: np.ndarray, d: int) -> Transform:
 
 def _fit_whitened(means: np.ndarray, d: int, within: np.ndarray, counts: np.ndarray) -> Transform:
   """PCA in the space where the spread within identities is the same in all directions."""
-  energy = sum(float(np.vdot(rows, rows)) for _, rows in _blocks(means)) / len(means)
+  energy = sum(float(np.vdot(rows, rows)) for _, rows in blocks(means, BLOCK)) / len(means)
   if np.trace(within) < ALIKE * energy:
     raise ValueError(
       'the images of each identity have the same features, so there is no spread to divide by: give different images '
@@ -167,7 +161,7 @@ def _padded(components: np.ndarray, d: int) -> np.ndarray:
 def _gram(rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
   """(rows - mean)^T (rows - mean) in float64, without a float64 copy of all rows."""
   total = np.zeros((rows.shape[1],) * 2)
-  for _, block in _blocks(rows):
+  for _, block in blocks(rows, BLOCK):
     block = block.astype(np.float64) - mean
     total += block.T @ block
   return total
