@@ -21,9 +21,11 @@ def default() -> ConfigDict:
   c = ConfigDict()
 
   c.data = ConfigDict()
-  c.data.source = 'synthetic'  # which faces: 'synthetic' (rendered, no download), 'folder' (one sub-folder per person)
+  # Which faces: 'synthetic' (rendered, no download), 'folder' (photographs, one sub-folder per person), 'records' (the
+  # training format, InsightFace's RecordIO, 'tfds:NAME': whatever `python -m gif_jax.convert` reads).
+  c.data.source = 'synthetic'
   c.data.path = ''  # where a source that reads files finds them; '' for sources that need none
-  c.data.newcomers = ''  # folders of people added later, separated by commas: labels after those of path (folder)
+  c.data.newcomers = ''  # paths of people added later, separated by commas: labels after those of path; not synthetic
   c.data.identities = 1000  # m, people to train on (synthetic)
   c.data.first_identity = 0  # number of the first of them; people added to a table of m come from m on (synthetic)
   c.data.images = 14  # training images per identity (synthetic)
@@ -98,8 +100,9 @@ def default() -> ConfigDict:
   c.checkpoint.keep = 2  # newest ones kept, beside the best
 
   c.eval = ConfigDict()
-  c.eval.every_steps = 0  # on validation identities, picks the best checkpoint; 0 = at the end alone
-  c.eval.validation_identities = 100  # unseen people for choosing settings; 0 = none, with eval.every_steps = 0
+  c.eval.every_steps = 0  # on targets and on validation identities, who pick the best checkpoint; 0 = at the end alone
+  c.eval.targets = ''  # verification sets, separated by commas: NAME of data.path/NAME.bin, or a path ending in .bin
+  c.eval.validation_identities = 100  # unseen people for choosing settings; 0 = none
   c.eval.identities = 400  # other unseen people for the figures reported; 0 = no verification figures
   c.eval.images = 10  # images of each (folder: at most)
   c.eval.pairs = 6000  # verification pairs, at most, half of them genuine, in 10 folds
@@ -113,7 +116,7 @@ def default() -> ConfigDict:
 
 
 _CHOICES = {
-  'data.source': ('synthetic', 'folder'),
+  'data.source': ('synthetic', 'folder', 'records'),
   'data.bad_images': ('skip', 'error'),
   'tokenizer.encoder': ('pixels', 'clip', 'backbone'),
   'tokenizer.codes': ('product', 'tree', 'random'),
@@ -204,10 +207,10 @@ def _check_evaluation(settings):
   """What would be noticed only when the figures are made, if it were not said here."""
   if settings.pairs % 20:
     raise ConfigError(f'config.eval.pairs={settings.pairs} must be a multiple of 20: 10 folds, half of each genuine.')
-  if settings.every_steps and not settings.validation_identities:
+  if settings.every_steps and not (settings.validation_identities or settings.targets):
     raise ConfigError(
-      f'config.eval.every_steps={settings.every_steps} needs validation people: set it to 0, or '
-      'config.eval.validation_identities to 2 or more.'
+      f'config.eval.every_steps={settings.every_steps} needs validation people or targets: set it to 0, '
+      'config.eval.validation_identities to 2 or more, or name config.eval.targets.'
     )
   for key in ('identities', 'validation_identities'):
     people = settings[key]

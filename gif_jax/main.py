@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config file>.')
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config>.')
 flags.mark_flag_as_required('config')
 
 
@@ -37,6 +37,8 @@ def run(config, workdir: Path) -> dict | None:
 
 
 def _check_apart(data, workdir):
+  if data.source != 'folder':
+    return
   for key, folder in (('path', data.path), *(('newcomers', folder) for folder in data.newcomers.split(','))):
     if folder and workdir.resolve().is_relative_to(Path(folder).resolve()):
       raise ConfigError(
@@ -57,6 +59,12 @@ def _make_writable(workdir):
     ) from error
 
 
+def _name(config_file):
+  """What a run is called: ms1mv3_r100 for configs/ms1mv3.py:r100."""
+  path, _, argument = config_file.partition('.py:')
+  return '_'.join(filter(None, (Path(path).stem, argument)))
+
+
 def main(_) -> None:
   """Command line: errors that a user can cure are printed without a traceback, exit status 1."""
   # Imported here so that worker processes, which import this file again, start fast.
@@ -68,7 +76,7 @@ def main(_) -> None:
   from gif_jax.training.metrics import NonFiniteLossError
 
   quiet_libraries()
-  workdir = Path(_WORKDIR.value or Path('runs') / Path(config_flags.get_config_filename(flags.FLAGS['config'])).stem)
+  workdir = Path(_WORKDIR.value or Path('runs') / _name(config_flags.get_config_filename(flags.FLAGS['config'])))
   try:
     summary = run(read_flag(_CONFIG), workdir)
   except (ConfigError, DataError, TokenizeError, TableError, CheckpointError, NonFiniteLossError) as error:

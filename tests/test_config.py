@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gif_jax import config
+from gif_jax import config, main
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'configs').glob('*.py'))
 
@@ -85,7 +85,7 @@ def test_no_validation_people_are_needed_where_nobody_asks_for_them():
   c.eval.validation_identities = c.eval.identities = 0
   config.validate(c)
   c.eval.every_steps = 10
-  with pytest.raises(config.ConfigError, match=r'config\.eval\.every_steps=10 needs validation people: set it to 0'):
+  with pytest.raises(config.ConfigError, match=r'config\.eval\.every_steps=10 needs validation people or targets'):
     config.validate(c)
 
 
@@ -107,3 +107,19 @@ def test_fewer_pairs_than_asked_for_are_announced_and_too_few_refused(caplog):
   assert '10 people with 100 images give 900 verification pairs, fewer than config.eval.pairs=6000' in caplog.text
   with pytest.raises(config.ConfigError, match=r'eval\.identities=4 with 8 images .* config\.eval\.identities=0'):
     config.check_pairs([2] * 4, settings, 'identities')
+
+
+KNOWN_SETS = ('ms1mv2', 'ms1mv3', 'glint360k', 'wf4m', 'wf12m', 'wf42m')
+
+
+@pytest.mark.parametrize('name', KNOWN_SETS)
+@pytest.mark.parametrize('backbone', ['r50', 'r100'])
+def test_configs_of_the_known_sets(name, backbone):
+  c = importlib.import_module(f'configs.{name}').get_config(backbone)
+  config.validate(c)
+  assert c.model.backbone == backbone and c.data.source == 'records' and c.eval.targets
+
+
+def test_a_config_with_an_argument_names_the_run():
+  assert main._name('configs/ms1mv3.py:r100') == 'ms1mv3_r100'
+  assert main._name('configs/quickstart.py') == 'quickstart'

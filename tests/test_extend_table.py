@@ -272,7 +272,7 @@ def test_photographs_of_newcomers_come_after_all_others(root, newcomers, tmp_pat
 
 @pytest.mark.parametrize(
   ('source', 'newcomers', 'names'),
-  [('synthetic', 'configs', 'raise data.identities'), ('folder', 'nowhere', 'data.newcomers=nowhere is no folder')],
+  [('synthetic', 'configs', 'raise data.identities'), ('folder', 'nowhere', 'data.newcomers=nowhere does not exist')],
 )
 def test_newcomers_that_are_not_there(root, source, newcomers, names):
   path = str(root) if source == 'folder' else ''

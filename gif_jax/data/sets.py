@@ -1,11 +1,14 @@
 """What a run is given to train on and to evaluate with, whatever the source."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from gif_jax.data.images import DataError
 from gif_jax.data.listing import normal
+from gif_jax.data.targets import Target
 
 
 class Faces(Protocol):
@@ -55,6 +58,7 @@ class FaceSets(NamedTuple):
   validation: Faces  # for choosing settings and the best checkpoint
   test: Faces  # for the figures reported
   people: dict | None = None  # who is who, for people.json, where people have names
+  targets: Mapping[str, Target] = MappingProxyType({})  # verification sets by name
 
 
 def joined(first: FaceSets, then: FaceSets) -> FaceSets:
@@ -76,9 +80,16 @@ def joined(first: FaceSets, then: FaceSets) -> FaceSets:
   )
 
 
+def _who(person):
+  # RecordIO has numbers for names, and everybody's number 0 is somebody else.
+  return person['origin'] if person['name'].isdecimal() and 'origin' in person else normal(person['name'])
+
+
 def _joined_people(first, then, m):
-  known = {normal(person['name']) for role in ('train', 'validation', 'test') for person in first[role]}
-  twice = [person['name'] for person in then['train'] if normal(person['name']) in known]
+  if isinstance(first['train'], str) or isinstance(then['train'], str):  # too many to be named one by one
+    return first | {'train': f'{first["train"]}; then the newcomers'}
+  known = {_who(person) for role in ('train', 'validation', 'test') for person in first[role]}
+  twice = [person['name'] for person in then['train'] if _who(person) in known]
   if twice:
     raise DataError(
       f'{twice[0]} is in data.path and in data.newcomers ({len(twice)} such people): give the newcomers alone.'

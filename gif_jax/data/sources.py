@@ -11,7 +11,9 @@ from tqdm import tqdm
 from gif_jax.config import ConfigError, check_pairs
 from gif_jax.data.faces import FaceRenderer
 from gif_jax.data.folder import open_folder
+from gif_jax.data.roles import open_record_sets
 from gif_jax.data.sets import FaceSets, joined
+from gif_jax.data.targets import open_targets
 from gif_jax.data.workers import on_all_cores
 
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
@@ -111,12 +113,10 @@ def open_faces(config, cache: Path | None) -> FaceSets:
   Raises ConfigError where data.path does not fit the source or people are too few for verification pairs, DataError
   for photographs that cannot be used.
   """
-  path = config.data.path
-  if path and not Path(path).exists():
-    raise ConfigError(f'config.data.path={path} does not exist; check the spelling and whether the disk is mounted.')
-  faces = SOURCES[config.data.source](config, cache)
-  for folder in filter(None, config.data.newcomers.split(',')):
-    faces = joined(faces, open_folder(_only(config, folder), cache))
+  _check_path(config.data.path, 'path')
+  faces = SOURCES[config.data.source](config, cache)._replace(targets=open_targets(config))
+  for path in filter(None, config.data.newcomers.split(',')):
+    faces = joined(faces, SOURCES[config.data.source](_only(config, path), cache))
   for key, found in (('validation_identities', faces.validation), ('identities', faces.test)):
     if len(found):
       check_pairs(np.unique(found.labels(), return_counts=True)[1].tolist(), config.eval, key)
@@ -130,13 +130,17 @@ def everyone(config):
   return config
 
 
-def _only(config, folder):
-  if config.data.source != 'folder':
-    raise ConfigError(f"config.data.newcomers={folder}: only data.source='folder' takes them; raise data.identities.")
-  if not Path(folder).is_dir():
-    raise ConfigError(f'config.data.newcomers={folder} is no folder; name those with people, separated by commas.')
+def _check_path(path, key):
+  if path and not path.startswith('tfds:') and not Path(path).exists():
+    raise ConfigError(f'config.data.{key}={path} does not exist; check the spelling and whether the disk is mounted.')
+
+
+def _only(config, path):
+  if config.data.source == 'synthetic':
+    raise ConfigError(f"config.data.newcomers={path}: not with data.source='synthetic'; raise data.identities instead.")
+  _check_path(path, 'newcomers')
   config = everyone(config)
-  config.data.path = folder
+  config.data.path = path
   return config
 
 
@@ -188,4 +192,4 @@ def joined_space(space: str, more: str) -> str:
   return f'{space or "people unknown"} + {more or "people unknown"}'
 
 
-SOURCES = {'synthetic': _synthetic, 'folder': open_folder}
+SOURCES = {'synthetic': _synthetic, 'folder': open_folder, 'records': open_record_sets}

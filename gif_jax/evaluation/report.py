@@ -17,7 +17,10 @@ from gif_jax.evaluation.verification import tar_of_roc
 
 _DPI = 150
 # Panels of `plot_training`: a metric belongs to the first panel whose word its name contains.
-_PANELS = {'loss': 'loss', 'digit': 'digit accuracy', 'learning_rate': 'learning rate', 'images_per_second': 'images/s'}
+_PANELS = {
+  'loss': 'loss', 'digit': 'digit accuracy', 'learning_rate': 'learning rate', 'images_per_second': 'images/s',
+  'targets/': 'verification sets',
+}  # fmt: skip
 # Rows of `summary_table`, in order; 'tar@far=...' rows stand where they are named here.
 _ROWS = {
   'verification_accuracy': 'verification accuracy',
@@ -88,9 +91,13 @@ def summary_table(summary: Mapping[str, Any]) -> str:
   """The main figures as aligned plain text: shares as percentages with one decimal, absent keys left out.
 
   Keys: verification_accuracy, pixel_verification_accuracy, tar@far=1e-1 and the like, digit_accuracy (list, one per
-  digit), decode_top1, decode_top5, vector_top1, vector_top5 (0..1 each), images_per_second. Other keys are not shown.
+  digit), decode_top1, decode_top5, vector_top1, vector_top5 (0..1 each), images_per_second, and targets, which maps
+  verification sets to dicts with accuracy and std (0..1). Other keys are not shown.
   """
-  rows = []
+  rows = [
+    (name, f'{_cell("", found["accuracy"])} +- {100 * found["std"]:.1f}')
+    for name, found in summary.get('targets', {}).items()
+  ]
   for key, title in _ROWS.items():
     for name, value in summary.items():
       if name.split('=')[0] == key:

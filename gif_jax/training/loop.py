@@ -207,8 +207,8 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
           if retokenising:
             state = state.replace(joint=joint.retokenise(state.joint, table.v, config.tokenizer, mesh))
           if evaluating:
-            found = _validate(program, state, faces, config, mesh)
-            row |= {f'validation/{name}': value for name, value in found.items()}
+            found, measured = _validate(program, state, faces, config)
+            row |= measured
           metrics.write(step, row)
           if saving:
             checkpoints.save(step, state, found)
@@ -238,9 +238,15 @@ def _predictor(program, state):
   return lambda images: program.predict(state, images)
 
 
-def _validate(program, state, faces, config, mesh):
-  embedding = figures.embed(_predictor(program, state), faces.validation, config.eval, 'validation')
-  return figures.verification_figures(embedding, faces.validation.labels(), config.eval).figures
+def _validate(program, state, faces, config):
+  """Figures of the validation people, None without any; and all figures as a log row. Targets pick no checkpoint."""
+  predict, found = _predictor(program, state), None
+  if len(faces.validation):
+    embedding = figures.embed(predict, faces.validation, config.eval, 'validation')
+    found = figures.verification_figures(embedding, faces.validation.labels(), config.eval).figures
+  row = {f'validation/{name}': value for name, value in (found or {}).items()}
+  targets = figures.target_figures(predict, faces.targets, config.eval)
+  return found, row | {f'targets/{name}': figure['accuracy'] for name, figure in targets.items()}
 
 
 def _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh):
@@ -250,7 +256,9 @@ def _finish(config, workdir, faces, table, program, state, metrics, window, star
     encoder = open_backbone(workdir).name
     joint.write_table(again, table, workdir / 'next_table', encoder)
     table = joint.write_table(state.joint, table, workdir / 'trained_table', encoder)
+  targets = figures.target_figures(predict, faces.targets, config.eval)
   summary = {
+    **({'targets': targets} if targets else {}),
     **(_unseen(config, workdir, faces.test, predict) if len(faces.test) else {}),
     **figures.closed_set_figures(predict, faces.held_out, table, config.eval),
     'images_per_second': window.images / window.seconds if window.seconds else None,

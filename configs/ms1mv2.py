@@ -1,0 +1,14 @@
+"""`joint`: MS1MV2 (85 742 people, 5 822 653 images, 112x112) with r50 or r100.
+
+python -m gif_jax.main --config=configs/ms1mv2.py:r100 --config.data.path=DIR
+
+The recipe is that of ms1mv3.py, as in arcface_torch.
+Not run on the real set yet.
+"""
+
+from configs import ms1mv3
+
+
+def get_config(backbone='r50'):
+  c = ms1mv3.get_config(backbone)
+  return c

@@ -1,0 +1,15 @@
+"""`joint`: WebFace4M (205 990 people, 4 235 242 images, 112x112) with r50 or r100.
+
+python -m gif_jax.main --config=configs/wf4m.py:r100 --config.data.path=DIR
+
+The recipe is that of ms1mv3.py, as in arcface_torch, which reports 97.19 (r100) TAR@FAR=1e-4 on IJB-C; the paper
+of GIF 97.83.
+Not run on the real set yet.
+"""
+
+from configs import ms1mv3
+
+
+def get_config(backbone='r50'):
+  c = ms1mv3.get_config(backbone)
+  return c

@@ -1,0 +1,152 @@
+"""Records: who is trained on, who is kept for evaluation, and runs on them."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from gif_jax import main
+from gif_jax.config import ConfigError
+from gif_jax.data.images import DataError
+from gif_jax.data.roles import Rest, first_images, roles
+from gif_jax.data.sources import open_faces
+from tests import tiny
+from tests.encoded import packed_faces
+
+
+@pytest.fixture(scope='module')
+def packed(tiny_faces, tmp_path_factory):
+  return packed_faces(tmp_path_factory.mktemp('packed') / 'set', tiny_faces.train)
+
+
+def _config(packed, test=3, validation=2, **data):
+  config = tiny.get_config()
+  config.data.source, config.data.path = 'records', str(packed.path)
+  config.data.update(data)
+  config.eval.identities, config.eval.validation_identities = test, validation
+  return config
+
+
+def _digests(faces):
+  return [hashlib.sha256(image).hexdigest() for image in faces[:]]
+
+
+@pytest.mark.parametrize('apart', [[], [0], [9], [0, 1, 2], [3, 5, 8, 9], list(range(10))])
+def test_the_rest_is_what_is_not_apart(apart):
+  rest = Rest(10, np.array(apart, np.int64))
+  expected = np.setdiff1d(np.arange(10), apart)
+  assert len(rest) == len(expected)
+  np.testing.assert_array_equal(rest[:], expected)
+  np.testing.assert_array_equal(rest[1:4], expected[1:4])
+  order = np.random.default_rng(0).permutation(len(expected))
+  np.testing.assert_array_equal(rest[order], expected[order])
+
+
+def test_every_image_has_one_role(packed):
+  faces = open_faces(_config(packed), None)
+  assert faces.m == 15
+  sets = [faces.train, faces.held_out, faces.validation, faces.test]
+  assert [len(chosen) for chosen in sets] == [45, 15, 8, 12]
+  everything = sorted(digest for chosen in sets for digest in _digests(chosen))
+  assert everything == sorted(_digests(open_faces(_config(packed, 0, 0, held_out=0), None).train))
+
+
+def test_labels_are_renumbered_without_gaps_and_belong_to_the_images(packed):
+  faces = open_faces(_config(packed), None)
+  whole = open_faces(_config(packed, 0, 0, held_out=0), None)
+  who = dict(zip(_digests(whole.train), whole.train.labels().tolist()))
+  names = [int(person['name']) for person in faces.people['train']]
+  assert names == sorted(names) and len(names) == 15
+  for chosen in (faces.train, faces.held_out):
+    assert sorted(set(chosen.labels())) == list(range(15))
+    for digest, label in zip(_digests(chosen), chosen.labels()):
+      assert who[digest] == names[label]
+  for role in ('validation', 'test'):
+    chosen, people = getattr(faces, role), [int(person['name']) for person in faces.people[role]]
+    assert [who[digest] for digest in _digests(chosen)] == [people[label] for label in chosen.labels()]
+
+
+def test_index_by_slice_and_by_array_agree(packed):
+  train = open_faces(_config(packed), None).train
+  index = np.array([3, 40, 7])
+  np.testing.assert_array_equal(train[index], train[:][index])
+  np.testing.assert_array_equal(train.labels(index), train.labels()[index])
+  np.testing.assert_array_equal(train.labels(slice(5, 9)), train.labels()[5:9])
+
+
+def test_eval_images_bounds_the_images_of_a_person(packed):
+  config = _config(packed, test=4, validation=0)
+  config.eval.images = 3
+  assert len(open_faces(config, None).test) == 12
+
+
+def test_people_are_drawn_by_seed_and_label_alone():
+  labels = np.repeat(np.arange(50), 3)
+  test, validation = roles(labels, seed=1, test=6, validation=4)
+  assert len(set(test) | set(validation)) == 10
+  fewer, _ = roles(labels, seed=1, test=3, validation=4)
+  assert set(fewer) <= set(test)
+  shuffled = np.random.default_rng(0).permutation(labels)
+  np.testing.assert_array_equal(roles(shuffled, seed=1, test=6, validation=4)[0], test)
+  assert not np.array_equal(roles(labels, seed=2, test=6, validation=4)[0], test)
+
+
+def test_people_with_one_image_are_trained_on():
+  labels = np.array([0, 1, 1, 2, 3, 3, 4])
+  test, validation = roles(labels, seed=0, test=1, validation=1)
+  assert set(test) | set(validation) == {1, 3}
+  with pytest.raises(ValueError, match='5 people, 2 of them with two images or more, are too few: 2 are wanted'):
+    roles(labels, seed=0, test=2, validation=1)
+
+
+def test_first_images_are_as_many_as_asked_for_and_depend_on_the_seed():
+  labels = np.random.default_rng(0).integers(0, 20, 300)
+  most = np.arange(20)
+  chosen = first_images(labels, most, 5)
+  np.testing.assert_array_equal(
+    np.bincount(labels[chosen], minlength=20), np.minimum(most, np.bincount(labels, minlength=20))
+  )
+  assert not np.array_equal(chosen, first_images(labels, most, 6))
+
+
+def test_the_label_space_names_the_people_who_are_trained_on(packed):
+  spaces = {
+    open_faces(_config(packed, test, validation, **data), None).label_space
+    for test, validation, data in ((3, 2, {}), (0, 0, {}), (3, 2, {'seed': 1}))
+  }
+  assert len(spaces) == 3
+  assert open_faces(_config(packed, held_out=0), None).label_space in spaces  # further images, the same people
+
+
+def test_newcomers_of_another_set(packed, tiny_faces, tmp_path):
+  more = packed_faces(tmp_path / 'more', tiny_faces.test, origin='more')
+  faces = open_faces(_config(packed, newcomers=str(more.path)), None)
+  assert faces.m == 15 + 6 and len(faces.train) == 45 + 18
+  assert [person['origin'] for person in faces.people['train'][15:]] == [f'more:{i}' for i in range(6)]
+  np.testing.assert_array_equal(np.unique(faces.train.labels()), np.arange(21))
+  again = packed_faces(tmp_path / 'again', tiny_faces.test)
+  with pytest.raises(DataError, match=r'is in data\.path and in data\.newcomers'):
+    open_faces(_config(packed, newcomers=str(again.path)), None)
+  with pytest.raises(ConfigError, match=r'config\.data\.newcomers=.*nowhere does not exist'):
+    open_faces(_config(packed, newcomers=str(tmp_path / 'nowhere')), None)
+
+
+def test_no_path_and_no_data(tmp_path):
+  config = tiny.get_config()
+  config.data.source = 'records'
+  with pytest.raises(ConfigError, match=r'config\.data\.path is empty'):
+    open_faces(config, None)
+  config.data.path = str(tmp_path)
+  with pytest.raises(DataError, match='no data set of a known form'):
+    open_faces(config, None)
+
+
+def test_a_run(packed, tmp_path):
+  config = _config(packed, test=4, validation=4)
+  config.train.steps, config.eval.every_steps = 6, 3
+  config.data.workers = 2
+  summary = main.run(config, tmp_path / 'run')
+  assert summary['steps'] == 6 and 0 <= summary['verification_accuracy'] <= 1
+  people = json.loads((tmp_path / 'run' / 'people.json').read_text())
+  assert [person['images'] + person['held_out'] for person in people['train']] == [4] * 12
