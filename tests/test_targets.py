@@ -1,0 +1,99 @@
+"""Verification sets named by eval.targets: read, measured while a run trains and at its end."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gif_jax import main
+from gif_jax.config import ConfigError
+from gif_jax.data.images import DataError
+from gif_jax.data.pairs import write_pairs
+from gif_jax.data.targets import open_targets
+from gif_jax.evaluation.extract import extract
+from gif_jax.evaluation.verification import pixel_embedding
+from gif_jax.training.figures import target_figures
+from tests import tiny
+from tests.encoded import encode, packed_faces
+
+
+@pytest.fixture
+def data(tiny_faces, tmp_path):
+  """A data set with a verification set beside its records: 6 people, every pair of images of each, as many impostors."""
+  packed = packed_faces(tmp_path / 'data', tiny_faces.train)
+  faces = tiny_faces.test
+  pairs, same = [], []
+  for person in range(6):
+    for i, j in ((0, 1), (1, 2), (2, 3), (3, 0)):
+      pairs += [4 * person + i, 4 * person + j, 4 * person + i, (4 * person + 4 + j) % 24]
+      same += [True, False]
+  write_pairs(tmp_path / 'data' / 'six.bin', [encode(image) for image in faces[np.array(pairs)]], same)
+  config = tiny.get_config()
+  config.data.source, config.data.path = 'records', str(packed.path)
+  config.eval.targets = 'six'
+  config.eval.identities = config.eval.validation_identities = 0
+  return config
+
+
+def test_names_are_files_beside_the_records_and_paths_are_paths(data):
+  path = f'{data.data.path}/six.bin'
+  by_name = open_targets(data)
+  data.eval.targets = path
+  by_path = open_targets(data)
+  assert by_name.keys() == by_path.keys() == {'six'}
+  np.testing.assert_array_equal(by_name['six'].images[:], by_path['six'].images[:])
+  assert by_name['six'].same.sum() == 24 and len(by_name['six'].images) == 96
+
+
+def test_figures_against_scores_worked_out_pair_by_pair(data):
+  """Ten folds that all choose the same threshold: the accuracy is that of one threshold over all pairs."""
+  target = open_targets(data)['six']
+  embedding = extract(pixel_embedding, target.images, 16, progress='')
+  found = target_figures(lambda images: {'embedding': images}, {}, data.eval)
+  assert found == {}
+
+  def predict(images):
+    z = pixel_embedding(np.asarray(images))
+    return {'embedding': z, 'log_probs': np.zeros((len(z), 1, 2), np.float32)}
+
+  found = target_figures(predict, {'six': target}, data.eval)['six']
+  cosine = (embedding[::2] * embedding[1::2]).sum(1)
+  best = max(np.mean((cosine > threshold) == target.same) for threshold in np.linspace(-1, 1, 2001))
+  assert abs(found['accuracy'] - best) < 0.15 and found['accuracy'] <= best + 1e-9
+  assert found['std'] >= 0
+
+
+def test_perfect_and_useless_embeddings(data):
+  target = open_targets(data)['six']
+  order = iter(np.repeat(target.same, 2))
+
+  def predict(images):
+    # The two images of a genuine pair are equal, those of an impostor pair opposite.
+    signs = [1 if next(order, True) else (-1) ** i for i in range(len(images))]
+    z = np.array(signs, np.float32)[:, None]
+    return {'embedding': z, 'log_probs': np.zeros((len(z), 1, 2), np.float32)}
+
+  assert target_figures(predict, {'six': target}, data.eval)['six'] == {'accuracy': 1.0, 'std': 0.0}
+
+  def constant(images):
+    return {'embedding': np.ones((len(images), 2), np.float32), 'log_probs': np.zeros((len(images), 1, 2), np.float32)}
+
+  assert target_figures(constant, {'six': target}, data.eval)['six']['accuracy'] == pytest.approx(0.5, abs=0.05)
+
+
+def test_targets_that_are_not_there(data, tmp_path):
+  data.eval.targets = 'six,lfw'
+  with pytest.raises(ConfigError, match=r'config\.eval\.targets=six,lfw: .*lfw\.bin does not exist'):
+    open_targets(data)
+  (tmp_path / 'data' / 'lfw.bin').write_bytes(b'')
+  with pytest.raises(DataError, match=r'lfw\.bin'):
+    open_targets(data)
+
+
+def test_a_run_measures_targets_on_the_way_and_at_the_end(data, tmp_path):
+  data.train.steps, data.eval.every_steps = 4, 2
+  summary = main.run(data, tmp_path / 'run')
+  assert 0 <= summary['targets']['six']['accuracy'] <= 1
+  rows = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+  assert [row['step'] for row in rows if 'targets/six' in row] == [2, 4]
+  assert rows[-1]['targets/six'] == pytest.approx(summary['targets']['six']['accuracy'])
