@@ -30,7 +30,7 @@ def on_all_cores(function: Callable, jobs: Iterable) -> Iterator:
   """function(job) for every job, in order, from as many spawned processes as there are cores.
 
   `function` goes to every process once, so it may be an object that holds much; jobs go one by one and should be small.
-  Jobs are taken, and results held, only a few ahead of what is asked for, so that memory does not grow with their number.
+  Jobs are taken, and results held, only a few ahead of what is asked for: memory does not grow with their number.
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   ahead = deque()
