@@ -1,7 +1,7 @@
 """Makes a data set to train on: python -m gif_jax.convert --input=FACES --output=OUT
 
---input is a folder of people, InsightFace's RecordIO or any other form that gif_jax reads; several, with commas between,
-are put together. --output is a folder in the training format, NAME.rec (InsightFace's RecordIO) or NAME.bin
+--input is a folder of people, InsightFace's RecordIO or any other form that gif_jax reads; several, commas between, are
+put together. --output is a folder in the training format, NAME.rec (InsightFace's RecordIO) or NAME.bin
 (verification pairs). A command that was killed is given again and goes on.
 """
 

@@ -66,7 +66,7 @@ def _is_plain(image, encoded):
 
 
 class _Done(NamedTuple):
-  """A block of images, one after the other: bytes, int32 lengths (0: left out), what was left out, how many unchanged."""
+  """A block of images, one after the other: bytes, int32 lengths (0: left out), what was left out, how many passed."""
 
   encoded: bytes
   lengths: np.ndarray
