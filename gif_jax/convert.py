@@ -23,7 +23,7 @@ from gif_jax.data.images import DataError
 from gif_jax.data.listing import Skipped
 from gif_jax.data.merge import Merged, open_inputs
 from gif_jax.data.packing import PACKING, Packing
-from gif_jax.data.pairlist import read_pairs
+from gif_jax.data.pairlist import read_pair_list
 from gif_jax.data.photos import Photos
 from gif_jax.data.records import Packed
 from gif_jax.data.selection import choose, choose_rows, who_stays
@@ -89,7 +89,7 @@ def _listed_pairs(inputs, settings):
     raise ConfigError(f'--pairs={settings.pairs} names files: --input must be one folder of people.')
   if settings.people or settings.without or settings.same or settings.min_images > 1:
     raise ConfigError(f'--pairs={settings.pairs} says which images are used: leave out the flags that choose people.')
-  return read_pairs(Path(settings.pairs), photos)
+  return read_pair_list(Path(settings.pairs), photos)
 
 
 def _choose(records, pairs, settings):
