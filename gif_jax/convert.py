@@ -73,8 +73,10 @@ def convert(settings: Settings) -> str:
 
 
 def _check_output(output, wheres):
-  if output.exists():
-    raise ConfigError(f'--output={output} exists: remove it, or write to another place.')
+  more = [output.with_suffix('.idx'), output.with_name('property')] if output.suffix == '.rec' else []
+  for path in (output, *more):
+    if path.exists():
+      raise ConfigError(f'--output={output}: {path} exists; remove it, or write to another folder.')
   for where in wheres:
     if output.resolve().is_relative_to(Path(where).resolve()):
       raise ConfigError(f'--output={output} lies inside --input={where}, which must not change; name another place.')
@@ -177,6 +179,8 @@ def main(_) -> None:
     print(convert(Settings(**given | {'output': Path(given['output'])})))
   except BrokenProcessPool:
     sys.exit('DataError: a process was killed, for want of memory perhaps; give the same command again to go on.')
+  except KeyboardInterrupt:
+    sys.exit('Stopped; give the same command again to go on.')
   except (ConfigError, DataError, OSError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
 

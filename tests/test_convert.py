@@ -125,7 +125,7 @@ def test_nobody_is_left(tmp_path):
 
 def test_output_that_exists_or_lies_in_the_input(tmp_path):
   several(tmp_path / 'faces', 1, 1)
-  with pytest.raises(ConfigError, match='exists: remove it'):
+  with pytest.raises(ConfigError, match='exists; remove it'):
     run(tmp_path / 'faces', tmp_path / 'faces')
   with pytest.raises(ConfigError, match='lies inside --input'):
     run(tmp_path / 'faces', tmp_path / 'faces' / 'p0' / 'out')
@@ -170,6 +170,21 @@ def test_killed_at_any_block_is_as_uninterrupted(tmp_path, monkeypatch, method, 
   assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
 
 
+@pytest.mark.parametrize('method', ['_append', '_save'])
+def test_killed_again_and_again(tmp_path, monkeypatch, method):
+  faces = several(tmp_path / 'faces')
+  (faces / 'p1' / '02.jpg').write_bytes(b'x')
+  run(faces, tmp_path / 'whole')
+  monkeypatch.setattr(packing, 'BLOCK', 7)
+  monkeypatch.setattr(packing, 'SAVE_SECONDS', 0)
+  for _ in range(4):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+      _kill(patch, method, 2 if method == '_append' else 1)  # a block further each time
+      run(faces, tmp_path / 'out')
+  run(faces, tmp_path / 'out')
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
+
+
 def test_killed_when_all_is_read(tmp_path, monkeypatch):
   faces = several(tmp_path / 'faces')
   (faces / 'p1' / '02.jpg').write_bytes(b'x')
@@ -185,6 +200,32 @@ def test_killed_when_all_is_read(tmp_path, monkeypatch):
       run(faces, tmp_path / 'out')
   run(faces, tmp_path / 'out')
   assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
+
+
+def test_two_at_one_draft(tmp_path, monkeypatch):
+  faces = several(tmp_path / 'faces')
+  monkeypatch.setattr(packing, 'BLOCK', 7)
+  append = packing.Packing._append
+
+  def second(self, streams, block):
+    monkeypatch.setattr(packing.Packing, '_append', append)
+    with pytest.raises(DataError, match='being written by another process'):
+      run(faces, tmp_path / 'out')
+    append(self, streams, block)
+
+  monkeypatch.setattr(packing.Packing, '_append', second)
+  run(faces, tmp_path / 'out')
+  assert len(Packed(tmp_path / 'out')) == 30
+
+
+def test_a_draft_that_lost_its_end(tmp_path, monkeypatch):
+  faces = several(tmp_path / 'faces')
+  with monkeypatch.context() as patch, pytest.raises(Killed):
+    _kill(patch, '_save', 1)
+    run(faces, tmp_path / 'out')
+  os.truncate(tmp_path / '.out.draft' / 'data' / 'images.bin', 100)
+  with pytest.raises(DataError, match=r'images\.bin has lost its end; remove .*\.out\.draft'):
+    run(faces, tmp_path / 'out')
 
 
 @pytest.mark.parametrize('change', ['file', 'size', 'people'])
