@@ -56,11 +56,14 @@ def convert(settings: Settings) -> str:
   index = output.with_name(f'.{output.name}.index')
   inputs = open_inputs(wheres, index, settings.bad_images)
   records = Merged(inputs, Path(settings.same) if settings.same else None)
+  if settings.bad_images == 'error' and records.skipped:
+    name, reason = records.skipped[0]
+    raise DataError(f'{name}: {reason}. Repair or remove it, or leave such things out: --bad_images=skip.')
   pairs = _listed_pairs(inputs, settings)
   chosen = _choose(records, pairs, settings)
   size = settings.size or records.size or _SIZE
   draft = Draft(output.with_name(f'.{output.name}.draft'), {
-    'inputs': [_state(where, each) for where, each in zip(wheres, inputs.values())], 'size': size, 'packing': PACKING,
+    'inputs': [_state(each) for each in inputs.values()], 'size': size, 'packing': PACKING,
     'rows': hashlib.sha256(chosen.rows.tobytes()).hexdigest(), 'bad_images': settings.bad_images,
   })  # fmt: skip
   packing = Packing(draft)
@@ -106,12 +109,14 @@ def _choose(records, pairs, settings):
   return chosen
 
 
-def _state(where, records):
-  """Changes when the data at `where` does."""
-  path = Path(where)
-  files = [path] if path.is_file() else sorted(path.glob('*'))
-  stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-  return [str(path.resolve()), len(records), records.fingerprint if isinstance(records, Photos) else stats]
+def _state(records):
+  """Changes when the data does."""
+  path = records.path
+  if isinstance(records, Photos):
+    return [str(path.resolve()), records.fingerprint]
+  files = [path] if path.is_file() else sorted(filter(Path.is_file, path.iterdir()))
+  stats = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+  return [str(path.resolve()), len(records), stats]
 
 
 def _complete(packing, records, chosen, size, settings):

@@ -86,6 +86,18 @@ def test_names_of_all_kinds(tmp_path):
   assert sorted(person.name for person in Packed(tmp_path / 'out').people()) == sorted(names)
 
 
+def test_a_folder_of_nobody_may_be_an_error(tmp_path):
+  several(tmp_path / 'faces', 1, 1)
+  (tmp_path / 'faces' / 'nobody').mkdir()
+  with pytest.raises(DataError, match='nobody: no images in it; remove it'):
+    open_records(tmp_path / 'faces')
+  assert open_records(tmp_path / 'faces', damaged='skip').skipped == [('nobody', 'no images in it')]
+  (tmp_path / 'faces' / 'nobody').rmdir()
+  (tmp_path / 'faces' / 'gone').symlink_to(tmp_path / 'nowhere')
+  with pytest.raises(DataError, match=r'faces/gone: a link that leads nowhere\. Repair'):
+    run(tmp_path / 'faces', tmp_path / 'out', bad_images='error')
+
+
 def test_size_is_the_inputs_or_112(tmp_path):
   several(tmp_path / 'faces', 2, 2)
   run(tmp_path / 'faces', tmp_path / 'small')
