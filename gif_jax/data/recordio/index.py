@@ -186,7 +186,7 @@ def _skipped(rec, idx, keys, reason, malformed, gaps):
 
 def _report(keys, heads, image, bare, labels, originals, reason, twice, gaps):
   header = keys[bare].min(initial=1) == 0  # the header record has key 0, before all images
-  identity = bare & (keys > 0) if header else bare
+  identity = bare & (keys > 0)
   own = keys[identity] if identity.any() else keys[image].max(initial=0) + np.ones(1, np.int64)
   at = np.flatnonzero(bare & (keys == 0))[:1]
   wrong, rounded = check_identities(keys[image], labels, heads.label[identity], heads.second[identity])
