@@ -1,10 +1,11 @@
-"""Writes recordio/: .rec files by MXNet's own writer (dmlc-core's C++ below it), written independently of gif_jax.
+"""Writes recordio/: .rec files by MXNet's own writer (dmlc-core's C++), verification sets by NumPy 1 and OpenCV 4.
 
 Not part of the tests, which read the files alone: Python 3.11, pip install mxnet==1.9.1 'numpy<1.24'
 'opencv-python-headless<4.8' && python tests/golden/make_recordio_golden.py
 """
 
 import json
+import pickle
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -61,11 +62,36 @@ def plain(path, found):
   return order
 
 
+def ours(path, found):
+  """What gif_jax should write for images of the people 0, 1 and 2, byte for byte."""
+  labels = [i % 3 for i in range(len(found))]
+  writer = MXIndexedRecordIO(str(path.with_suffix('.idx')), str(path), 'w')
+  edges = [1, *(1 + sum(label < j for label in labels) for j in (1, 2, 3))]
+  writer.write_idx(0, pack(header([edges[-1], edges[-1] + 3], 0), b''))
+  for key, i in enumerate(sorted(range(len(found)), key=lambda i: (labels[i], i)), 1):
+    writer.write_idx(key, pack(header(labels[i], key), found[i]))
+  for key, (a, b) in enumerate(pairwise(edges), edges[-1]):
+    writer.write_idx(key, pack(header([a, b], key), b''))
+  writer.close()
+  path.with_name('property').write_text('3,8,8\n')
+
+
+def pairs(protocol):
+  """As InsightFace's tools do, which take what cv2.imencode gives: an array, a row or a column."""
+  arrays = [np.frombuffer(image, np.uint8).copy() for image in images()[:4]]
+  arrays[3] = arrays[3][:, None]
+  with (FOLDER / f'protocol{protocol}.bin').open('wb') as file:
+    pickle.dump((arrays, [True, np.bool_(False)]), file, protocol=protocol)
+
+
 if __name__ == '__main__':
-  for name in ('insightface', 'plain'):
+  for name in ('insightface', 'plain', 'ours'):
     (FOLDER / name).mkdir(parents=True, exist_ok=True)
   found = images()
   expected = {'images': [image.hex() for image in found], 'mxnet': mxnet.__version__}
   expected['labels'] = insightface(FOLDER / 'insightface' / 'train.rec', found)
   expected['order'] = plain(FOLDER / 'plain' / 'train.rec', found)
+  ours(FOLDER / 'ours' / 'train.rec', SPLIT)
+  for protocol in (0, 2, 4, 5):
+    pairs(protocol)
   (FOLDER / 'expected.json').write_text(json.dumps(expected) + '\n')
