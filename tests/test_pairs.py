@@ -196,8 +196,10 @@ def test_any_change_of_a_valid_file(path, content, changes):
 
 
 def test_repeating_does_not_multiply(path):
-  """A long text turned into bytes again and again, and arrays of one long content: 40 bytes of program for each."""
+  """A long text made into bytes, or bytes into a number, again and again with few bytes of program for each."""
   text = b'X' + struct.pack('<I', 1 << 16) + b'a' * (1 << 16) + b'q\x000'
   again = b'c_codecs\nencode\nh\x00X\x06\0\0\0latin1\x86R'
   _bounded(path, b'\x80\x02' + text + b'(' + again * 3000 + b'l.')
+  number = b'cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nU\x02i8\x85Rh\x01\x86R'
+  _bounded(path, b'\x80\x02' + b'T' + text[1:].replace(b'q\x00', b'q\x01') + b'(' + number * 3000 + b'l.')
   refused(path, b'\x80\x02' + text + b'(' + again * 3000 + b'l.', 'repeats itself')

@@ -120,10 +120,11 @@ def test_what_float32_did_to_header_and_ranges(tmp_path, caplog):
 
 
 def test_ranges_that_are_wrong_for_another_reason(tmp_path):
-  people = [(4, (1, 3), b''), (5, (2, 4), b''), (6, (3, 4), b''), (7, (9, 4), b''), (8, (float('nan'), 4), b'')]
-  path = write(tmp_path / 'a.rec', (0, (4, 9), b''), (1, 0, b'x'), (2, 0, b'x'), (3, 1, b'x'), *people)
+  people = [(4, (1, 3), b''), (5, (2, 4), b''), (6, (3, 4), b''), (7, (9, 4), b''), (8, (float('nan'), 4), b''),
+            (9, (1, 2), b'')]  # fmt: skip
+  path = write(tmp_path / 'a.rec', (0, (4, 10), b''), (1, 0, b'x'), (2, 0, b'x'), (3, 1, b'x'), *people)
   report = RecordIO(path).report
-  assert (report.ranges, report.ranges_wrong, report.ranges_rounded) == (5, 3, 0)
+  assert (report.ranges, report.ranges_wrong, report.ranges_rounded) == (6, 4, 0)
 
 
 def test_labels_that_float32_may_have_joined(tmp_path):

@@ -148,6 +148,22 @@ def test_payloads_that_are_no_images(folder, payload, why):
   assert content(records) == [b'a', b'b'] and len(records.skipped) == 1 and why in records.skipped[0].reason
 
 
+def test_parts_that_together_are_longer_than_a_record_can_be(folder):
+  half = framing.LENGTH // 2 & ~3
+  write(folder / 'train.rec', (0, 0, b'a'))
+  with (folder / 'train.rec').open('r+b') as file:  # mostly a hole, which takes no room
+    begin = file.seek(0, os.SEEK_END)
+    file.write(framing.HEAD.pack(framing.MAGIC, framing.FIRST << framing.SHIFT | half))
+    file.seek(half, os.SEEK_CUR)
+    file.write(framing.HEAD.pack(framing.MAGIC, framing.LAST << framing.SHIFT | half))
+    file.truncate(file.tell() + half)
+  with (folder / 'train.idx').open('a') as file:
+    file.write(f'1\t{begin}\n')
+  records = RecordIO(folder / 'train.rec', damaged='skip')
+  (folder / 'train.rec').unlink()
+  assert len(records) == 1 and records.skipped[0].reason == 'it is cut off or a part of it is missing'
+
+
 def test_the_scan_names_what_it_passes_over(folder, valid):
   rec, _, places = valid
   gap = rec[: places[3]] + bytes(20) + rec[places[3] : places[4] + 4]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gif_jax.data.images import DataError
+from gif_jax.data.photos import Photos
 from gif_jax.data.recordio import RecordIO
 from gif_jax.data.records import META, Packed, Records
 
@@ -18,4 +19,6 @@ def open_records(where: str, cache: Path | None = None, *, damaged: str = 'error
     return Packed(path)
   if path.suffix == '.rec' or (path / 'train.rec').exists():
     return RecordIO(path, cache, damaged=damaged)
+  if path.is_dir():  # last of all: any folder may be one of people
+    return Photos(path, damaged)
   raise DataError(f'{where} is no data set of a known form.')

@@ -185,17 +185,17 @@ def _skipped(rec, idx, keys, reason, malformed, gaps):
 
 
 def _report(keys, heads, image, bare, labels, originals, reason, twice, gaps):
-  header = keys[bare].min(initial=1) == 0  # the header record has key 0, before all images
-  identity = bare & (keys > 0) if header else bare
-  own = keys[identity] if identity.any() else keys[image].max(initial=0) + np.ones(1, np.int64)
-  at = np.flatnonzero(bare & (keys == 0))[:1]
+  header = np.flatnonzero(bare & (keys == 0))[:1]
+  identity = bare & (keys > 0)
+  last = keys[image].max(initial=0) + 1
+  first, last = (keys[identity].min(), keys[identity].max() + 1) if identity.any() else (last, last)
   wrong, rounded = check_identities(keys[image], labels, heads.label[identity], heads.second[identity])
   count = np.bincount(reason, minlength=len(_REASONS) + 1)
   ordered = np.sort(keys)
   return Report(
     damaged={why: int(count[code]) for code, why in _REASONS.items() if count[code]},
-    header=[float(heads.label[at[0]]), float(heads.second[at[0]])] if header else None,
-    keys=[int(own.min()), int(own.max()) + int(identity.any())] if header else None,
+    header=[float(heads.label[header[0]]), float(heads.second[header[0]])] if len(header) else None,
+    keys=[int(first), int(last)] if len(header) else None,
     ranges=int(identity.sum()), ranges_wrong=wrong, ranges_rounded=rounded,
     rounded=int((originals[labels] >= EXACT).sum()), places_twice=twice,
     keys_twice=int((ordered[1:] == ordered[:-1]).sum()), unnamed=int(np.diff(gaps).sum()),

@@ -18,7 +18,7 @@ def read_idx(path: Path, quiet: bool) -> tuple[np.ndarray, np.ndarray, list[int]
   found, malformed, lines = [np.empty((0, 2), np.int64)], [], 0
   with path.open('rb') as file, _bar(path.stat().st_size, f'reading {path.name}', quiet) as bar:
     while block := file.read(_BLOCK) + file.readline():
-      pairs, wrong, count = _parse(block.replace(b'\r\n', b'\n'))
+      pairs, wrong, count = _parse(block)
       found.append(pairs)
       malformed += [lines + line for line in wrong]
       lines += count
