@@ -19,7 +19,7 @@ from tests.encoded import encode, packed_faces
 
 @pytest.fixture
 def data(tiny_faces, tmp_path):
-  """A data set with a verification set beside its records: 6 people, every pair of images of each, as many impostors."""
+  """A data set with a verification set beside its records: 6 people, 4 genuine pairs of each, as many impostors."""
   packed = packed_faces(tmp_path / 'data', tiny_faces.train)
   faces = tiny_faces.test
   pairs, same = [], []
