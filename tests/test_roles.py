@@ -9,6 +9,7 @@ import pytest
 from gif_jax import main
 from gif_jax.config import ConfigError
 from gif_jax.data.images import DataError
+from gif_jax.data.recordio import write_insightface
 from gif_jax.data.roles import Rest, first_images, roles
 from gif_jax.data.sources import open_faces
 from tests import tiny
@@ -137,9 +138,49 @@ def test_no_path_and_no_data(tmp_path):
   config.data.source = 'records'
   with pytest.raises(ConfigError, match=r'config\.data\.path is empty'):
     open_faces(config, None)
-  config.data.path = str(tmp_path)
-  with pytest.raises(DataError, match='no data set of a known form'):
+  config.data.path = str(tmp_path / 'file')
+  with pytest.raises(ConfigError, match='file does not exist'):
     open_faces(config, None)
+  (tmp_path / 'file').touch()
+  with pytest.raises(DataError, match=r'file is no data set: give a folder'):
+    open_faces(config, None)
+
+
+def test_photographs_have_a_source_of_their_own(root):
+  config = tiny.get_config()
+  config.data.source, config.data.path = 'records', str(root)
+  with pytest.raises(ConfigError, match="set data.source='folder'"):
+    open_faces(config, None)
+
+
+@pytest.fixture(scope='module')
+def insightface(packed, tmp_path_factory):
+  """The same people as InsightFace has them: train.rec, train.idx, property."""
+  folder = tmp_path_factory.mktemp('insightface')
+  write_insightface(packed, folder / 'train.rec')
+  return folder
+
+
+def test_recordio_is_trained_on_as_what_was_made_of_it(packed, insightface, tmp_path):
+  ours = open_faces(_config(packed), None)
+  config = _config(packed)
+  config.data.path = str(insightface)
+  theirs = open_faces(config, tmp_path / 'cache')
+  assert theirs.label_space == ours.label_space
+  for name in ('train', 'held_out', 'validation', 'test'):
+    mine, other = getattr(ours, name), getattr(theirs, name)
+    np.testing.assert_array_equal(mine[:], other[:])
+    np.testing.assert_array_equal(mine.labels(), other.labels())
+
+
+def test_a_run_on_recordio(insightface, packed, tmp_path):
+  config = _config(packed)
+  config.data.path = str(insightface)
+  config.train.steps = 3
+  assert main.run(config, tmp_path / 'run')['steps'] == 3
+  config.data.path = str(packed.path)  # converted since: the table and the checkpoint stay good
+  config.train.steps = 5
+  assert main.run(config, tmp_path / 'run')['resumed_from_step'] == 3
 
 
 def test_a_run(packed, tmp_path):

@@ -19,6 +19,8 @@ def open_records(where: str, cache: Path | None = None, *, damaged: str = 'error
     return Packed(path)
   if path.suffix == '.rec' or (path / 'train.rec').exists():
     return RecordIO(path, cache, damaged=damaged)
+  if not path.exists():
+    raise DataError(f'{where} does not exist; check the spelling and whether the disk is mounted.')
   if path.is_dir():  # last of all: any folder may be one of people
     return Photos(path, damaged)
-  raise DataError(f'{where} is no data set of a known form.')
+  raise DataError(f'{where} is no data set: give a folder (of records, with train.rec, of people) or a .rec file.')

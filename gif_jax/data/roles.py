@@ -10,6 +10,7 @@ from gif_jax.data import counter
 from gif_jax.data.crops import Crops
 from gif_jax.data.images import DataError
 from gif_jax.data.inputs import open_records
+from gif_jax.data.photos import Photos
 from gif_jax.data.records import Packed, Records, fingerprint
 from gif_jax.data.sets import FaceSets
 
@@ -83,6 +84,11 @@ def open_record_sets(config, cache: Path | None) -> FaceSets:
   if not data.path:
     raise ConfigError("config.data.path is empty; data.source='records' needs a data set, such as a folder of records.")
   records = open_records(data.path, cache)
+  if isinstance(records, Photos):
+    raise ConfigError(
+      f"config.data.path={data.path} is a folder of people: set data.source='folder', or make records of it first: "
+      'python -m gif_jax.convert.'
+    )
   labels = records.labels()
   try:
     test, validation = roles(
