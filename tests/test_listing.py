@@ -110,7 +110,7 @@ def test_images_without_sub_folders(tmp_path):
 
 def test_sub_folders_without_images(tmp_path):
   (tmp_path / 'somebody').mkdir()
-  with pytest.raises(DataError, match='no image in any of the 1 sub-folders; is config'):
+  with pytest.raises(DataError, match='no image in any of the 1 sub-folders; is it the right'):
     open_faces(folder_config(tmp_path), None)
 
 

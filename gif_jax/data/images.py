@@ -1,5 +1,7 @@
 """One photograph: any common format -> RGB pixels of one size; and what makes a file unreadable."""
 
+import io
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,8 +43,13 @@ def is_image_name(name: str) -> bool:
   return Path(name).suffix.lower() in _SUFFIXES
 
 
-def read_image(path: str | Path, size: int) -> Picture:
-  """Decodes one file, turns it as its EXIF orientation says and brings it to [size, size, 3].
+def open_image(source: str | Path | bytes) -> Image.Image:
+  """What Pillow makes of the file at a path, or of its bytes, before pixels are decoded; any format of photographs."""
+  return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+
+
+def read_image(source: str | Path | bytes, size: int) -> Picture:
+  """Decodes one file (its path or its bytes), turns it as its EXIF orientation says, brings it to [size, size, 3].
 
   The aspect ratio is kept: the longer side becomes `size`, and black bars fill up the square, so no face is cut. What
   is transparent becomes black, like the bars. Grey is repeated in three channels, 16-bit values are divided by 257.
@@ -50,7 +57,7 @@ def read_image(path: str | Path, size: int) -> Picture:
   Raises UnreadableError, with the reason, for whatever Pillow cannot decode whole.
   """
   try:
-    with Image.open(path, formats=_FORMATS) as image:
+    with open_image(source) as image:
       width, height, mode = *image.size, image.mode
       if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
         raise UnreadableError(f'{width}x{height} is more than {Image.MAX_IMAGE_PIXELS} pixels')
@@ -61,14 +68,15 @@ def read_image(path: str | Path, size: int) -> Picture:
   except UnreadableError:
     raise
   except Exception as error:  # Pillow's decoders raise almost anything for broken files
-    raise UnreadableError(_reason(error, path)) from error
+    raise UnreadableError(_reason(error, source)) from error
 
 
-def _reason(error, path):
+def _reason(error, source):
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
-  # Pillow names the whole path, which whoever reports the reason says already.
-  return str(error).replace(repr(str(path)), '').strip() or type(error).__name__
+  # Pillow names the whole path, which whoever reports the reason says already, or an object in memory.
+  what = r'<_io\.BytesIO.*?>' if isinstance(source, bytes) else re.escape(repr(str(source)))
+  return re.sub(what, '', str(error)).strip() or type(error).__name__
 
 
 def _kind(mode):

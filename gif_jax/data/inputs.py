@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from gif_jax.data.images import DataError
+from gif_jax.data.photos import Photos
+from gif_jax.data.recordio import RecordIO
 from gif_jax.data.records import META, Packed, Records
 from gif_jax.data.tfds_records import PREFIX, TfdsRecords
 
@@ -18,4 +20,8 @@ def open_records(where: str, cache: Path | None = None, *, damaged: str = 'error
   path = Path(where)
   if (path / META).exists():
     return Packed(path)
+  if path.suffix == '.rec' or (path / 'train.rec').exists():
+    return RecordIO(path, cache, damaged=damaged)
+  if path.is_dir():  # last of all: any folder may be one of people
+    return Photos(path, damaged)
   raise DataError(f'{where} is no data set of a known form.')

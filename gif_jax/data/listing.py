@@ -56,7 +56,7 @@ def list_people(root: Path) -> Listing:
   walk = _Walk(root, folders, skipped, not_images + len(loose) - len(images))
   people = {entry.name: walk.person(entry) for entry in folders}
   if not any(people.values()):
-    raise DataError(f'{root}: no image in any of the {len(folders)} sub-folders; is config.data.path the right one?')
+    raise DataError(f'{root}: no image in any of the {len(folders)} sub-folders; is it the right folder?')
   known = {name for name, _ in walk.skipped}
   empty = [Skipped(name, 'no images in it') for name, photos in people.items() if not photos and name not in known]
   return Listing({name: photos for name, photos in people.items() if photos}, empty, walk.skipped, walk.not_images)
@@ -69,7 +69,7 @@ def _entries(folder):
       entries = sorted(found, key=lambda entry: (normal(entry.name), entry.name))
   except OSError as error:
     raise DataError(
-      f'{folder} cannot be listed ({error.strerror}); allow reading it (chmod), or move it out of config.data.path.'
+      f'{folder} cannot be listed ({error.strerror}); allow reading it (chmod), or move it elsewhere.'
     ) from error
   shown = [entry for entry in entries if not entry.name.startswith('.')]
   return shown, len(entries) - len(shown)

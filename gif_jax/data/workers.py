@@ -4,9 +4,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+
+_AHEAD = 2  # jobs per process that wait or whose results wait, besides the one it is at
 
 
 def prepare_worker(*_) -> None:
@@ -23,8 +26,32 @@ def prepare_worker(*_) -> None:
   threading.Thread(target=watch, daemon=True).start()
 
 
-def on_all_cores(function: Callable, jobs: list) -> Iterator:
-  """function(job) for every job, in order, from as many spawned processes as there are cores."""
+def on_all_cores(function: Callable, jobs: Iterable) -> Iterator:
+  """function(job) for every job, in order, from as many spawned processes as there are cores.
+
+  `function` goes to every process once, so it may be an object that holds much; jobs go one by one and should be small.
+  Jobs are taken, and results held, only a few ahead of what is asked for: memory does not grow with their number.
+  """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-  with ProcessPoolExecutor(min(cores, len(jobs)), get_context('spawn'), prepare_worker) as pool:
-    yield from pool.map(function, jobs)
+  ahead = deque()
+  with ProcessPoolExecutor(cores, get_context('spawn'), _begin, (function,)) as pool:
+    try:
+      for job in jobs:
+        ahead.append(pool.submit(_work, job))
+        if len(ahead) > _AHEAD * cores:
+          yield ahead.popleft().result()
+      while ahead:
+        yield ahead.popleft().result()
+    finally:  # whoever asks no further has no use for the rest
+      for future in ahead:
+        future.cancel()
+
+
+def _begin(function):
+  global _function
+  prepare_worker()
+  _function = function
+
+
+def _work(job):
+  return _function(job)

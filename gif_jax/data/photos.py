@@ -1,0 +1,63 @@
+"""A folder of photographs, one sub-folder per person, as records: the bytes of an image are those of its file."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from gif_jax.data.images import DataError
+from gif_jax.data.listing import list_people
+from gif_jax.data.records import Person
+
+
+class Photos:
+  """The images of a folder of people. Names are held as one string of bytes, which costs what they are long."""
+
+  size = 0  # not known before the images are opened
+
+  def __init__(self, path: str | Path, damaged: str = 'skip'):
+    """Lists the folder. damaged='error' raises DataError where a person's folder holds no image, 'skip' lists it.
+
+    Raises DataError, too, for what `list_people` refuses.
+    """
+    self.path = Path(path)
+    listing = list_people(self.path)
+    if listing.empty and damaged == 'error':
+      raise DataError(f'{self.path / listing.empty[0].name}: {listing.empty[0].reason}; remove it, or leave it out.')
+    self.skipped = sorted(listing.empty + listing.skipped)
+    photos = [photo for own in listing.people.values() for photo in own]
+    names = [os.fsencode(photo.name) for photo in photos]
+    self._names, self._ends = b''.join(names), np.cumsum([len(name) for name in names])
+    self._counts = np.array([len(own) for own in listing.people.values()])
+    self._people = list(listing.people)
+    digest = hashlib.sha256(self._names)
+    digest.update(np.array([photo[1:] for photo in photos], np.int64).tobytes())
+    self.fingerprint = digest.hexdigest()  # of names, sizes and times of all images
+
+  def __len__(self):
+    return len(self._ends)
+
+  def __getitem__(self, index):
+    try:
+      return (self.path / self.name(index)).read_bytes()
+    except OSError as error:
+      raise DataError(f'{self.where(index)} cannot be read: {error.strerror}') from error
+
+  def name(self, index: int) -> str:
+    """The path of an image below the folder, with '/'."""
+    start = self._ends[index - 1] if index else 0
+    return os.fsdecode(self._names[start : self._ends[index]])
+
+  def labels(self):
+    """The place of each image's person in the order of names: int64 [n]."""
+    return np.repeat(np.arange(len(self._counts), dtype=np.int64), self._counts)
+
+  def people(self):
+    """People are named as their folders."""
+    own = self.path.resolve().name
+    return [Person(name, f'{own}:{name}') for name in self._people]
+
+  def where(self, index):
+    """The image's file."""
+    return str(self.path / self.name(index))

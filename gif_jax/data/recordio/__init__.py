@@ -1,0 +1,7 @@
+"""RecordIO: the .rec files that InsightFace's training sets come in, read as Records and written."""
+
+from gif_jax.data.recordio.reader import RecordIO
+from gif_jax.data.recordio.report import Report
+from gif_jax.data.recordio.writer import RecordWriter, write_insightface
+
+__all__ = ['RecordIO', 'RecordWriter', 'Report', 'write_insightface']

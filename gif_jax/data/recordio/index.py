@@ -1,0 +1,202 @@
+"""The index of a .rec file: where every image lies and whose it is; for 42 million, without a loop in Python."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from gif_jax.data.images import DataError
+from gif_jax.data.listing import Skipped
+from gif_jax.data.recordio import framing
+from gif_jax.data.recordio.names import read_idx, scan
+from gif_jax.data.recordio.report import EXACT, Report, check_identities
+
+_BLOCK = 1 << 22  # bytes read at a time
+_LISTED = 1000  # records left out that are listed one by one, for each reason; a cut file can lack millions
+_PREFIX = framing.HEAD.size + framing.HEADER.size + 8  # bytes of a record up to its second label
+_NO_HEAD = 0xFFFFFFFF  # cflag 7, which no record has
+_FINE, _OUTSIDE, _NOWHERE, _CUT, _SHORT, _LABELS, _EMPTY, _NO_NUMBER, _FRACTION, _NEGATIVE = range(10)
+_REASONS = {
+  _OUTSIDE: 'its place is beyond the end of the file', _NOWHERE: 'no record begins there (wrong magic)',
+  _CUT: 'it is cut off or a part of it is missing', _SHORT: 'it is too short for the header of an image',
+  _LABELS: 'its labels are cut off', _EMPTY: 'there is no image in it', _NO_NUMBER: 'its label is no number',
+  _FRACTION: 'its label is no whole number', _NEGATIVE: 'its label is negative',
+}  # fmt: skip
+
+
+class Index(NamedTuple):
+  """The n images of m people in a .rec file, in the order of the file."""
+
+  keys: np.ndarray  # int64 [n], as in .idx; without it, which record of the file it is, from 0
+  places: np.ndarray  # int64 [n], the first byte of the image; that of the record, where the record is in parts
+  lengths: np.ndarray  # int32 [n], bytes of the image; negative where the record is in parts
+  labels: np.ndarray  # int64 [n], 0..m-1
+  originals: np.ndarray  # int64 [m], ascending: the labels as in the file
+  skipped: list[Skipped]
+  report: Report
+
+
+class _Heads(NamedTuple):
+  """What k records begin with; zeros where the file ends before."""
+
+  word: np.ndarray  # uint32 [k], cflag and length; _NO_HEAD where the magic is wrong
+  flag: np.ndarray  # uint32 [k]
+  label: np.ndarray  # float32 [k], the label, or the first of several
+  second: np.ndarray  # float32 [k], the second of several
+
+
+def make_index(rec: Path, idx: Path | None, *, quiet: bool) -> Index:
+  """Reads .idx and the head of every record; idx=None looks for records from the start of the file.
+
+  Records that are damaged are left out and listed. Raises DataError where a file cannot be read.
+  """
+  try:
+    with rec.open('rb', buffering=0) as file, np.errstate(invalid='ignore'):  # NaN is looked for
+      return _index(file.fileno(), rec, idx, quiet)
+  except OSError as error:
+    raise DataError(
+      f'{error.filename or rec} cannot be read ({error.strerror}); check the disk and permissions.'
+    ) from error
+
+
+def _index(descriptor, rec, idx, quiet):
+  size = os.fstat(descriptor).st_size
+  if idx:
+    keys, offsets, malformed = read_idx(idx, quiet)
+    keys, offsets, twice = _in_order(keys, offsets)
+  else:
+    offsets, malformed, twice = scan(descriptor, size, quiet), [], 0
+    keys = np.arange(len(offsets))
+  heads = _read_heads(descriptor, size, offsets, quiet)
+  reason, length, gaps = _extents(descriptor, size, offsets, heads)
+  left = _check(reason, heads, length)
+  bare = (reason == _FINE) & (left == 0)
+  image = (reason == _FINE) & ~bare
+  originals, labels = np.unique(heads.label[image].astype(np.int64), return_inverse=True)
+  split = heads.word[image] >> framing.SHIFT == framing.FIRST
+  offsets, length, left = offsets[image], length[image], left[image]
+  places = np.where(split, offsets, offsets + framing.HEAD.size + length - left)
+  lengths = np.where(split, -left, left).astype(np.int32)
+  skipped = _skipped(rec, idx, keys, reason, malformed, gaps)
+  report = _report(keys, heads, image, bare, labels, originals, reason, twice, gaps)
+  return Index(keys[image], places, lengths, labels.astype(np.int64), originals, skipped, report)
+
+
+def _in_order(keys, offsets):
+  """Keys and places in the order of the file, each place once, and how many were named again."""
+  if (offsets[1:] <= offsets[:-1]).any():
+    order = np.argsort(offsets, kind='stable')
+    keys, offsets = keys[order], offsets[order]
+  new = np.diff(offsets, prepend=-1) > 0
+  return keys[new], offsets[new], int((~new).sum())
+
+
+def _read_heads(descriptor, size, offsets, quiet):
+  heads = _Heads(*(np.zeros(len(offsets), kind) for kind in ('u4', 'u4', 'f4', 'f4')))
+  heads.word[:] = _NO_HEAD
+  inside = int(np.searchsorted(offsets, size - framing.HEAD.size, side='right'))
+  with tqdm(total=inside, desc='indexing records', unit='record', unit_scale=True, disable=quiet) as bar:
+    i = 0
+    while i < inside:
+      start = int(offsets[i]) & ~3
+      j = min(int(np.searchsorted(offsets, start + _BLOCK)), inside)
+      wanted = framing.padded(int(offsets[j - 1]) - start) + _PREFIX
+      words = np.frombuffer(os.pread(descriptor, wanted, start).ljust(wanted, b'\0'), '<u4')
+      for column, found in zip(heads, _heads(words, offsets[i:j] - start)):
+        column[i:j] = found
+      bar.update(j - i)
+      i = j
+  return heads
+
+
+def _heads(words, at):
+  """The heads of records at bytes `at` of a block of uint32."""
+  first = at >> 2
+  magic, word, flag, label, one, two = (words[first + column] for column in (0, 1, 2, 3, 8, 9))
+  word = np.where((magic == framing.MAGIC) & (at % 4 == 0), word, _NO_HEAD)
+  return _Heads(word, flag, np.where(flag > 0, one, label).view('f4'), two.view('f4'))
+
+
+def _extents(descriptor, size, offsets, heads):
+  """Why records cannot be read (uint8 [k]), bytes of payloads (int64 [k]), what lies in no record (int64 [g, 2]).
+
+  As the magic is in no payload, a record that runs beyond the next one is damaged. Reads the parts of those in parts
+  and corrects their `heads`.
+  """
+  reason = np.zeros(len(offsets), np.uint8)
+  start = heads.word >> framing.SHIFT <= framing.FIRST
+  reason[~start] = np.where(offsets[~start] + framing.HEAD.size > size, _OUTSIDE, _NOWHERE)
+  length = (heads.word & framing.LENGTH).astype(np.int64)
+  stop = np.full(len(offsets), size)
+  stop[start] = np.append(offsets[start], size)[1:]
+  end = offsets + framing.HEAD.size + length
+  reason[start & (end > stop)] = _CUT
+  for i in np.flatnonzero((heads.word >> framing.SHIFT == framing.FIRST) & (reason == _FINE)).tolist():
+    where = framing.parts(descriptor, int(offsets[i]), int(stop[i]))
+    if where:
+      end[i], length[i] = sum(where[-1]), _correct(heads, i, framing.join(descriptor, where))
+    else:
+      reason[i] = _CUT
+  end = np.where(reason == _CUT, stop, framing.padded(end))[start]
+  edges = np.stack([np.append(0, end), np.append(offsets[start], size)], 1)
+  return reason, length, edges[edges[:, 0] < edges[:, 1]]
+
+
+def _correct(heads, i, payload):
+  """Takes the head of a record in parts from its payload; returns the bytes of the payload."""
+  head = framing.HEAD.pack(framing.MAGIC, 0) + payload[: _PREFIX - framing.HEAD.size]
+  words = np.frombuffer(head.ljust(_PREFIX, b'\0'), '<u4')
+  for column, found in zip(heads[1:], _heads(words, np.zeros(1, np.int64))[1:]):
+    column[i] = found[0]
+  return len(payload)
+
+
+def _check(reason, heads, length):
+  """Notes in `reason` what is wrong within records; returns the bytes of their images (int64 [k]).
+
+  Records of two labels and nothing else are no images: InsightFace's header record and its identity records.
+  """
+  fixed = framing.HEADER.size
+  left = length - fixed - 4 * heads.flag.astype(np.int64)
+  whole = (heads.label == np.rint(heads.label)) & (np.abs(heads.label) < 2.0**62)
+  image = (left != 0) | (heads.flag != 2)
+  for code, wrong in (
+    (_SHORT, length < fixed), (_LABELS, left < 0), (_EMPTY, image & (left == 0)),
+    (_NO_NUMBER, image & ~(np.abs(heads.label) < 2.0**62)), (_FRACTION, image & ~whole),
+    (_NEGATIVE, image & (heads.label < 0)),
+  ):  # fmt: skip
+    reason[wrong & (reason == _FINE)] = code
+  return left
+
+
+def _skipped(rec, idx, keys, reason, malformed, gaps):
+  skipped = [Skipped(f'{idx.name}, line {line}', 'it is not KEY<TAB>PLACE') for line in malformed[:_LISTED]]
+  name = f'{rec.name}, {"key" if idx else "record"}'
+  for code, why in _REASONS.items():
+    found = np.flatnonzero(reason == code)
+    skipped += [Skipped(f'{name} {key}', why) for key in keys[found[:_LISTED]].tolist()]
+    if len(found) > _LISTED:
+      skipped.append(Skipped(f'{name}s {keys[found[_LISTED]]} and on', f'{len(found) - _LISTED} more: {why}'))
+  if not idx:
+    skipped += [Skipped(f'{rec.name}, bytes {a} to {b}', 'no record is there') for a, b in gaps[:_LISTED].tolist()]
+  return skipped
+
+
+def _report(keys, heads, image, bare, labels, originals, reason, twice, gaps):
+  header = keys[bare].min(initial=1) == 0  # the header record has key 0, before all images
+  identity = bare & (keys > 0) if header else bare
+  own = keys[identity] if identity.any() else keys[image].max(initial=0) + np.ones(1, np.int64)
+  at = np.flatnonzero(bare & (keys == 0))[:1]
+  wrong, rounded = check_identities(keys[image], labels, heads.label[identity], heads.second[identity])
+  count = np.bincount(reason, minlength=len(_REASONS) + 1)
+  ordered = np.sort(keys)
+  return Report(
+    damaged={why: int(count[code]) for code, why in _REASONS.items() if count[code]},
+    header=[float(heads.label[at[0]]), float(heads.second[at[0]])] if header else None,
+    keys=[int(own.min()), int(own.max()) + int(identity.any())] if header else None,
+    ranges=int(identity.sum()), ranges_wrong=wrong, ranges_rounded=rounded,
+    rounded=int((originals[labels] >= EXACT).sum()), places_twice=twice,
+    keys_twice=int((ordered[1:] == ordered[:-1]).sum()), unnamed=int(np.diff(gaps).sum()),
+  )  # fmt: skip

@@ -1,0 +1,82 @@
+"""Writes .rec files, and whole training sets as InsightFace's tools read them."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from gif_jax.data.images import DataError
+from gif_jax.data.recordio import framing
+from gif_jax.data.recordio.report import EXACT
+from gif_jax.data.records import Records
+
+_LOG = logging.getLogger(__name__)
+
+
+class RecordWriter:
+  """A .rec file and its .idx in the making: `with RecordWriter(path) as writer: writer.write(key, payload)`.
+
+  Both have other names until all is written, and are removed if an exception ends the block.
+  """
+
+  def __init__(self, path: str | Path):
+    self.names = {Path(path).with_suffix(suffix): None for suffix in ('.idx', '.rec')}
+    self.place = 0
+
+  def __enter__(self):
+    for name in self.names:
+      self.names[name] = name.with_name(f'{name.name}.{os.getpid()}.partial').open('wb')
+    self._idx, self._rec = self.names.values()
+    return self
+
+  def write(self, key: int, payload: bytes) -> None:
+    """Adds a record. Raises DataError where a record cannot hold the payload."""
+    try:
+      record = framing.frame(payload)
+    except ValueError as error:
+      raise DataError(f'record {key} has {error}; make the image smaller.') from error
+    self._rec.write(record)
+    self._idx.write(b'%d\t%d\n' % (key, self.place))
+    self.place += len(record)
+
+  def __exit__(self, kind, *_):
+    for name, file in self.names.items():
+      file.close()
+      if kind is None:
+        os.replace(file.name, name)
+      else:
+        os.unlink(file.name)
+
+
+def write_insightface(records: Records, path: str | Path) -> None:
+  """Writes `records` as path (.rec), its .idx and `property` beside them, in the layout of InsightFace's training sets.
+
+  Record 0 has the keys [h0, h1) of the identity records as labels; keys 1..h0-1 are the images, bytes as they are,
+  label by label; the identity record of label j, key h0 + j, has the keys [a, b) of its images as labels. Labels are
+  float32, exact up to 2**24: beyond, a warning says what is rounded. `property` has m and the pixels a side (0: not
+  known). Existing files are replaced when all is written.
+  """
+  path, labels = Path(path), records.labels()
+  n, m = len(labels), len(records.people())
+  edges = np.append(1, 1 + np.cumsum(np.bincount(labels, minlength=m)))
+  if n + 1 + m > EXACT:
+    _LOG.warning(
+      '%s: header and identity records above 2**24 are rounded to float32, as the format has it; the labels of the '
+      'images are %s', path, 'exact' if m <= EXACT else 'rounded, too: people share labels',
+    )  # fmt: skip
+  with RecordWriter(path) as writer, tqdm(total=n, desc=f'writing {path.name}', unit='image') as bar:
+    writer.write(0, framing.pack(b'', (n + 1, n + 1 + m), 0))
+    for key, row in enumerate(np.argsort(labels, kind='stable'), 1):
+      writer.write(key, framing.pack(records[int(row)], float(labels[row]), key))
+      bar.update()
+    for label in range(m):
+      writer.write(n + 1 + label, framing.pack(b'', edges[label : label + 2].tolist(), n + 1 + label))
+  _write_property(path.with_name('property'), m, records.size)
+
+
+def _write_property(path, m, size):
+  partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+  partial.write_text(f'{m},{size},{size}\n')
+  os.replace(partial, path)
