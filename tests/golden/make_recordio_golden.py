@@ -6,6 +6,7 @@ Not part of the tests, which read the files alone: Python 3.11, pip install mxne
 
 import json
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -42,7 +43,7 @@ def insightface(path, found):
   for key, (label, image) in enumerate(zip(labels, found), 1):
     writer.write_idx(key, pack(header([label, 0] if key % 4 == 0 else label, key), image))
   edges = np.append(1 + np.unique(labels, return_index=True)[1], first).tolist()
-  for key, (a, b) in enumerate(zip(edges, edges[1:]), first):
+  for key, (a, b) in enumerate(pairwise(edges), first):
     writer.write_idx(key, pack(header([a, b], key), b''))
   writer.close()
   path.with_name('property').write_text('3,8,8\n')
