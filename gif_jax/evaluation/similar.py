@@ -41,19 +41,21 @@ def nearest(
     without columns), memory O(m + n).
   """
   later, columns = columns is None, rows if columns is None else columns
-  where = batch_sharding(make_mesh(jax.local_devices()))
+  mesh = make_mesh(jax.local_devices())
+  where, high = batch_sharding(mesh), min(_ROWS, len(rows))
+  high, wide = high + -high % mesh.size, min(_COLUMNS, len(columns))
   jobs = [
     (start, first)
-    for first in range(0, len(columns), _COLUMNS)
-    for start in range(0, len(rows), _ROWS)
-    if not later or start < first + _COLUMNS  # the others are all before their rows
+    for first in range(0, len(columns), max(1, wide))
+    for start in range(0, len(rows), high)
+    if not later or start < first + wide  # the others are all before their rows
   ]
   found, block, held = [np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)], None, -1
   for start, first in tqdm(jobs, desc=progress, unit='block', disable=not progress):
     if first != held:
-      block, held = jnp.asarray(_padded(columns[first : first + _COLUMNS], _COLUMNS)), first
-    some = jax.device_put(_padded(rows[start : start + _ROWS], _ROWS), where)
-    column, cosine = map(np.asarray, _best(some, block, start, first, len(columns), k, later))
+      block, held = jnp.asarray(_padded(columns[first : first + wide], wide)), first
+    some = jax.device_put(_padded(rows[start : start + high], high), where)
+    column, cosine = map(np.asarray, _best(some, block, start, first, len(columns), min(k, wide), later))
     row, place = np.nonzero(cosine[: len(rows) - start] >= floor)
     hits = row + start, column[row, place], cosine[row, place]
     found = _most_similar([np.concatenate(pair) for pair in zip(found, hits)], k) if len(row) else found

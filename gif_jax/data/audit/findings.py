@@ -120,3 +120,13 @@ def overlap(pairs: Pairs, person: np.ndarray, which: int) -> Overlap:
   people, one = np.unique(person[images][by_person], return_index=True)
   pair = pair[by_person][one]
   return Overlap(len(np.unique(tested)), images, people, exact[pair], tested[pair])
+
+
+def few_of_each(person: np.ndarray, usable: np.ndarray, most: int) -> np.ndarray:
+  """The first `most` usable images of everybody: rows int64 [k], rising. person int64 [n], usable bool [n]."""
+  rows = np.flatnonzero(usable)
+  order = rows[np.argsort(person[rows], kind='stable')]
+  own = person[order]
+  starts = np.flatnonzero(np.append(True, own[1:] != own[:-1])[: len(own)])
+  rank = np.arange(len(own)) - np.repeat(starts, np.diff(np.append(starts, len(own))))
+  return np.sort(order[rank < most])
