@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gif_jax import audit as audit_command
 from gif_jax import convert
 from gif_jax.audit import Settings, audit
 from gif_jax.config import ConfigError
@@ -20,6 +21,7 @@ from gif_jax.data.pairs import write_pairs
 from gif_jax.data.recordio import write_insightface
 from gif_jax.data.records import Packed
 from gif_jax.data.sources import SyntheticFaces
+from gif_jax.models.encoders import Encoder
 
 SIZE, IMAGES = 112, 3
 
@@ -170,12 +172,38 @@ def test_a_person_under_two_names(found):
 def test_every_fault_is_a_sentence(found):
   text = '\n'.join(faults(found[0]))
   for part in (
-    'A: 2 images cannot be decoded', 'A: 1 files or records were left out', 'A: 1 images show nothing',
+    'A: 2 images cannot be decoded', 'A: 1 file or record was left out', 'A: 1 image shows nothing',
     '2 pictures are there under two names, byte for byte', '4 pictures are there under two names, nearly',
-    'lfw.bin: 3 people are trained on', '1 pairs of people look alike',
+    '1 picture of a person repeated, nearly', 'lfw.bin: 3 people are trained on', '1 pair of people looks alike',
   ):  # fmt: skip
     assert part in text
   assert text.count('\n') == 8 and all(line in (found[1] / 'audit.md').read_text() for line in text.split('\n'))
+
+
+def test_a_network_finds_people_in_other_photographs(faces, tmp_path, monkeypatch):
+  """Its network reads who is shown off the first pixel, and every picture is another one."""
+  table = np.random.default_rng(0).standard_normal((256, 64)).astype(np.float32)
+  network = Encoder(lambda images: table[np.asarray(images)[:, 0, 0, 0]], 'first pixel')
+  monkeypatch.setattr(audit_command, 'open_encoder', lambda settings: network)
+
+  def photographs(k, who):
+    images = faces[k].copy()
+    images[:, 0, 0] = who
+    return [cv2.imencode('.png', image[..., ::-1])[1].tobytes() for image in images]
+
+  write(tmp_path / 'A', {f'a{k:02}': photographs(k, k) for k in range(12)})
+  write(tmp_path / 'B', {f'b{k:02}': photographs(12 + k, 4 * k) for k in range(3)} | {'c': photographs(16, 100)})
+  write_pairs(tmp_path / 'lfw.bin', photographs(20, 7)[:2] + photographs(21, 200)[:2], [True, True])
+  report = run(
+    tmp_path / 'report', tmp_path / 'A', tmp_path / 'B', against=str(tmp_path / 'lfw.bin'), encoder='backbone',
+    encoder_path='there',
+  )  # fmt: skip
+  alike = [tuple(row[2:]) for row in rows(tmp_path / 'report' / 'similar_people.csv')[1:]]
+  assert sorted(alike) == [('A:a00', 'B:b00'), ('A:a04', 'B:b01'), ('A:a08', 'B:b02')]
+  overlapping = rows(tmp_path / 'report' / 'overlapping_people.csv')[1:]
+  assert [(same, person, by) for same, _, person, _, by in overlapping] == [('', 'A:a07', 'encoder')]
+  assert report['evaluation']['lfw.bin']['similar_people'] == 1 and report['similar_people']['people'] == 6
+  assert report['duplicates']['near']['across_people']['images'] == 0
 
 
 def test_lists_fit_the_converter(planted, found, tmp_path):
@@ -248,7 +276,7 @@ def test_settings_that_do_not_go_together(clean, tmp_path):
 
 
 def test_the_command(command, photographs, tmp_path):
-  done = command('audit', f'--input={photographs}', f'--output={tmp_path / "report"}', '--encoder=pixels')
+  done = command('audit', f'--input={photographs}', f'--output={tmp_path / "report"}')
   assert done.returncode == 0, done.stdout
   assert done.stdout.splitlines()[-1] == f'Report: {tmp_path / "report" / "audit.md"}'
   assert (tmp_path / 'report' / 'audit.png').stat().st_size > 10000

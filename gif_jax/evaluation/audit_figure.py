@@ -29,12 +29,16 @@ def plot_audit(
   """Draws histograms of images per person (`counts`) and of bytes (`stored`), int [.] per input, and pairs below."""
   rows = math.ceil(len(shown) / _ACROSS)
   figure = new_figure(12, 3.4 + 1.9 * rows)
-  grid = figure.add_gridspec(1 + rows, 2 * _ACROSS, height_ratios=[3.4, *[1.9] * rows])
-  left, right = figure.add_subplot(grid[0, :_ACROSS]), figure.add_subplot(grid[0, _ACROSS:])
+  # Two pictures and a gap to the next pair.
+  grid = figure.add_gridspec(
+    1 + rows, 3 * _ACROSS, height_ratios=[3.4, *[1.9] * rows], width_ratios=[1, 1, 0.12] * _ACROSS
+  )
+  middle = 3 * _ACROSS // 2
+  left, right = figure.add_subplot(grid[0, :middle]), figure.add_subplot(grid[0, middle:])
   _histogram(left, counts, 'images of a person', 'people')
   _histogram(right, stored, 'bytes of an image', 'images')
   for i, pair in enumerate(shown):
-    row, column = 1 + i // _ACROSS, 2 * (i % _ACROSS)
+    row, column = 1 + i // _ACROSS, 3 * (i % _ACROSS)
     for k, image in enumerate((pair.first, pair.second)):
       axes = figure.add_subplot(grid[row, column + k])
       axes.imshow(image)
@@ -51,11 +55,14 @@ def _histogram(axes, values, xlabel, ylabel):
   high = max(low + 1, max((int(v.max()) for v in values.values() if len(v)), default=2))
   wide = high / low > 30
   edges = np.geomspace(low, high + 1, _BINS) if wide else np.linspace(low, high + 1, min(_BINS, high - low + 2))
-  edges = np.unique(np.floor(edges))  # the values are whole numbers
+  edges = np.unique(np.floor(edges)) - 0.5  # the values are whole numbers
   for name, v in values.items():
     axes.stairs(np.histogram(v, edges)[0], edges, label=name, fill=len(values) == 1, linewidth=1.5)
   axes.set(xlabel=xlabel, ylabel=ylabel, xscale='log' if wide else 'linear')
   tidy(axes)
+  axes.set_axisbelow(True)
+  if not wide:
+    axes.xaxis.get_major_locator().set_params(integer=True)
   if len(values) > 1:
     axes.legend(frameon=False, fontsize='small')
 

@@ -48,7 +48,8 @@ def candidates(look: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
   """
   n = len(look)
   found = [np.empty(0, np.int64)]
-  for bands in itertools.combinations(range(len(_BANDS)), 2):
+  tables = [*itertools.combinations(range(len(_BANDS)), 2)]
+  for bands in tqdm(tables, desc='comparing hashes', unit='table'):
     arranged, bits = _arranged(look, bands)
     order = np.argsort(arranged, kind='stable')
     arranged = arranged[order]

@@ -8,7 +8,7 @@ def describe(report: dict) -> str:
   parts = [
     f'# Audit of {", ".join(report["inputs"])}', '![](audit.png)', _summary(report),
     *(_input(name, found) for name, found in report['inputs'].items()), _duplicates(report['duplicates']),
-    _evaluation(report['evaluation'], report['encoder']), _similar(report['similar_people'], report['encoder']), _FILES,
+    _evaluation(report['evaluation']), _similar(report['similar_people'], report['encoder']), _FILES,
   ]  # fmt: skip
   return '\n\n'.join(filter(None, parts)) + '\n'
 
@@ -16,34 +16,41 @@ def describe(report: dict) -> str:
 def faults(report: dict) -> Iterator[str]:
   """One sentence for everything that should be looked at; nothing for a data set without faults."""
   for name, found in report['inputs'].items():
-    yield from _faults_of_input(name, found)
+    yield from (f'{name}: {fault}.' for fault in _faults_of_input(found))
   for kind, word in (('exact', 'byte for byte'), ('near', 'nearly')):
     if count := report['duplicates'][kind]['across_people']['images']:
-      yield f'{count} pictures are there under two names, {word}: label noise (duplicates.csv).'
+      yield f'{_many(count, "picture is", "pictures are")} there under two names, {word}: label noise (duplicates.csv).'
     if count := report['duplicates'][kind]['within_a_person']['images']:
-      yield f'{count} pictures of one person are there again, {word}: harmless.'
+      yield f'{_many(count, "picture", "pictures")} of a person repeated, {word}: harmless.'
   for name, found in report['evaluation'].items():
     if found['people']:
-      yield f'{name}: {found["people"]} people are trained on whose pictures are in it (in_evaluation.txt).'
+      who = _many(found['people'], 'person is', 'people are')
+      yield f'{name}: {who} trained on whose pictures are in it (in_evaluation.txt).'
     if found.get('similar_people'):
-      yield f'{name}: {found["similar_people"]} people look like somebody in it (overlapping_people.csv).'
+      who = _many(found['similar_people'], 'person looks', 'people look')
+      yield f'{name}: {who} like somebody in it (overlapping_people.csv).'
   similar = report['similar_people']
   if similar and similar['pairs']:
-    yield f'{similar["pairs"]} pairs of people look alike and may be the same (similar_people.csv).'
+    who = _many(similar['pairs'], 'pair of people looks', 'pairs of people look')
+    yield f'{who} alike and may be the same (similar_people.csv).'
 
 
-def _faults_of_input(name, found):
-  yield from (f'{name}: {fact}.' for fact in found['labels'])
-  if found['undecodable']:
-    yield f'{name}: {found["undecodable"]} images cannot be decoded (skipped.tsv).'
-  if found['skipped']:
-    yield f'{name}: {found["skipped"]} files or records were left out when it was opened (skipped.tsv).'
-  if found['people_without_decodable_image']:
-    yield f'{name}: {found["people_without_decodable_image"]} people have no image that can be decoded.'
-  if blank := found['kinds'].get('blank'):
-    yield f'{name}: {blank} images show nothing, one colour all over (skipped.tsv).'
+def _many(count, one, several):
+  return f'{count:,} {one if count == 1 else several}'
+
+
+def _faults_of_input(found):
+  yield from found['labels']
+  if count := found['undecodable']:
+    yield f'{_many(count, "image", "images")} cannot be decoded (skipped.tsv)'
+  if count := found['skipped']:
+    yield f'{_many(count, "file or record was", "files or records were")} left out when it was opened (skipped.tsv)'
+  if count := found['people_without_decodable_image']:
+    yield f'{_many(count, "person has", "people have")} no image that can be decoded'
+  if count := found['kinds'].get('blank'):
+    yield f'{_many(count, "image shows", "images show")} nothing, one colour all over (skipped.tsv)'
   if found['colour']['swapped']:
-    yield f'{name}: red and blue are probably swapped.'
+    yield 'red and blue are probably swapped'
 
 
 def _summary(report):
@@ -117,26 +124,25 @@ def _colour(colour):
 
 def _duplicates(found):
   rows = [
-    f'| {kind} | {found[kind][relation]["images"]:,} | {found[kind][relation]["pairs"]:,} | {title} |'
-    for relation, title in (
-      ('within_a_person', 'one person: harmless repetition'), ('across_people', 'two people: label noise')
-    )
+    f'| {title}, {kind} | {found[kind][relation]["images"]:,} | {found[kind][relation]["pairs"]:,} |'
+    for relation, title in (('across_people', 'of two people: label noise'), ('within_a_person', 'of one: harmless'))
     for kind in ('exact', 'near')
-  ]  # fmt: skip
+  ]
   text = (
-    'Exact: the same bytes. Near: difference hashes of the pictures (64 bits) differ in at most 3 bits, and the '
-    'pictures correlate by 0.98 or more, as they do when stored again with another quality or size. '
+    'Exact: the same bytes. Near: the pictures correlate by 0.98 or more and their difference hashes differ in at most '
+    '3 of 64 bits, as when a picture is stored again with another quality or size. '
   )
   if any(found[kind]['across_people']['images'] for kind in found):
     text += (
-      'A picture under two names is wrong under one of them, or the two are one person: duplicates.csv lists them, '
-      'those of two people first. Put one person\'s names together with `convert --same`, or remove the picture.'
+      'A picture under two names is wrong under one of them, or the two are one person. duplicates.csv lists them, '
+      'those of two people first. Where they are one person, write `1,,FIRST_PERSON,SECOND_PERSON` into '
+      'similar_people.csv and unite them with `convert --same`; else remove the picture that is wrong.'
     )
-  head = ['| | pictures that repeat another | pairs | of |', '| --- | --- | --- | --- |']
+  head = ['| the same picture | repeats another | pairs |', '| --- | --- | --- |']
   return '\n'.join(['## The same picture twice', '', *head, *rows, '', text.strip()])
 
 
-def _evaluation(found, encoder):
+def _evaluation(found):
   if not found:
     return ''
   rows = [
@@ -151,7 +157,7 @@ def _evaluation(found, encoder):
     'add to in_evaluation.txt whom you find to be the same.'
   )
   head = '| set | its images | of them in the data | training images | people (same bytes) | people who look alike |'
-  return '\n'.join(['## Also in evaluation sets', '', head, '| --- ' * 6 + '|', *rows, '', text, '', _trust(encoder)])
+  return '\n'.join(['## Also in evaluation sets', '', head, '| --- ' * 6 + '|', *rows, '', text])
 
 
 def _similar(found, encoder):
@@ -162,20 +168,20 @@ def _similar(found, encoder):
     )
   return (
     '## People who may be the same\n\n'
-    f'{found["pairs"]:,} pairs of {found["people"]:,} people have mean embeddings with a cosine of {found["floor"]:g} '
-    f'or more (of up to {found["each_at_most"]} others per person), by {encoder}. similar_people.csv lists them, the '
-    'most similar first. Look at them, write 1 under `same` where two are one person, and put them together: '
+    f'Pairs with a cosine of mean embeddings of {found["floor"]:g} or more, by {encoder}: {found["pairs"]:,}, of '
+    f'{found["people"]:,} people (with at most {found["each_at_most"]} others each). similar_people.csv lists them, '
+    'the most similar first. Look at them, write 1 under `same` where two are one person, and put them together: '
     '`python -m gif_jax.convert --input=... --same=similar_people.csv --output=...`.\n\n' + _trust(encoder)
   )
 
 
 def _trust(encoder):
-  if encoder == 'pixels':
-    return (
-      '**The encoder pixels finds only pictures that look the same, not people who are.** Give a trained network '
-      '(--encoder=backbone --encoder_path=RUN) for that.'
-    )
-  return ''
+  if encoder != 'pixels':
+    return ''
+  return (
+    '**The encoder pixels finds only pictures that look the same, not people who are.** Give a trained network '
+    '(--encoder=backbone --encoder_path=RUN) for that.'
+  )
 
 
 _FILES = """## Files
