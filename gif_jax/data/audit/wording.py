@@ -117,8 +117,8 @@ def _colour(colour):
   return (
     f'**{means}; blue is above red in {100 * colour["blue_above_red"]:.0f} % of the pictures. Skin is the other way '
     'round: red and blue are probably swapped**, as they are where OpenCV (BGR) wrote what another library (RGB) read. '
-    'Look at a few pictures, and write them again with the channels in order: a network that is trained on them will '
-    'see other colours when it is used.'
+    'Look at a few pictures. To put them in order, read each with cv2.imread and write image[..., ::-1] with '
+    'cv2.imwrite, as PNG, which loses nothing: a network trained on them as they are would see other colours in use.'
   )
 
 
