@@ -23,7 +23,7 @@ from gif_jax.data.images import DataError
 from gif_jax.data.listing import Skipped
 from gif_jax.data.merge import Merged, open_inputs
 from gif_jax.data.packing import PACKING, Packing
-from gif_jax.data.pairlist import read_pairs
+from gif_jax.data.pairlist import read_pair_list
 from gif_jax.data.photos import Photos
 from gif_jax.data.records import Packed
 from gif_jax.data.selection import choose, choose_rows, who_stays
@@ -73,8 +73,10 @@ def convert(settings: Settings) -> str:
 
 
 def _check_output(output, wheres):
-  if output.exists():
-    raise ConfigError(f'--output={output} exists: remove it, or write to another place.')
+  more = [output.with_suffix('.idx'), output.with_name('property')] if output.suffix == '.rec' else []
+  for path in (output, *more):
+    if path.exists():
+      raise ConfigError(f'--output={output}: {path} exists; remove it, or write to another folder.')
   for where in wheres:
     if output.resolve().is_relative_to(Path(where).resolve()):
       raise ConfigError(f'--output={output} lies inside --input={where}, which must not change; name another place.')
@@ -89,7 +91,7 @@ def _listed_pairs(inputs, settings):
     raise ConfigError(f'--pairs={settings.pairs} names files: --input must be one folder of people.')
   if settings.people or settings.without or settings.same or settings.min_images > 1:
     raise ConfigError(f'--pairs={settings.pairs} says which images are used: leave out the flags that choose people.')
-  return read_pairs(Path(settings.pairs), photos)
+  return read_pair_list(Path(settings.pairs), photos)
 
 
 def _choose(records, pairs, settings):
@@ -177,6 +179,8 @@ def main(_) -> None:
     print(convert(Settings(**given | {'output': Path(given['output'])})))
   except BrokenProcessPool:
     sys.exit('DataError: a process was killed, for want of memory perhaps; give the same command again to go on.')
+  except KeyboardInterrupt:
+    sys.exit('Stopped; give the same command again to go on.')
   except (ConfigError, DataError, OSError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
 

@@ -1,6 +1,7 @@
 """Records written in the training format: images passed through or brought to size, on all cores, resumable."""
 
 import csv
+import fcntl
 import io
 import os
 import re
@@ -8,6 +9,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import cv2
@@ -113,37 +115,43 @@ class Packing:
     self.draft, self.folder = draft, draft.path / 'data'
     self.folder.mkdir(exist_ok=True)
     self._paths = [self.folder / 'images.bin', self.folder / 'skipped.tsv', draft.path / 'lengths']
-    self.done, at = draft.load('images') or (0, np.zeros(4, np.int64))
-    self.unchanged = int(at[3])
-    for path, size in zip(self._paths, at[:3].tolist()):
-      path.touch()
-      if path.stat().st_size < size:
-        raise DataError(f'{draft.path} is damaged: {path.name} has lost its end; remove that folder and begin again.')
-      os.truncate(path, size)
+    self.done = self.unchanged = 0
 
   def fit(self, records: Records, rows: np.ndarray, size: int, bad_images: str) -> None:
     """Writes the images of `rows` (int64 [n], rising), from where an earlier run stopped, with a progress bar.
 
-    bad_images: 'skip' leaves out and notes what cannot be read, 'error' raises DataError at the first.
+    bad_images: 'skip' leaves out and notes what cannot be read, 'error' raises DataError at the first. DataError, too,
+    where another process is at the same draft.
     """
-    jobs = (rows[start : start + BLOCK] for start in range(self.done, len(rows), BLOCK))
-    run = on_all_cores if len(rows) - self.done > FEW else map
-    saved = time.monotonic()
-    streams = [path.open('ab') for path in self._paths]
+    with ExitStack() as stack:
+      streams = [stack.enter_context(path.open('ab')) for path in self._paths]
+      self._resume(streams)
+      jobs = (rows[start : start + BLOCK] for start in range(self.done, len(rows), BLOCK))
+      run = on_all_cores if len(rows) - self.done > FEW else map
+      saved = time.monotonic()
+      bar = stack.enter_context(tqdm(total=len(rows), initial=self.done, desc='converting', unit='image'))
+      for block in run(_Fit(records, size), jobs):
+        if block.skipped and bad_images == 'error':
+          name, reason = block.skipped[0]
+          raise DataError(f'{name}: {reason}. Repair or remove it, or leave such images out: --bad_images=skip.')
+        self._append(streams, block)
+        bar.update(len(block.lengths))
+        if time.monotonic() - saved >= SAVE_SECONDS or self.done == len(rows):
+          self._save(streams)
+          saved = time.monotonic()
+
+  def _resume(self, streams):
+    """Brings the files back to where all of them were noted to be."""
     try:
-      with tqdm(total=len(rows), initial=self.done, desc='converting', unit='image', smoothing=0.05) as bar:
-        for block in run(_Fit(records, size), jobs):
-          if block.skipped and bad_images == 'error':
-            name, reason = block.skipped[0]
-            raise DataError(f'{name}: {reason}. Repair or remove it, or leave such images out: --bad_images=skip.')
-          self._append(streams, block)
-          bar.update(len(block.lengths))
-          if time.monotonic() - saved >= SAVE_SECONDS or self.done == len(rows):
-            self._save(streams)
-            saved = time.monotonic()
-    finally:
-      for stream in streams:
-        stream.close()
+      fcntl.flock(streams[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise DataError(f'{self.draft.path} is being written by another process; wait for it, or end it.') from error
+    self.done, at = self.draft.load('images') or (0, np.zeros(4, np.int64))
+    self.unchanged = int(at[3])
+    for stream, size in zip(streams, at.tolist()):
+      if stream.seek(0, os.SEEK_END) < size:
+        raise DataError(f'{stream.name} has lost its end; remove {self.draft.path} and begin again.')
+      stream.seek(stream.truncate(size))
 
   def _append(self, streams, block):
     for stream, content in zip(streams, (block.encoded, _lines(block.skipped), block.lengths.tobytes())):

@@ -8,7 +8,7 @@ from gif_jax.data.images import DataError
 from gif_jax.data.photos import Photos
 
 
-def read_pairs(path: Path, photos: Photos) -> tuple[np.ndarray, np.ndarray]:
+def read_pair_list(path: Path, photos: Photos) -> tuple[np.ndarray, np.ndarray]:
   """Image numbers int64 [pairs, 2] and whether they show one person, bool [pairs], in the order of the lines.
 
   LEFT and RIGHT are paths below the folder; where they hold spaces, tabs stand between the three. A first line of
