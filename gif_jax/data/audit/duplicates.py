@@ -10,7 +10,8 @@ from gif_jax.data.audit.marks import Together
 from gif_jax.data.crops import decode
 from gif_jax.data.workers import on_all_cores
 
-DISTANCE = 3  # bits of 64 by which the hashes of the same picture may differ
+DISTANCE = 3  # bits of 64 by which the hashes of the same picture, from left to right, may differ
+DOWN = 6  # and those from top to bottom: aligned faces are often alike in one of the two
 ALIKE = 0.98  # correlation of brightness from which two pictures are the same one
 _BANDS = (13, 13, 13, 13, 12)  # bits; 3 bits that differ leave two bands of five as they are
 _REACH = 64  # images that share two bands are compared with so many that follow, at most
@@ -40,11 +41,11 @@ def repeats(content: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.nda
   return root, np.stack([first[again], again], 1)
 
 
-def candidates(look: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
-  """Pairs (i, j), i < j, of images whose difference hashes uint64 [n] differ in at most `distance` (<= 3) bits.
+def candidates(look: np.ndarray, down: np.ndarray) -> np.ndarray:
+  """Pairs (i, j), i < j, of images whose hashes uint64 [n] differ in at most 3 bits of `look` and 6 of `down`.
 
-  int64 [k, 2], in order. All of them, unless more than 64 images have the same 25 or 26 bits in two bands: then those
-  of every image with the 64 that follow in the order of the hashes, which holds the equal ones together.
+  int64 [k, 2], in order. All of them, unless more than 64 images have the same 25 or 26 bits in two bands of `look`:
+  then those of every image with the 64 that follow in the order of the hashes, which holds the equal ones together.
   """
   n = len(look)
   found = [np.empty(0, np.int64)]
@@ -60,8 +61,9 @@ def candidates(look: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
       alive = alive[key[alive] == key[alive + step]]
       if not len(alive):
         break
-      near = alive[np.bitwise_count(arranged[alive] ^ arranged[alive + step]) <= distance]
+      near = alive[np.bitwise_count(arranged[alive] ^ arranged[alive + step]) <= DISTANCE]
       ends = np.sort([order[near], order[near + step]], axis=0)
+      ends = ends[:, np.bitwise_count(down[ends[0]] ^ down[ends[1]]) <= DOWN]
       found.append(ends[0] * n + ends[1])
   return np.stack(np.divmod(np.unique(np.concatenate(found)), max(n, 1)), 1)
 

@@ -37,7 +37,7 @@ def twice(images: Together, marks: np.ndarray, person: np.ndarray) -> Pairs:
   root = np.arange(len(marks))
   root[shown] = shown[first]
   once = shown[first == np.arange(len(shown))]
-  near = once[candidates(marks['look'][once])]
+  near = once[candidates(marks['look'][once], marks['down'][once])]
   # Within evaluation sets everything may be there twice: LFW's pairs share images.
   near = near[(person[near] >= 0).any(1)]
   near = near[confirmed(images, near)]

@@ -130,7 +130,7 @@ def _duplicates(found):
   ]
   text = (
     'Exact: the same bytes. Near: the pictures correlate by 0.98 or more and their difference hashes differ in at most '
-    '3 of 64 bits, as when a picture is stored again with another quality or size. '
+    '3 of 64 bits (6 from top to bottom), as when a picture is stored again with another quality or size. '
   )
   if any(found[kind]['across_people']['images'] for kind in found):
     text += (
