@@ -83,6 +83,8 @@ def _names(listed):
 
 
 def _check(settings):
+  if not _names(settings.input):
+    raise ConfigError('--input names nothing: give a data set, or several with commas between.')
   for where in _names(settings.input):
     if settings.output.resolve().is_relative_to(Path(where).resolve()):
       raise ConfigError(f'--output={settings.output} lies inside --input={where}; name another folder.')

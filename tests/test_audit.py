@@ -267,6 +267,8 @@ def test_people_and_spread():
 
 
 def test_settings_that_do_not_go_together(clean, tmp_path):
+  with pytest.raises(ConfigError, match='names nothing'):
+    run(tmp_path, '')
   with pytest.raises(ConfigError, match='lies inside'):
     run(clean / 'A' / 'report', clean / 'A')
   with pytest.raises(ConfigError, match='--encoder=backbone needs --encoder_path'):
