@@ -149,7 +149,7 @@ def test_no_path_and_no_data(tmp_path):
 def test_photographs_have_a_source_of_their_own(root):
   config = tiny.get_config()
   config.data.source, config.data.path = 'records', str(root)
-  with pytest.raises(ConfigError, match="set data.source='folder'"):
+  with pytest.raises(ConfigError, match=r"set data\.source='folder'"):
     open_faces(config, None)
 
 

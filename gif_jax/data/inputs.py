@@ -6,6 +6,7 @@ from gif_jax.data.images import DataError
 from gif_jax.data.photos import Photos
 from gif_jax.data.recordio import RecordIO
 from gif_jax.data.records import META, Packed, Records
+from gif_jax.data.tfds_records import PREFIX, TfdsRecords
 
 
 def open_records(where: str, cache: Path | None = None, *, damaged: str = 'error') -> Records:
@@ -14,6 +15,8 @@ def open_records(where: str, cache: Path | None = None, *, damaged: str = 'error
   damaged: 'error' raises DataError at the first record whose place or label cannot be read, 'skip' leaves such records
   out and lists them as `skipped`. Raises DataError, too, where nothing known is there.
   """
+  if where.startswith(PREFIX):
+    return TfdsRecords(where, cache, damaged)
   path = Path(where)
   if (path / META).exists():
     return Packed(path)

@@ -1,0 +1,1 @@
+"""What may be wrong with a data set: facts about every image, duplicates, the report in words."""
