@@ -59,7 +59,7 @@ def augment(images: np.ndarray, seed: int, position: np.ndarray, chances: Chance
 def flip(image, u):
   """The mirror image."""
   del u
-  cv2.flip(image, 1, dst=image)
+  image[:] = cv2.flip(image, 1)  # flipping in place takes OpenCV longer
 
 
 def photometric(image, u):
