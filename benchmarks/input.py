@@ -3,7 +3,7 @@
 python -m benchmarks.input --torch=PYTHON                  # PYTHON: an interpreter that has torch and cv2
 python -m benchmarks.input --torch=PYTHON --records=1000000 --folder=DIR    # 7 GB in DIR, removed afterwards
 
-Images are rendered faces with noise, 112x112, JPEG of quality 95, 6.6 kB; a few thousand of them are repeated. Every
+Images are rendered faces with noise, 112x112, JPEG of quality 95, 6.4 kB; a few thousand of them are repeated. Every
 figure comes from a process of its own, and all are taken in turn, round after round, so that what else the machine does
 meets all alike. Needs Linux.
 """
