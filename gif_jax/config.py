@@ -34,8 +34,17 @@ def default() -> ConfigDict:
   c.data.seed = 0  # which people exist (synthetic), who is evaluated on (folder); train.seed apart: same data, new run
   c.data.cache = False  # render or decode once into WORKDIR/cache instead of again in every epoch
   c.data.bad_images = 'skip'  # unreadable images and people without any: 'skip' (with a warning) or 'error' (folder)
-  c.data.workers = 0  # processes that prepare batches; 0 = a thread of this one. Never changes what a batch holds
-  c.data.flip = True  # mirror images left to right at random
+  c.data.workers = 0  # threads that decode, processes that render (synthetic); 0 = one thread. Never changes a batch
+
+  c.augment = ConfigDict()  # of training images: probability of each, 0..1; 0 = off. In this order:
+  c.augment.flip = 0.5  # left to right
+  c.augment.photometric = 0.0  # brightness, contrast and saturation, each times .5 to 1.5; AdaFace has .2
+  c.augment.grey = 0.0
+  c.augment.blur = 0.0  # Gaussian of .4 to 2 % of the side
+  c.augment.low_resolution = 0.0  # shrunk to .2 to 1 of the side and enlarged again; AdaFace has .2
+  c.augment.jpeg = 0.0  # artefacts of quality 10 to 60
+  c.augment.erase = 0.0  # a box of 2 to 40 % of the area becomes noise
+  c.augment.crop = 0.0  # all but a box of 20 to 100 % of the area becomes black, nothing moves; AdaFace has .2
 
   c.tokenizer = ConfigDict()
   c.tokenizer.table = ''  # a ready table; '' = WORKDIR/table, made first where it is missing
@@ -182,6 +191,9 @@ def validate(config: ConfigDict) -> None:
   for key, least in _AT_LEAST.items():
     if _get(config, key) < least:
       raise ConfigError(f'config.{key}={_get(config, key)} is too small; give at least {least}.')
+  for key, chance in config.augment.items():
+    if not 0 <= chance <= 1:
+      raise ConfigError(f'config.augment.{key}={chance} is no probability; give 0 (never) to 1 (every image).')
   if config.train.steps <= 0 and config.train.epochs <= 0:
     raise ConfigError(
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '

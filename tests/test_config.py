@@ -43,6 +43,8 @@ def test_steps_win_over_epochs():
   ('key', 'value'),
   [
     ('data.size', 8),
+    ('augment.flip', 1.5),
+    ('augment.jpeg', -0.1),
     ('loss.margin_type', 'sphere'),
     ('eval.pairs', 0),
     ('eval.pairs', 6010),

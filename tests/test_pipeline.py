@@ -5,10 +5,13 @@ import pytest
 
 from gif_jax.codes.table import TableError
 from gif_jax.data import pipeline
+from gif_jax.data.augment import PLAIN, Chances
+
+FLIP = Chances(flip=0.5)
 
 
 def _take(faces, table, count, **options):
-  options = {'batch_size': 8, 'seed': 3} | options
+  options = {'batch_size': 8, 'seed': 3, 'chances': FLIP} | options
   iterator = pipeline.batches(faces, table, **options)
   try:
     return [next(iterator) for _ in range(count)]
@@ -48,7 +51,7 @@ def test_a_stream_can_start_at_any_step(tiny_faces, tiny_table, start):
 
 def test_a_stream_can_end_at_any_step(tiny_faces, tiny_table):
   whole = _take(tiny_faces.train, tiny_table, 13)
-  part = list(pipeline.batches(tiny_faces.train, tiny_table, batch_size=8, seed=3, start=9, stop=13))
+  part = list(pipeline.batches(tiny_faces.train, tiny_table, batch_size=8, seed=3, start=9, stop=13, chances=FLIP))
   assert len(part) == 4 and all(_same(a, b) for a, b in zip(whole[9:], part))
 
 
@@ -64,7 +67,7 @@ def test_batch_size_changes_no_example(tiny_faces, tiny_table):
 
 
 def test_an_epoch_holds_every_example_once_and_the_next_in_another_order(tiny_faces, tiny_table):
-  epochs = _take(tiny_faces.train, tiny_table, 20, flip=False)  # 80 images, batches of 8
+  epochs = _take(tiny_faces.train, tiny_table, 20, chances=PLAIN)  # 80 images, batches of 8
   everything = sorted(image.tobytes() for image in tiny_faces.train[:])
   for half in (epochs[:10], epochs[10:]):
     assert sorted(image.tobytes() for b in half for image in b['image']) == everything
@@ -73,13 +76,13 @@ def test_an_epoch_holds_every_example_once_and_the_next_in_another_order(tiny_fa
 
 def test_batches_straddle_epochs(tiny_faces, tiny_table):
   # 80 images, batches of 32: two and a half to an epoch; five batches are two whole epochs.
-  batches = _take(tiny_faces.train, tiny_table, 5, batch_size=32, flip=False)
+  batches = _take(tiny_faces.train, tiny_table, 5, batch_size=32, chances=PLAIN)
   once = sorted(image.tobytes() for image in tiny_faces.train[:])
   assert sorted(image.tobytes() for b in batches for image in b['image']) == sorted(once * 2)
 
 
 def test_flip_mirrors_about_half_of_the_images(tiny_faces, tiny_table):
-  plain = _take(tiny_faces.train, tiny_table, 10, flip=False)
+  plain = _take(tiny_faces.train, tiny_table, 10, chances=PLAIN)
   flipped = _take(tiny_faces.train, tiny_table, 10)
   count = 0
   for a, b in zip(plain, flipped):
@@ -92,7 +95,7 @@ def test_flip_mirrors_about_half_of_the_images(tiny_faces, tiny_table):
 def test_codes_belong_to_the_images(tiny_faces, tiny_table):
   faces = tiny_faces.train
   code_of = {image.tobytes(): tiny_table.codes[label] for image, label in zip(faces[:], faces.labels())}
-  for batch in _take(faces, tiny_table, 3, flip=False):
+  for batch in _take(faces, tiny_table, 3, chances=PLAIN):
     for image, code in zip(batch['image'], batch['code']):
       assert np.array_equal(code_of[image.tobytes()], code)
 

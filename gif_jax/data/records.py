@@ -37,7 +37,10 @@ class Person(NamedTuple):
 
 
 class Records(Protocol):
-  """n encoded images of m people. What is pickled (to workers) is small; files are opened when first read."""
+  """n encoded images of m people, read from several threads at once.
+
+  What is pickled (to other processes) is small; files are opened there when first read.
+  """
 
   size: int  # pixels a side of every image; 0 where they differ or are not known
   skipped: Sequence[Skipped]  # what was left out when the data was opened, because it is damaged
@@ -57,6 +60,20 @@ class Records(Protocol):
     """What to call an image in a message: its file, and its place or key in it."""
 
 
+class _Opened:
+  """images.bin and the arrays of a folder in the training format; closed when nobody reads it any more."""
+
+  def __init__(self, path, meta):
+    arrays = {name: _array(path / f'{name}.npy', kind, meta['images']) for name, kind in _ARRAYS.items()}
+    # Indexing a memmap takes several times as long as indexing the plain array behind it.
+    self.offsets, self.lengths, self.labels = (np.asarray(arrays[name]) for name in ('offsets', 'lengths', 'labels'))
+    self.file = _open_images(path / 'images.bin', meta['bytes'])
+
+  def __del__(self):
+    if hasattr(self, 'file'):
+      os.close(self.file)
+
+
 class Packed:
   """A folder in the training format, opened."""
 
@@ -67,37 +84,25 @@ class Packed:
     self.path = Path(path)
     self.meta = _read_meta(self.path)
     self.size = self.meta['size']
-    self._close()
-    self._open()  # says now what is missing
-
-  def _close(self):
-    self._file = self._arrays = None
+    self._opened = _Opened(self.path, self.meta)  # says now what is missing
 
   def __getstate__(self):
-    return {'path': self.path, 'meta': self.meta, 'size': self.size}
-
-  def __setstate__(self, state):
-    self.__dict__ |= state
-    self._close()
-
-  def __del__(self):
-    if getattr(self, '_file', None) is not None:
-      os.close(self._file)
+    return self.__dict__ | {'_opened': None}
 
   def __len__(self):
     return self.meta['images']
 
   def __getitem__(self, index):
-    arrays = self._open()
-    length = int(arrays['lengths'][index])
-    encoded = os.pread(self._file, length, int(arrays['offsets'][index]))
+    opened = self._open()
+    length = opened.lengths.item(index)
+    encoded = os.pread(opened.file, length, opened.offsets.item(index))
     if len(encoded) != length:
       raise DataError(f'{self.where(index)}: the file is shorter than when it was opened; copy or convert it again.')
     return encoded
 
   def labels(self):
     """Labels of all images: int64 [n], memory-mapped."""
-    return self._open()['labels']
+    return self._open().labels
 
   def people(self):
     """Who the m labels are, from people.tsv."""
@@ -116,28 +121,33 @@ class Packed:
     return f'{self.path / "images.bin"}, image {index}'
 
   def _open(self):
-    if self._arrays is None:
-      self._arrays = {name: self._array(name, kind) for name, kind in _ARRAYS.items()}
-      images = self.path / 'images.bin'
-      try:
-        self._file = os.open(images, os.O_RDONLY)
-      except OSError as error:
-        raise DataError(f'{images} cannot be opened ({error.strerror}); convert the data again.') from error
-      if (found := os.fstat(self._file).st_size) != self.meta['bytes']:
-        raise DataError(
-          f'{images} has {found} bytes, {META} says {self.meta["bytes"]}: it was not copied whole; copy it again.'
-        )
-    return self._arrays
+    # Two threads may both open what was unpickled: each has files of its own then, and those of one of them are closed.
+    opened = self._opened
+    if opened is None:
+      opened = self._opened = _Opened(self.path, self.meta)
+    return opened
 
-  def _array(self, name, kind):
-    path = self.path / f'{name}.npy'
-    try:
-      array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-      raise DataError(f'{path} cannot be read ({error}); copy or convert the data again.') from error
-    if array.dtype != kind or array.shape != (len(self),):
-      raise DataError(f'{path} holds {array.dtype} {array.shape}, wanted {np.dtype(kind)} ({len(self)},).')
-    return array
+
+def _array(path, kind, n):
+  try:
+    array = np.load(path, mmap_mode='r', allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise DataError(f'{path} cannot be read ({error}); copy or convert the data again.') from error
+  if array.dtype != kind or array.shape != (n,):
+    raise DataError(f'{path} holds {array.dtype} {array.shape}, wanted {np.dtype(kind)} ({n},).')
+  return array
+
+
+def _open_images(path, size):
+  """The file descriptor of images.bin, which must have `size` bytes."""
+  try:
+    file = os.open(path, os.O_RDONLY)
+  except OSError as error:
+    raise DataError(f'{path} cannot be opened ({error.strerror}); convert the data again.') from error
+  if (found := os.fstat(file).st_size) != size:
+    os.close(file)
+    raise DataError(f'{path} has {found} bytes, {META} says {size}: it was not copied whole; copy it again.')
+  return file
 
 
 def _read_meta(folder):

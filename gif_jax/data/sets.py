@@ -17,7 +17,10 @@ class Faces(Protocol):
   def __len__(self) -> int: ...
 
   def __getitem__(self, index) -> np.ndarray:
-    """Images for an int array [k] or a slice: uint8 [k, size, size, 3]."""
+    """Images for an int array [k] or a slice: uint8 [k, size, size, 3].
+
+    Those for an array are the caller's to change. Several threads may ask at once.
+    """
 
   def labels(self, index=slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64 [k]."""

@@ -28,6 +28,8 @@ class SyntheticFaces:
   Indexed with integers or a slice it renders: uint8 [n, size, size, 3]. Nothing is stored.
   """
 
+  in_processes = True  # NumPy holds the interpreter's lock while it renders: threads would wait for each other
+
   def __init__(self, seed, size, identities, images, *, first_identity=0, first_image=0):
     self.renderer = FaceRenderer(seed, size)
     self.identities, self.images = identities, images

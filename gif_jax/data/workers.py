@@ -9,11 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+import cv2
+
 _AHEAD = 2  # jobs per process that wait or whose results wait, besides the one it is at
 
 
 def prepare_worker(*_) -> None:
-  """Leaves signals to the main process, which must still save a checkpoint, and ends when that process is gone."""
+  """Leaves signals to the main process, which must still save a checkpoint, and ends when that process is gone.
+
+  OpenCV has no threads of its own there: processes are as many as cores can feed.
+  """
+  cv2.setNumThreads(0)
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = os.getppid()

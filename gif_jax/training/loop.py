@@ -13,6 +13,7 @@ import numpy as np
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, train_steps
 from gif_jax.data import pipeline
+from gif_jax.data.augment import Chances, augment
 from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
 from gif_jax.models import gif
@@ -72,11 +73,12 @@ def check_table(table: CodeTable, config, faces: FaceSets) -> None:
     raise TableError(f'{table.path}: code vectors have d={table.d}, config.model.d={config.model.d}. {cure}')
 
 
-def _sample(faces, rows=8, columns=8):
-  """Neighbouring images from places spread over a set: uint8 [rows, columns, size, size, 3]."""
+def _sample(faces, seed, chances, rows=8, columns=8):
+  """Neighbouring images from places spread over a set, augmented: uint8 [rows, columns, size, size, 3]."""
   starts = np.arange(rows) * len(faces) // rows
   index = (starts[:, None] + np.arange(columns)) % len(faces)
   images = faces[index.ravel()]
+  augment(images, seed, np.arange(len(images)), chances)
   return images.reshape(rows, columns, *images.shape[1:])
 
 
@@ -157,7 +159,8 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   # ---- Data
   check_table(table, config, faces)
   total = train_steps(config, len(faces.train))
-  report.contact_sheet(_sample(faces.train), workdir / 'training_faces.png')
+  chances = Chances(**config.augment)
+  report.contact_sheet(_sample(faces.train, config.train.seed, chances), workdir / 'training_faces.png')
 
   # ---- Program and state
   program = make_program(config, table, total, mesh)
@@ -180,7 +183,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   # ---- Steps
   iterator = pipeline.batches(
     faces.train, table, batch_size=config.train.batch_size, seed=config.train.seed, start=start, stop=total,
-    workers=config.data.workers, flip=config.data.flip, labels=config.joint.enabled,
+    workers=config.data.workers, chances=chances, labels=config.joint.enabled,
     process=jax.process_index(), processes=jax.process_count(),
   )  # fmt: skip
   try:

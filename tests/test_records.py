@@ -1,0 +1,163 @@
+"""The training format: every record at its place, from any process or thread; and its records as face crops."""
+
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from gif_jax.data import pipeline
+from gif_jax.data.augment import Chances
+from gif_jax.data.crops import Crops, decode
+from gif_jax.data.images import DataError
+from gif_jax.data.inputs import open_records
+from gif_jax.data.records import Packed, Person, write_index
+
+
+def _encoded(image):
+  return cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _write(folder, encoded, labels):
+  folder.mkdir()
+  (folder / 'images.bin').write_bytes(b''.join(encoded))
+  lengths = [len(image) for image in encoded]
+  people = [Person(f'person {label}', f'set:{label}') for label in range(max(labels) + 1)]
+  write_index(folder, np.cumsum([0, *lengths[:-1]]), lengths, labels, people, size=32, origin='a test')
+  return folder
+
+
+@pytest.fixture(scope='module')
+def images(tiny_faces):
+  return tiny_faces.train[:]
+
+
+@pytest.fixture(scope='module')
+def packed(images, tiny_faces, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records') / 'packed'
+  return _write(folder, [_encoded(image) for image in images], tiny_faces.train.labels())
+
+
+def test_what_was_written_is_read(packed, images, tiny_faces):
+  records = open_records(str(packed))
+  assert len(records) == len(images) == 80 and records.size == 32
+  assert [records[i] for i in range(80)] == [_encoded(image) for image in images]
+  np.testing.assert_array_equal(records.labels(), tiny_faces.train.labels())
+  assert records.people()[3] == Person('person 3', 'set:3') and len(records.people()) == 20
+
+
+def test_no_record_beyond_the_last(packed):
+  with pytest.raises(IndexError):
+    Packed(packed)[80]
+
+
+def test_what_is_pickled_is_small_and_reads_the_same(packed):
+  records = Packed(packed)
+  sent = pickle.dumps(records)
+  assert len(sent) < 1000
+  assert pickle.loads(sent)[7] == records[7]
+
+
+def test_threads_may_open_and_read_at_once(packed):
+  expected = [Packed(packed)[i] for i in range(80)]
+  for _ in range(20):
+    records = pickle.loads(pickle.dumps(Packed(packed)))
+    with ThreadPoolExecutor(8) as pool:
+      assert list(pool.map(records.__getitem__, range(80))) == expected
+
+
+def test_files_are_closed(packed):
+  def descriptors():
+    return len(os.listdir('/dev/fd'))
+
+  before = descriptors()
+  some = [Packed(packed) for _ in range(10)]
+  assert descriptors() >= before + 10
+  del some
+  assert descriptors() <= before
+
+
+def test_crops_are_the_pixels(packed, images):
+  crops = Crops(Packed(packed), 32, np.arange(80)[::-1], np.arange(80))
+  np.testing.assert_array_equal(crops[:], images[::-1])
+  np.testing.assert_array_equal(crops[np.array([3, 70])], images[[76, 9]])
+  np.testing.assert_array_equal(crops.labels(np.array([3, 70])), [3, 70])
+
+
+def test_crops_of_another_size_keep_their_sides_in_proportion():
+  image = np.full((20, 40, 3), 200, np.uint8)
+  for size, height in ((20, 10), (80, 40)):
+    crop = decode(_encoded(image), size)
+    bar = (size - height) // 2
+    assert crop.shape == (size, size, 3)
+    assert (crop[bar : bar + height] == 200).all() and not crop[:bar].any() and not crop[bar + height :].any()
+
+
+@pytest.mark.parametrize('damage', [b'', b'no image', None])
+def test_an_image_that_cannot_be_decoded_is_named(images, tmp_path, damage):
+  jpeg = cv2.imencode('.jpg', images[0])[1].tobytes()
+  folder = _write(tmp_path / 'packed', [jpeg, jpeg[: len(jpeg) // 2] if damage is None else damage], [0, 1])
+  crops = Crops(Packed(folder), 32, np.arange(2), np.arange(2))
+  assert crops[:1].shape == (1, 32, 32, 3)
+  with pytest.raises(DataError, match=r'images\.bin, image 1 cannot be decoded: .*gif_jax\.convert'):
+    crops[np.array([0, 1])]
+
+
+@pytest.mark.parametrize(
+  ('file', 'change', 'message'),
+  [
+    ('images.bin', lambda file: file.write_bytes(file.read_bytes()[:-1]), r'images\.bin has .* copy it again'),
+    ('images.bin', os.remove, r'images\.bin cannot be opened \(No such file'),
+    ('labels.npy', lambda file: np.save(file, np.zeros(80, np.int32)), r'labels\.npy holds int32 \(80,\), wanted'),
+    ('offsets.npy', lambda file: np.save(file, np.zeros(9, np.int64)), r'offsets\.npy holds int64 \(9,\)'),
+    ('lengths.npy', lambda file: file.write_bytes(b'x' * 200), r'lengths\.npy cannot be read .* convert the data'),
+    ('meta.json', lambda file: file.write_text('{"version": 9}'), r'meta\.json: not version 1'),
+    ('meta.json', lambda file: file.write_text('{'), r'meta\.json cannot be read .* no folder in the training format'),
+  ],
+)
+def test_damage_is_named(images, tiny_faces, tmp_path, file, change, message):
+  folder = _write(tmp_path / 'packed', [_encoded(image) for image in images], tiny_faces.train.labels())
+  change(folder / file)
+  with pytest.raises(DataError, match=message):
+    Packed(folder)
+
+
+def test_a_file_cut_while_it_is_open(images, tiny_faces, tmp_path):
+  folder = _write(tmp_path / 'packed', [_encoded(image) for image in images], tiny_faces.train.labels())
+  records = Packed(folder)
+  os.truncate(folder / 'images.bin', 1000)
+  with pytest.raises(DataError, match=r'images\.bin, image 79: the file is shorter'):
+    records[79]
+
+
+def _batches(faces, table, **options):
+  chances = Chances(*[0.3] * len(Chances._fields))
+  return list(pipeline.batches(faces, table, batch_size=16, seed=3, stop=12, chances=chances, **options))
+
+
+def _rows(batch):
+  return sorted(image.tobytes() + code.tobytes() for image, code in zip(batch['image'], batch['code']))
+
+
+def test_batches_of_records_whatever_the_threads_start_and_processes(packed, tiny_faces, tiny_table):
+  crops = Crops(Packed(packed), 32, np.arange(80), tiny_faces.train.labels())
+  rendered = _batches(tiny_faces.train, tiny_table)
+  for options in ({}, {'workers': 1}, {'workers': 4}, {'workers': 3, 'start': 5}):
+    found = _batches(crops, tiny_table, **options)
+    expected = rendered[options.get('start', 0) :]
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected):
+      assert all(np.array_equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys())
+  shares = [_batches(crops, tiny_table, workers=2, process=p, processes=4) for p in range(4)]
+  for step, batch in enumerate(rendered):
+    assert _rows(batch) == sorted(row for share in shares for row in _rows(share[step]))
+
+
+def test_errors_come_out_of_threads(images, tiny_table, tmp_path):
+  folder = _write(tmp_path / 'packed', [_encoded(images[0]), b'no image'], [0, 1])
+  crops = Crops(Packed(folder), 32, np.arange(2), np.arange(2))
+  for workers in (0, 2):
+    with pytest.raises(DataError, match=r'images\.bin, image 1 cannot be decoded'):
+      _batches(crops, tiny_table, workers=workers)
