@@ -9,14 +9,14 @@ from gif_jax.data.records import META, Packed, Records
 from gif_jax.data.tfds_records import PREFIX, TfdsRecords
 
 
-def open_records(where: str, cache: Path | None = None, *, damaged: str = 'error') -> Records:
+def open_records(where: str | Path, cache: Path | None = None, *, damaged: str = 'error') -> Records:
   """Opens what `where` names. cache: a folder for indices that take long to make; None makes them again.
 
   damaged: 'error' raises DataError at the first record whose place or label cannot be read, 'skip' leaves such records
   out and lists them as `skipped`. Raises DataError, too, where nothing known is there.
   """
-  if where.startswith(PREFIX):
-    return TfdsRecords(where, cache, damaged)
+  if str(where).startswith(PREFIX):
+    return TfdsRecords(str(where), cache, damaged)
   path = Path(where)
   if (path / META).exists():
     return Packed(path)

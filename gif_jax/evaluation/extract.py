@@ -8,7 +8,10 @@ a folder for `state` an extraction that was killed goes on where it was and ends
 """
 
 import hashlib
+import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +25,7 @@ from gif_jax.evaluation.resume import ExtractError, Progress, open_rows
 from gif_jax.models.devices import batch_sharding, make_mesh
 
 _ROWS = 4096  # identities taken to float64 at a time
+_THREADS = 8  # that read images; more batches would be held in memory than devices can wait for
 
 
 def extract(
@@ -219,8 +223,7 @@ def _results(embed: Callable, work: _Work, start: int, progress: str) -> Iterato
   hidden = not progress or jax.process_index() > 0
   with tqdm.tqdm(total=len(own), initial=start - own.start, desc=progress, unit='image', disable=hidden) as bar:
     pending = None
-    for first in range(start, own.stop, work.size):
-      batch = np.asarray(work.images[first : min(first + work.size, own.stop)])
+    for first, batch in _read(work, start):
       current = first, len(batch), embed(jax.device_put(_pad(batch, work.size), work.place))
       # Devices work asynchronously: the result of one batch is awaited only after the next one was read and sent off.
       if pending:
@@ -228,6 +231,25 @@ def _results(embed: Callable, work: _Work, start: int, progress: str) -> Iterato
       pending = current
     if pending:
       yield _collect(pending, bar)
+
+
+def _read(work: _Work, start: int) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields (first image, batch) from `start` on, in order, read by several threads a few batches ahead."""
+  threads = min(_THREADS, os.cpu_count() or 1)
+  ahead = deque()
+  with ThreadPoolExecutor(threads) as pool:
+    try:
+      for first in range(start, work.own.stop, work.size):
+        rows = slice(first, min(first + work.size, work.own.stop))
+        ahead.append((first, pool.submit(lambda rows: np.asarray(work.images[rows]), rows)))
+        if len(ahead) > threads:
+          first, batch = ahead.popleft()
+          yield first, batch.result()
+      for first, batch in ahead:
+        yield first, batch.result()
+    finally:  # whoever stops early has no use for the rest
+      for _, batch in ahead:
+        batch.cancel()
 
 
 def _pad(batch: np.ndarray, size: int) -> np.ndarray:
