@@ -17,15 +17,31 @@ class Target(NamedTuple):
   same: np.ndarray  # bool [N]
 
 
-class _Images(list):
-  """Encoded images of a file, as records are."""
+class PairedImages:
+  """The 2N encoded images of a verification set (.bin); a worker process is told the file and reads it itself.
 
-  def __init__(self, path, images):
-    super().__init__(images)
-    self.path = path
+  same: bool [N], whether images 2i and 2i + 1 are of one person.
+  """
+
+  def __init__(self, path: str | Path):
+    """Raises DataError for a file that is no verification set."""
+    self.path = Path(path)
+    self._images, self.same = read_pairs(self.path)
+
+  def __getstate__(self):
+    return self.__dict__ | {'_images': None}
+
+  def __len__(self):
+    return 2 * len(self.same)
+
+  def __getitem__(self, index):
+    if self._images is None:
+      self._images = read_pairs(self.path).images
+    return self._images[index]
 
   def where(self, index):
-    return f'{self.path}, image {index} (pair {index // 2})'
+    """The file and the image's place in it."""
+    return f'{self.path}, image {index}'
 
 
 def open_targets(config) -> dict[str, Target]:
@@ -41,7 +57,7 @@ def open_targets(config) -> dict[str, Target]:
         f'config.eval.targets={config.eval.targets}: {path} does not exist. Names are those of .bin files in '
         'config.data.path; files elsewhere are given with their path and .bin.'
       )
-    pairs = read_pairs(path)
-    images, none = _Images(path, pairs.images), np.zeros(len(pairs.images), np.int64)
-    targets[path.stem] = Target(Crops(images, config.data.size, np.arange(len(images)), none), pairs.same)
+    images = PairedImages(path)
+    none = np.zeros(len(images), np.int64)
+    targets[path.stem] = Target(Crops(images, config.data.size, np.arange(len(images)), none), images.same)
   return targets

@@ -9,33 +9,8 @@ import numpy as np
 from gif_jax.config import ConfigError
 from gif_jax.data.audit.marks import Together
 from gif_jax.data.merge import Merged, open_inputs
-from gif_jax.data.pairs import read_pairs
 from gif_jax.data.records import Records
-
-
-class EvaluationImages:
-  """The 2N encoded images of a verification set (.bin); a worker process is told the file and reads it itself."""
-
-  def __init__(self, path: str | Path):
-    """Raises DataError for a file that is no verification set."""
-    self.path = Path(path)
-    self._images = read_pairs(self.path).images
-    self._length = len(self._images)
-
-  def __getstate__(self):
-    return self.__dict__ | {'_images': None}
-
-  def __len__(self):
-    return self._length
-
-  def __getitem__(self, index):
-    if self._images is None:
-      self._images = read_pairs(self.path).images
-    return self._images[index]
-
-  def where(self, index):
-    """The file and the image's place in it."""
-    return f'{self.path}, image {index}'
+from gif_jax.data.targets import PairedImages
 
 
 class Opened(NamedTuple):
@@ -43,7 +18,7 @@ class Opened(NamedTuple):
 
   inputs: dict[str, Records]
   trained: Merged
-  tested: dict[str, EvaluationImages]
+  tested: dict[str, PairedImages]
   images: Together
   person: np.ndarray  # int64 [n], number of the person in `trained`; -1, -2 ... for the images of evaluation sets
 
@@ -62,7 +37,7 @@ def open_all(inputs: Sequence[str], against: Sequence[str], index: Path) -> Open
 
   Raises DataError where one cannot be opened, ConfigError where two verification sets have the same name.
   """
-  tested = {Path(path).name: EvaluationImages(path) for path in against}
+  tested = {Path(path).name: PairedImages(path) for path in against}
   if len(tested) < len(against):
     raise ConfigError(f'--against={",".join(against)}: two files have the same name; rename one.')
   opened = open_inputs(list(inputs), index, 'skip')
