@@ -1,7 +1,7 @@
 """Aligned faces from photographs: python -m gif_jax.align --input=PHOTOGRAPHS --output=FACES
 
-PHOTOGRAPHS has one sub-folder per person. FACES gets the same folders with a square crop for every photograph, eyes, nose
-and mouth where face recognition expects them (data/align.py). The five points come from --detector or --landmarks.
+PHOTOGRAPHS has one sub-folder per person. FACES gets the same folders, with a square crop for every photograph: eyes,
+nose and mouth lie where the field has them (data/align.py). Those points come from --detector or a file, --landmarks.
 """
 
 import csv
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from gif_jax.config import ConfigError, parse_flags, quiet_libraries
 from gif_jax.data.align import PointsError, crop, mirrored, usable
-from gif_jax.data.detectors import NAMES, DetectorError, find_face, open_detector
+from gif_jax.data.detectors import NAMES, DetectorError, FaceError, find_face, open_detector
 from gif_jax.data.images import DataError, UnreadableError, read_whole
 from gif_jax.data.landmarks import read_landmarks
 from gif_jax.data.listing import Photo, Skipped, list_people, normal
@@ -79,7 +79,7 @@ def align_people(root: Path, output: Path, size: int, source: Source) -> Outcome
   A crop has the time of its photograph: one of the same time is there from a run before and is not made again.
   Skipped photographs and why are in output/skipped.tsv; some crops are drawn in a picture beside `output`.
   Raises ConfigError for folders or a size that cannot be used, DetectorError for a detector that cannot be had,
-  DataError for damaged input, and where nothing could be aligned.
+  DataError for input that cannot be used, and where nothing could be aligned.
   """
   _check(root, output, size)
   if not source.landmarks:
@@ -104,7 +104,7 @@ def align_people(root: Path, output: Path, size: int, source: Source) -> Outcome
   _write_skipped(output / _SKIPPED, sorted(skipped + listing.skipped + listing.empty))
   kept = [name for name, reason in zip(names, reasons) if not reason]
   if not kept:
-    raise DataError(f'{root}: no photograph of {len(names)} could be aligned: {_counted(skipped)} ({output / _SKIPPED}).')
+    raise DataError(f'{root}: not one of {len(names)} photographs is aligned: {_counted(skipped)}; see {output}.')
   people = {name.split('/')[0] for name in kept}
   made = len(todo) - sum(bool(reasons[row]) for row in todo)
   return Outcome(made, len(kept) - made, skipped, [name for name in listing.people if name not in people])
@@ -187,7 +187,7 @@ def _align_one(path, modified, target, size, points, detector):
       return ''
   except UnreadableError as error:
     reason = f'unreadable: {error}'
-  except PointsError as error:
+  except (FaceError, PointsError) as error:
     reason = str(error)
   target.unlink(missing_ok=True)  # the crop of what the photograph was before
   return reason

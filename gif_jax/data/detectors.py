@@ -16,14 +16,18 @@ import numpy as np
 
 NAMES = ('mtcnn', 'yunet')
 YUNET = 'face_detection_yunet_2023mar.onnx of the OpenCV Zoo (opencv/opencv_zoo on GitHub)'
-# The longer side of what faces are sought in. Nets of this kind miss faces of more than 300 pixels, so a picture that a
-# face fills is looked at again, smaller.
-_SIDES = (640, 320)
+# The longer side of what faces are sought in: points of small pictures are found better enlarged, and nets of this kind
+# miss faces of more than 300 pixels, so a picture that a face fills is looked at again, smaller.
+_SMALLEST, _LARGEST = 320, 640
 _SCORE = 0.6  # of YuNet; MTCNN's own thresholds are 0.6 and 0.7
 
 
 class DetectorError(ValueError):
   """A detector that cannot be had; the message says how to get it."""
+
+
+class FaceError(ValueError):
+  """A picture on which the detector fails; the message is the reason alone."""
 
 
 class Faces(NamedTuple):
@@ -46,16 +50,18 @@ def open_detector(name: str, path: str = '') -> Detector:
 def find_face(image: np.ndarray, detector: Detector) -> np.ndarray | None:
   """The five points [5, 2] of the face that is meant in a picture uint8 [height, width, 3]; None if there is none.
 
-  It is sought in a copy of at most 640 pixels a side, and then 320.
+  It is sought in a copy with a longer side of 320 to 640 pixels, and if there is none, in one of 320. Raises FaceError
+  where the detector fails.
   """
-  longest, tried = max(image.shape[:2]), 0
-  for side in _SIDES:
-    scale = min(1, side / longest)
-    if scale == tried:
-      continue
-    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
-    small = image if scale == 1 else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    faces, tried = detector(small), scale
+  longest = max(image.shape[:2])
+  for side in sorted({min(max(longest, _SMALLEST), _LARGEST), _SMALLEST}, reverse=True):
+    height, width = (max(1, round(length * side / longest)) for length in image.shape[:2])
+    way = cv2.INTER_AREA if side < longest else cv2.INTER_CUBIC
+    small = cv2.resize(image, (width, height), interpolation=way)
+    try:
+      faces = detector(small)
+    except Exception as error:  # one picture that others' code stumbles over must not end a run over millions
+      raise FaceError(f'the detector fails: {error}') from error
     if len(faces.boxes):
       points = faces.points[choose(faces.boxes, width, height)]
       return (points + 0.5) * (image.shape[1] / width, image.shape[0] / height) - 0.5
