@@ -9,6 +9,7 @@ from PIL import Image
 
 from gif_jax import align
 from gif_jax.config import ConfigError
+from gif_jax.data import detectors
 from gif_jax.data.align import template
 from gif_jax.data.detectors import Faces
 from gif_jax.data.images import DataError, read_whole
@@ -33,7 +34,12 @@ def fake_detector(monkeypatch, detect=None):
       return Faces(np.empty((0, 4)), np.empty((0, 5, 2)))
     return Faces(np.array([[0, 0, *image.shape[1::-1]]]), template(len(image))[None])
 
-  monkeypatch.setattr(align, '_detector', lambda source: found)
+  return use(monkeypatch, found)
+
+
+def use(monkeypatch, detector):
+  monkeypatch.setattr(align, '_detector', lambda source: detector)
+  monkeypatch.setattr(detectors, '_look_again', lambda image, points, detector: points)
   return align.Source()
 
 
@@ -182,10 +188,9 @@ def test_faces_are_cut_out_of_the_original_not_of_the_copy_they_are_found_in(roo
     points = (template(112) + 1000.5) * (640 / 2400) - 0.5
     return Faces(np.array([[0, 0, 9, 9]]), points[None])
 
-  monkeypatch.setattr(align, '_detector', lambda source: found)
   for path in [*root.glob('p0[1-4]/*'), *root.glob('p00/[123].*')]:
     path.unlink()
-  align.align_people(root, output, 112, align.Source())
+  align.align_people(root, output, 112, use(monkeypatch, found))
   crop = read_whole(output / 'p00' / '0.png')
   assert np.abs(crop.astype(int) - detail).max() <= 1
 

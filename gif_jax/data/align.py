@@ -71,19 +71,27 @@ def mirrored(points: np.ndarray) -> np.ndarray:
 def crop(image: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
   """The aligned face: uint8 [size, size, 3] of a picture uint8 [height, width, 3] with its five points [5, 2].
 
-  A bilinear warp, black outside of the picture, as in the field; a face more than twice as large as the crop is shrunk
-  first, because a bilinear warp would take a few of its pixels and leave out all others between them.
+  Raises PointsError for points that no face can have.
+  """
+  return warp(image, points, template(size), size)
+
+
+def warp(image: np.ndarray, points: np.ndarray, target: np.ndarray, size: int) -> np.ndarray:
+  """A square out of a picture, uint8 [size, size, 3], in which the five points lie nearest to `target` [5, 2].
+
+  Bilinear, and black outside of the picture, as in the field; a face more than twice as large as in the square is
+  shrunk first, because a bilinear warp would take a few of its pixels and leave out all others between them.
   Raises PointsError for points that no face can have.
   """
   points = np.asarray(points, np.float64)
-  matrix = similarity(points, template(size))
+  matrix = similarity(points, target)
   scale, (height, width) = float(np.hypot(*matrix[:, 0])), image.shape[:2]
   x, y = points.mean(0)
   if not (0 <= x < width and 0 <= y < height and scale * max(width, height) > 1):
     raise PointsError('points that do not lie in the picture')
   if (factor := math.ceil(0.5 / scale)) > 1:
     image, points = _shrink(image, points, factor)
-    matrix = similarity(points, template(size))
+    matrix = similarity(points, target)
   return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
