@@ -264,6 +264,8 @@ def main(_) -> None:
     sheet = _draw_sheet(output)
   except (ConfigError, DataError, DetectorError, OSError) as error:
     sys.exit(f'{type(error).__name__}: {error}')
+  except KeyboardInterrupt:
+    sys.exit(f'Stopped. The same command goes on from what is in {output}.')
   print(_described(output, found))
   print(f'A few of them: {sheet}. What was skipped, and why: {output / _SKIPPED}.')
 
