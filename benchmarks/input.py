@@ -37,7 +37,7 @@ SIZE, BATCH, WORKERS = 112, 128, (0, 1, 2)
 PEOPLE, IMAGES = 400, 10  # rendered
 
 
-def _encode(faces):
+def encode(faces):
   """JPEGs of rendered faces, with the noise that makes them as large as those of photographs."""
   pixels = faces[:]
   noise = np.random.default_rng(faces.first_identity).normal(0, 4, pixels.shape)
@@ -48,7 +48,7 @@ def _encode(faces):
 def make(folder, records):
   """A set of so many records in the training format, and a code table of its people."""
   jobs = [SyntheticFaces(0, SIZE, 20, IMAGES, first_identity=first) for first in range(0, PEOPLE, 20)]
-  found = tqdm(on_all_cores(_encode, jobs), total=len(jobs), desc='rendering', unit='job')
+  found = tqdm(on_all_cores(encode, jobs), total=len(jobs), desc='rendering', unit='job')
   encoded = [image.tobytes() for images in found for image in images]
   lengths = np.resize([len(image) for image in encoded], records)
   whole = b''.join(encoded)

@@ -1,0 +1,101 @@
+"""Images per CPU-second of the commands that read whole data sets: convert, its outputs, audit.
+
+python -m benchmarks.datasets --folder=DIR --copies=5     # 20 000 images; 1 GB in DIR, removed afterwards
+python -m benchmarks.datasets --index=42474557 --people=2059906     # how long a set of that many takes to open
+
+Rendered faces with noise, 112x112, JPEG of quality 95, 6.4 kB, 10 of each person, in one sub-folder per person; beyond
+4000 of them copies. Time includes the start of the command and of its processes, CPU time that of all of them.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.input import IMAGES, PEOPLE, SIZE, encode
+from gif_jax import config
+from gif_jax.data.records import Person, write_index
+from gif_jax.data.sources import SyntheticFaces, open_faces
+from gif_jax.data.workers import on_all_cores
+
+BYTES = 6600  # of an image, in a set that is only opened
+COMMANDS = {
+  'convert, folder to training format': ['convert', '--input=faces', '--output=packed'],
+  'convert, brought to 96x96 as PNG': ['convert', '--input=faces', '--output=small', '--size=96'],
+  'convert, training format to RecordIO': ['convert', '--input=packed', '--output=recordio/train.rec'],
+  'convert, RecordIO to training format': ['convert', '--input=recordio', '--output=again'],
+  'audit': ['audit', '--input=packed', '--output=report'],
+}
+
+
+def make(folder, copies):
+  """Writes the folder of people; returns the number of images."""
+  jobs = [SyntheticFaces(0, SIZE, 20, IMAGES, first_identity=first) for first in range(0, PEOPLE, 20)]
+  found = tqdm(on_all_cores(encode, jobs), total=len(jobs), desc='rendering', unit='job')
+  encoded = [image.tobytes() for images in found for image in images]
+  for copy in range(copies):
+    for i, image in enumerate(encoded):
+      path = folder / f'person{copy:03}{i // IMAGES:04}' / f'{i % IMAGES}.jpg'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(image)
+  return copies * len(encoded)
+
+
+def write_empty(folder, images, people):
+  """The index of a set in the training format; its images.bin is a hole of the right length, which takes no disk."""
+  folder.mkdir()
+  with (folder / 'images.bin').open('wb') as file:
+    file.truncate(images * BYTES)
+  named = [Person(str(i), f'made up:{i}') for i in range(people)]
+  lengths = np.full(images, BYTES)
+  write_index(folder, np.arange(images) * BYTES, lengths, np.arange(images) % people, named, size=SIZE, origin='')
+
+
+def open_once(folder, evaluated):
+  """Opens the set as a run does, `evaluated` people kept apart, in this process, whose memory is printed."""
+  settings = config.default()
+  settings.data.source, settings.data.path, settings.data.held_out = 'records', str(folder), 0
+  settings.eval.identities, settings.eval.validation_identities = evaluated, 0
+  started = time.perf_counter()
+  faces = open_faces(settings, None)
+  seconds, memory = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+  print(f'{len(faces.train)} images of {faces.m} people: {seconds:.1f} s, {memory:.0f} MB at most, maps included')
+
+
+def main():
+  """Prints a Markdown table."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--folder', type=Path, help='where the data is made; default: the system temporary folder')
+  parser.add_argument('--copies', type=int, default=5, help='of 4000 images')
+  parser.add_argument('--index', type=int, default=0, help='images of a set that is only opened')
+  parser.add_argument('--people', type=int, default=0, help='and its people')
+  arguments = parser.parse_args()
+  root = Path(__file__).parent.parent
+  with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+    if arguments.index:
+      write_empty(Path(name) / 'set', arguments.index, arguments.people)
+      for evaluated in (0, 400):
+        call = f'from benchmarks.datasets import *; open_once(Path({name!r}) / "set", {evaluated})'
+        subprocess.run([sys.executable, '-c', call], cwd=root, check=True)
+      return
+    images = make(Path(name) / 'faces', arguments.copies)
+    (Path(name) / 'recordio').mkdir()
+    print('| command | images per CPU-second | images/s |\n| --- | --- | --- |')
+    for title, command in COMMANDS.items():
+      before, started = os.times(), time.perf_counter()
+      call = [sys.executable, '-m', f'gif_jax.{command[0]}', *command[1:]]
+      subprocess.run(call, cwd=name, env=os.environ | {'PYTHONPATH': str(root)}, check=True, capture_output=True)
+      wall, after = time.perf_counter() - started, os.times()
+      cpu = after.children_user + after.children_system - before.children_user - before.children_system
+      print(f'| {title} | {images / cpu:.0f} | {images / wall:.0f} |', flush=True)
+
+
+if __name__ == '__main__':
+  main()
