@@ -1,9 +1,10 @@
-"""Records for tests: some in memory, and .rec files of them."""
+"""Records for tests: in memory, in .rec files, in the training format."""
 
 import numpy as np
 
 from gif_jax.data.recordio import RecordWriter, framing
-from gif_jax.data.records import Person
+from gif_jax.data.records import Packed, Person, write_index
+from tests.pictures import encode
 
 
 class Given:
@@ -37,3 +38,21 @@ def write(path, *records):
     for key, label, image in records:
       writer.write(key, framing.pack(image, label, key))
   return path
+
+
+def write_records(folder, images, labels, names=None, origin='test'):
+  """A folder in the training format from encoded images and their labels; names default to the labels."""
+  folder.mkdir(parents=True)
+  (folder / 'images.bin').write_bytes(b''.join(images))
+  lengths = np.array([len(image) for image in images])
+  names = names or [str(label) for label in range(max(labels) + 1)]
+  people = [Person(name, f'{origin}:{name}') for name in names]
+  write_index(folder, np.cumsum(lengths) - lengths, lengths, labels, people, size=0, origin='a test')
+  return Packed(folder)
+
+
+def packed_faces(folder, faces, people=None, origin='test'):
+  """The first `people` of rendered faces, in the training format."""
+  chosen = np.arange(len(faces) if people is None else people * faces.images)
+  images = [encode(image, quality=95) for image in faces[chosen]]
+  return write_records(folder, images, faces.labels(chosen).tolist(), origin=origin)

@@ -13,7 +13,7 @@ from gif_jax.data.recordio import write_insightface
 from gif_jax.data.roles import Rest, first_images, roles
 from gif_jax.data.sources import open_faces
 from tests import tiny
-from tests.encoded import packed_faces
+from tests.record_files import packed_faces
 
 
 @pytest.fixture(scope='module')

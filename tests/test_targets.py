@@ -14,7 +14,8 @@ from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.verification import pixel_embedding
 from gif_jax.training.figures import target_figures
 from tests import tiny
-from tests.encoded import encode, packed_faces
+from tests.pictures import encode
+from tests.record_files import packed_faces
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 from gif_jax.config import ConfigError
 from gif_jax.data.images import DataError, UnreadableError, read_image
 from gif_jax.data.listing import Skipped, list_people, normal
-from gif_jax.data.sets import FaceSets
+from gif_jax.data.sets import FaceSets, check_enough
 from gif_jax.data.survey import survey
 
 _LOG = logging.getLogger(__name__)
@@ -36,14 +36,7 @@ def split(people: dict[str, list[str]], *, seed: int, test: int, validation: int
   Raises ValueError, with the counts, if too few people are left to train on or to evaluate with.
   """
   ranked = _ranked(seed, [name for name, files in people.items() if len(files) > 1])
-  apart = test + validation
-  least = 2 if apart else 1  # one person alone can be added to a table, but not trained on
-  if len(ranked) < apart or len(people) - apart < least:
-    raise ValueError(
-      f'{len(people)} people, {len(ranked)} of them with two images or more, are too few: {test} are wanted for '
-      f'config.eval.identities, {validation} for config.eval.validation_identities (all with two images or more), and '
-      f'at least {least} to train on. Lower these settings, or add people.'
-    )
+  check_enough(len(people), len(ranked), test, validation)
   roles = dict.fromkeys(ranked[:test], 'test') | dict.fromkeys(ranked[test : test + validation], 'validation')
   sets = Split({}, {}, {}, {})
   for name, files in people.items():

@@ -12,7 +12,7 @@ from gif_jax.data.images import DataError
 from gif_jax.data.inputs import open_records
 from gif_jax.data.photos import Photos
 from gif_jax.data.records import Packed, Records, fingerprint
-from gif_jax.data.sets import FaceSets
+from gif_jax.data.sets import FaceSets, check_enough
 
 _LOG = logging.getLogger(__name__)
 _PEOPLE, _IMAGES = 0, 1  # streams of random numbers
@@ -56,16 +56,9 @@ def roles(labels: np.ndarray, *, seed: int, test: int, validation: int) -> tuple
   """
   counts = np.bincount(labels)
   able = np.flatnonzero(counts > 1)
-  apart = test + validation
-  least = 2 if apart else 1  # one person alone can be added to a table, but not trained on
-  if len(able) < apart or len(counts) - apart < least:
-    raise ValueError(
-      f'{len(counts)} people, {len(able)} of them with two images or more, are too few: {test} are wanted for '
-      f'config.eval.identities, {validation} for config.eval.validation_identities, and at least {least} to train on. '
-      'Lower these settings, or add people.'
-    )
-  ranked = able[np.argsort(counter.bits(seed, _PEOPLE, able), kind='stable')] if apart else able
-  return np.sort(ranked[:test]), np.sort(ranked[test:apart])
+  check_enough(len(counts), len(able), test, validation)
+  ranked = able[np.argsort(counter.bits(seed, _PEOPLE, able), kind='stable')]
+  return np.sort(ranked[:test]), np.sort(ranked[test : test + validation])
 
 
 def first_images(labels: np.ndarray, most: np.ndarray, seed: int) -> np.ndarray:

@@ -26,6 +26,21 @@ class Faces(Protocol):
     """Labels of the faces asked for: int64 [k]."""
 
 
+def check_enough(people: int, able: int, test: int, validation: int) -> None:
+  """Whether so many people can be dealt out to the sets. able: those with two images or more, who can be evaluated on.
+
+  Raises ValueError, with the counts, if too few people are left to train on or to evaluate with.
+  """
+  apart = test + validation
+  least = 2 if apart else 1  # one person alone can be added to a table, but not trained on
+  if able < apart or people - apart < least:
+    raise ValueError(
+      f'{people} people, {able} of them with two images or more, are too few: {test} are wanted for '
+      f'config.eval.identities, {validation} for config.eval.validation_identities (all with two images or more), and '
+      f'at least {least} to train on. Lower these settings, or add people.'
+    )
+
+
 class _Both:
   """The faces of one set, then those of another, whose labels count on from m."""
 
