@@ -40,14 +40,14 @@ def write(path, *records):
   return path
 
 
-def write_records(folder, images, labels, names=None, origin='test'):
+def write_records(folder, images, labels, names=None, origin='test', size=0):
   """A folder in the training format from encoded images and their labels; names default to the labels."""
   folder.mkdir(parents=True)
   (folder / 'images.bin').write_bytes(b''.join(images))
   lengths = np.array([len(image) for image in images])
   names = names or [str(label) for label in range(max(labels) + 1)]
   people = [Person(name, f'{origin}:{name}') for name in names]
-  write_index(folder, np.cumsum(lengths) - lengths, lengths, labels, people, size=0, origin='a test')
+  write_index(folder, np.cumsum(lengths) - lengths, lengths, labels, people, size=size, origin='a test')
   return Packed(folder)
 
 

@@ -2,18 +2,23 @@
 
 import os
 import pickle
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gif_jax.data import pipeline
 from gif_jax.data.augment import Chances
 from gif_jax.data.crops import Crops, decode
 from gif_jax.data.images import DataError
 from gif_jax.data.inputs import open_records
-from gif_jax.data.records import Packed, Person, write_index
+from gif_jax.data.records import Packed, Person
+from tests.record_files import write_records
 
 
 def _encoded(image):
@@ -21,11 +26,8 @@ def _encoded(image):
 
 
 def _write(folder, encoded, labels):
-  folder.mkdir()
-  (folder / 'images.bin').write_bytes(b''.join(encoded))
-  lengths = [len(image) for image in encoded]
-  people = [Person(f'person {label}', f'set:{label}') for label in range(max(labels) + 1)]
-  write_index(folder, np.cumsum([0, *lengths[:-1]]), lengths, labels, people, size=32, origin='a test')
+  names = [f'person {label}' for label in range(max(labels) + 1)]
+  write_records(folder, encoded, labels, names, origin='set', size=32)
   return folder
 
 
@@ -45,7 +47,7 @@ def test_what_was_written_is_read(packed, images, tiny_faces):
   assert len(records) == len(images) == 80 and records.size == 32
   assert [records[i] for i in range(80)] == [_encoded(image) for image in images]
   np.testing.assert_array_equal(records.labels(), tiny_faces.train.labels())
-  assert records.people()[3] == Person('person 3', 'set:3') and len(records.people()) == 20
+  assert records.people()[3] == Person('person 3', 'set:person 3') and len(records.people()) == 20
 
 
 def test_no_record_beyond_the_last(packed):
@@ -114,6 +116,10 @@ def test_an_image_that_cannot_be_decoded_is_named(images, tmp_path, damage):
     ('offsets.npy', lambda file: np.save(file, np.zeros(9, np.int64)), r'offsets\.npy holds int64 \(9,\)'),
     ('lengths.npy', lambda file: file.write_bytes(b'x' * 200), r'lengths\.npy cannot be read .* convert the data'),
     ('meta.json', lambda file: file.write_text('{"version": 9}'), r'meta\.json: not version 1'),
+    ('labels.npy', lambda file: np.save(file, np.arange(80) % 21), r'labels\.npy does not name each of 20 people'),
+    ('labels.npy', lambda file: np.save(file, np.arange(80) % 19), r'labels\.npy does not name each of 20 people'),
+    ('labels.npy', lambda file: np.save(file, np.arange(80) % 20 - 1), r'labels\.npy does not name each of 20'),
+    ('meta.json', lambda file: file.write_text(file.read_text().replace('80', '0')), r'meta\.json: no images'),
     ('meta.json', lambda file: file.write_text('{'), r'meta\.json cannot be read .* no folder in the training format'),
   ],
 )
@@ -130,6 +136,31 @@ def test_a_file_cut_while_it_is_open(images, tiny_faces, tmp_path):
   os.truncate(folder / 'images.bin', 1000)
   with pytest.raises(DataError, match=r'images\.bin, image 79: the file is shorter'):
     records[79]
+
+
+FUZZ = settings(
+  max_examples=int(os.environ.get('FUZZ', 100)), deadline=None, derandomize='FUZZ' not in os.environ, database=None,
+)  # fmt: skip
+
+
+@FUZZ
+@given(data=st.data())
+def test_any_damage_is_a_data_error_or_harmless(data):
+  """Bytes of any file changed, cut or put in: what is read is bytes and labels, or a DataError says what is wrong."""
+  with tempfile.TemporaryDirectory() as name:
+    folder = _write(Path(name) / 'packed', [b'one', b'three', b'', b'fourteen bytes'], [0, 1, 1, 2])
+    file = folder / data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir())))
+    content = file.read_bytes()
+    start, stop = sorted(data.draw(st.integers(0, len(content))) for _ in range(2))
+    file.write_bytes(content[:start] + data.draw(st.binary(max_size=16)) + content[stop:])
+    try:
+      records = Packed(folder)
+      assert all(isinstance(person, Person) for person in records.people())
+      assert set(records.labels()) == set(range(len(records.people())))
+      for i in range(len(records)):
+        assert isinstance(records[i], bytes)
+    except DataError as error:
+      assert str(folder) in str(error)
 
 
 def _batches(faces, table, **options):

@@ -85,6 +85,7 @@ class Packed:
     self.meta = _read_meta(self.path)
     self.size = self.meta['size']
     self._opened = _Opened(self.path, self.meta)  # says now what is missing
+    _check_labels(self.path / 'labels.npy', self._opened.labels, self.meta['people'])
 
   def __getstate__(self):
     return self.__dict__ | {'_opened': None}
@@ -95,7 +96,10 @@ class Packed:
   def __getitem__(self, index):
     opened = self._open()
     length = opened.lengths.item(index)
-    encoded = os.pread(opened.file, length, opened.offsets.item(index))
+    try:
+      encoded = os.pread(opened.file, length, opened.offsets.item(index))
+    except (OSError, ValueError) as error:  # a disk that fails; a place or length below 0
+      raise DataError(f'{self.where(index)} cannot be read ({error}); copy or convert the data again.') from error
     if len(encoded) != length:
       raise DataError(f'{self.where(index)}: the file is shorter than when it was opened; copy or convert it again.')
     return encoded
@@ -131,11 +135,16 @@ class Packed:
 def _array(path, kind, n):
   try:
     array = np.load(path, mmap_mode='r', allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
+  except Exception as error:  # NumPy raises almost anything for damaged headers
     raise DataError(f'{path} cannot be read ({error}); copy or convert the data again.') from error
   if array.dtype != kind or array.shape != (n,):
     raise DataError(f'{path} holds {array.dtype} {array.shape}, wanted {np.dtype(kind)} ({n},).')
   return array
+
+
+def _check_labels(path, labels, people):
+  if labels.min() < 0 or labels.max() >= people or not np.bincount(labels, minlength=people).all():
+    raise DataError(f'{path} does not name each of {people} people, and nobody else; convert the data again.')
 
 
 def _open_images(path, size):
@@ -160,6 +169,11 @@ def _read_meta(folder):
     raise DataError(f'{path}: not version {VERSION} of the training format; convert the data with this version.')
   if meta.get('colour') != 'RGB':
     raise DataError(f'{path}: colour order {meta.get("colour")!r}; images must decode to RGB, convert them again.')
+  counts = [meta.get(key) for key in ('images', 'people', 'bytes', 'size')]
+  if not all(type(count) is int and count >= 0 for count in counts) or not meta['images']:
+    raise DataError(f'{path}: no images, or damaged: images, people, bytes and size are {counts}; convert again.')
+  if not isinstance(meta.get('fingerprint'), str):
+    raise DataError(f'{path} is damaged: it has no fingerprint; convert the data again.')
   return meta
 
 
