@@ -133,7 +133,9 @@ def _mtcnn():
   net, order = MTCNN(), ('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right')
 
   def detect(image):
-    found = net.detect_faces(image)
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore', DeprecationWarning)  # it is of 2021, and NumPy has moved on
+      found = net.detect_faces(image)
     points = [[face['keypoints'][name] for name in order] for face in found]
     boxes = [face['box'] for face in found]
     return Faces(np.array(boxes, np.float64).reshape(-1, 4), np.array(points, np.float64).reshape(-1, 5, 2))
