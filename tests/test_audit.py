@@ -223,6 +223,14 @@ def test_swapped_colours_are_noticed(faces, tmp_path):
   assert report['inputs']['C']['colour']['blue_above_red'] > 0.5
 
 
+def test_grey_stored_as_colour_says_nothing_of_the_order_of_channels(faces, tmp_path):
+  grey = [faces[k].mean(-1, keepdims=True).repeat(3, -1).astype(np.uint8) for k in range(4)]
+  root = write(tmp_path / 'G', {f'g{k}': images for k, images in enumerate(grey)})
+  report = run(tmp_path / 'report', root)
+  assert report['inputs']['G']['kinds'] == {'colour': 12} and report['inputs']['G']['colour']['images'] == 0
+  assert 'channels are in order' not in (tmp_path / 'report' / 'audit.md').read_text()
+
+
 def test_sizes_and_kinds(faces, tmp_path):
   root = write(tmp_path / 'D', {f'd{k}': faces[k] for k in range(4)})
   picture = Image.fromarray(faces[9, 0])

@@ -66,6 +66,8 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Non
     axes.set(xlabel='step', title=title)
     axes.set_ylim(bottom=0)
     tidy(axes)
+    if any('/' in name for name in lines):  # sets whose names the title cannot say
+      axes.legend(frameon=False, fontsize='small')
   save(figure, path)
 
 

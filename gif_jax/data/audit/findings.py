@@ -77,7 +77,11 @@ def _spread(values):
 
 
 def _colour(marks):
-  """Means of red and blue where the skin is. It reflects more red under any usual light: else channels are swapped."""
+  """Means of red and blue where the skin is. It reflects more red under any usual light: else channels are swapped.
+
+  Grey pictures that are stored as colour ones tell nothing and are not counted.
+  """
+  marks = marks[marks['red'] != marks['blue']]
   if not len(marks):
     return {'images': 0, 'swapped': False}
   red, blue = (marks[name].astype(np.int64) for name in ('red', 'blue'))
