@@ -53,7 +53,7 @@ class Crops:
         image[:] = decode(self.records[row], self.size)
       except UnreadableError as error:
         raise DataError(
-          f'{self.records.where(row)} {error}; leave such images out: python -m gif_jax.convert.'
+          f'{self.records.where(row)} {error}; copy the data again, or leave such images out with gif_jax.convert.'
         ) from error
     return images
 
