@@ -17,7 +17,7 @@ from gif_jax.data.augment import Chances
 from gif_jax.data.crops import Crops, decode
 from gif_jax.data.images import DataError
 from gif_jax.data.inputs import open_records
-from gif_jax.data.records import Packed, Person
+from gif_jax.data.records import Packed, Person, fingerprint
 from tests.record_files import write_records
 
 
@@ -48,6 +48,15 @@ def test_what_was_written_is_read(packed, images, tiny_faces):
   assert [records[i] for i in range(80)] == [_encoded(image) for image in images]
   np.testing.assert_array_equal(records.labels(), tiny_faces.train.labels())
   assert records.people()[3] == Person('person 3', 'set:person 3') and len(records.people()) == 20
+
+
+def test_the_fingerprint_is_of_names_and_numbers_of_images_in_their_order():
+  people = [Person(name, 'set') for name in ('anna', 'ben', 'carl')]
+  of = fingerprint(people, np.array([0, 0, 1, 2]))
+  assert of == fingerprint([person._replace(origin='elsewhere') for person in people], np.array([2, 1, 0, 0]))
+  assert of != fingerprint([people[1], people[0], people[2]], np.array([0, 0, 1, 2]))
+  assert of != fingerprint(people, np.array([0, 1, 1, 2]))
+  assert of != fingerprint(people[:2], np.array([0, 0, 1]))
 
 
 def test_no_record_beyond_the_last(packed):

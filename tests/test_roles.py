@@ -13,7 +13,8 @@ from gif_jax.data.recordio import write_insightface
 from gif_jax.data.roles import Rest, first_images, roles
 from gif_jax.data.sources import open_faces
 from tests import tiny
-from tests.record_files import packed_faces
+from tests.pictures import encode
+from tests.record_files import packed_faces, write_records
 
 
 @pytest.fixture(scope='module')
@@ -74,6 +75,15 @@ def test_index_by_slice_and_by_array_agree(packed):
   np.testing.assert_array_equal(train[index], train[:][index])
   np.testing.assert_array_equal(train.labels(index), train.labels()[index])
   np.testing.assert_array_equal(train.labels(slice(5, 9)), train.labels()[5:9])
+
+
+def test_everybody_keeps_an_image_to_be_trained_on(tiny_faces, tmp_path):
+  images = [encode(image) for image in tiny_faces.train[:7]]
+  labels = [0, 1, 1, 2, 2, 2, 2]  # one, two and four images
+  config = _config(write_records(tmp_path / 'few', images, labels), 0, 0, held_out=3)
+  faces = open_faces(config, None)
+  assert np.bincount(faces.train.labels()).tolist() == [1, 1, 1]
+  assert np.bincount(faces.held_out.labels()).tolist() == [0, 1, 3]
 
 
 def test_eval_images_bounds_the_images_of_a_person(packed):
