@@ -142,8 +142,9 @@ def _trained(config, table, faces, devices, steps):
 
 
 def test_one_device_equals_eight(joint_config, tiny_faces, tiny_table):
-  # A rate that does not amplify the kinks of PReLU, as in test_training.
-  joint_config.optim.lr, joint_config.optim.warmup, joint_config.optim.clip = 1e-3, 0.0, 0.0
+  # A rate that does not amplify the kinks of PReLU, as in test_training; smaller than there, as this loss is ten times
+  # as large. (At 1e-3 losses part by 6e-4 in five steps where a kink is met, and by 2e-7 where all slopes are 1.)
+  joint_config.optim.lr, joint_config.optim.warmup, joint_config.optim.clip = 1e-4, 0.0, 0.0
   joint_config.joint.uniformity = 0.5
   alone, one = _trained(joint_config, tiny_table, tiny_faces, 1, 5)
   spread, eight = _trained(joint_config, tiny_table, tiny_faces, 8, 5)
