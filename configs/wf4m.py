@@ -11,5 +11,4 @@ from configs import ms1mv3
 
 
 def get_config(backbone='r50'):
-  c = ms1mv3.get_config(backbone)
-  return c
+  return ms1mv3.get_config(backbone)

@@ -31,8 +31,8 @@ def default() -> ConfigDict:
   c.data.images = 14  # training images per identity (synthetic)
   c.data.held_out = 2  # further images per training identity, kept for closed-set identification
   c.data.size = 112  # pixels a side
-  c.data.seed = 0  # which people exist (synthetic), who is evaluated on (folder); train.seed apart: same data, new run
-  c.data.cache = False  # render or decode once into WORKDIR/cache instead of again in every epoch
+  c.data.seed = 0  # which people exist (synthetic), who is evaluated on (others); train.seed apart: same data, new run
+  c.data.cache = False  # render or decode once into WORKDIR/cache instead of again in every epoch (not records)
   c.data.bad_images = 'skip'  # unreadable images and people without any: 'skip' (with a warning) or 'error' (folder)
   c.data.workers = 0  # threads that decode, processes that render (synthetic); 0 = one thread. Never changes a batch
 
