@@ -34,6 +34,14 @@ class _Assemble:
     return {'image': images, 'code': code, 'code_vector': code_vector}
 
 
+def _own(batch):
+  """A batch out of the shared memory that a process handed it over in, which is given back at once.
+
+  JAX on a CPU uses an array where it lies, for as long as it likes, so the memory could outlive the run.
+  """
+  return {name: np.array(value) for name, value in batch.items()}
+
+
 def batches(
   faces, table: CodeTable, *, batch_size, seed, start=0, stop=None, workers=0, chances=PLAIN, labels=False,
   process=0, processes=1,
@@ -57,5 +65,5 @@ def batches(
     if not flags.FLAGS.is_parsed():  # grain's workers insist, also where no command line was parsed (notebooks, tests)
       flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(num_workers=workers)
-    iterable = iterable.mp_prefetch(options, worker_init_fn=prepare_worker)
+    iterable = iterable.mp_prefetch(options, worker_init_fn=prepare_worker).map(_own)
   return iter(iterable)

@@ -1,6 +1,5 @@
 """Training, top to bottom: devices -> data -> program -> state -> restore -> steps -> figures."""
 
-import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -221,9 +220,6 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
           return None
   finally:
     iterator.close()
-    # Workers hand over batches in shared memory, which the last ones must not outlive.
-    iterator = batch = None
-    gc.collect()
     metrics.close()
     checkpoints.close()
 
