@@ -35,9 +35,9 @@ class _Assemble:
 
 
 def _own(batch):
-  """A batch out of the shared memory that a process handed it over in, which is given back at once.
+  """A copy of a batch that is in the shared memory of a process.
 
-  JAX on a CPU uses an array where it lies, for as long as it likes, so the memory could outlive the run.
+  JAX on a CPU uses an array where it lies, for as long as it likes, so that memory could outlive the run.
   """
   return {name: np.array(value) for name, value in batch.items()}
 

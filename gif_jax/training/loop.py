@@ -1,5 +1,6 @@
 """Training, top to bottom: devices -> data -> program -> state -> restore -> steps -> figures."""
 
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -220,6 +221,9 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
           return None
   finally:
     iterator.close()
+    # Processes hand over batches in shared memory, to which the iterator refers in circles.
+    iterator = None
+    gc.collect()
     metrics.close()
     checkpoints.close()
 
