@@ -7,9 +7,9 @@ import pytest
 
 from gif_jax import main
 from gif_jax.config import ConfigError
+from gif_jax.data.benchmarks.opening import open_targets
 from gif_jax.data.images import DataError
 from gif_jax.data.pairs import write_pairs
-from gif_jax.data.targets import open_targets
 from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.verification import pixel_embedding
 from gif_jax.training.figures import target_figures
@@ -83,7 +83,7 @@ def test_perfect_and_useless_embeddings(data):
 
 def test_targets_that_are_not_there(data, tmp_path):
   data.eval.targets = 'six,lfw'
-  with pytest.raises(ConfigError, match=r'config\.eval\.targets=six,lfw: .*lfw\.bin does not exist'):
+  with pytest.raises(ConfigError, match=r'config\.eval\.targets=six,lfw: .*lfw\.bin nor lfw exists'):
     open_targets(data)
   (tmp_path / 'data' / 'lfw.bin').write_bytes(b'')
   with pytest.raises(DataError, match=r'lfw\.bin'):

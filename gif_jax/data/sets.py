@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from gif_jax.data.images import DataError
 from gif_jax.data.listing import normal
-from gif_jax.data.targets import Target
 
 
 class Faces(Protocol):
@@ -76,7 +75,7 @@ class FaceSets(NamedTuple):
   validation: Faces  # for choosing settings and the best checkpoint
   test: Faces  # for the figures reported
   people: dict | None = None  # who is who, for people.json, where people have names
-  targets: Mapping[str, Target] = MappingProxyType({})  # verification sets by name
+  targets: Mapping[str, Any] = MappingProxyType({})  # benchmarks by name, see data.benchmarks.opening
 
 
 def joined(first: FaceSets, then: FaceSets) -> FaceSets:

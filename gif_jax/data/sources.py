@@ -9,11 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 from gif_jax.config import ConfigError, check_pairs
+from gif_jax.data.benchmarks.opening import open_targets
 from gif_jax.data.faces import FaceRenderer
 from gif_jax.data.folder import open_folder
 from gif_jax.data.roles import open_record_sets
 from gif_jax.data.sets import FaceSets, joined
-from gif_jax.data.targets import open_targets
 from gif_jax.data.workers import on_all_cores
 
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with

@@ -8,9 +8,9 @@ import numpy as np
 
 from gif_jax.config import ConfigError
 from gif_jax.data.audit.marks import Together
+from gif_jax.data.benchmarks.pairs import PairedImages
 from gif_jax.data.merge import Merged, open_inputs
 from gif_jax.data.records import Records
-from gif_jax.data.targets import PairedImages
 
 
 class Opened(NamedTuple):

@@ -1,0 +1,53 @@
+"""Any data set with identities as a benchmark: all its pairs are compared."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from gif_jax.data.crops import Crops
+from gif_jax.data.images import DataError
+from gif_jax.data.inputs import open_records
+from gif_jax.data.records import fingerprint
+
+_LOOKED_AT = 64  # images whose bytes are part of a set's fingerprint
+
+
+class LabelledSet:
+  """n images of known people, all n (n - 1) / 2 pairs of which are compared (as in InsightFace's MFR).
+
+  Attributes:
+    kind: 'all_pairs', what `evaluation.benchmarks` measures it by.
+    name: of the folder or file.
+    images: n crops, [rows] gives uint8 [k, size, size, 3] RGB; None where only the identities are known.
+    identity: int64 [n].
+  """
+
+  kind = 'all_pairs'
+
+  def __init__(self, name, images, identity, fingerprint):
+    self.name, self.images, self.identity, self.fingerprint = name, images, identity, fingerprint
+
+  @classmethod
+  def of_records(cls, where: str | Path, size: int) -> 'LabelledSet':
+    """Whatever `open_records` opens. Raises DataError for anything else."""
+    records = open_records(where)
+    identity = np.asarray(records.labels())
+    images = Crops(records, size, np.arange(len(records)), identity)
+    digest = hashlib.sha256(f'{fingerprint(records.people(), identity)} {size}'.encode() + identity.tobytes())
+    for row in np.linspace(0, len(records) - 1, _LOOKED_AT).astype(np.int64).tolist():
+      digest.update(records[row])
+    name = str(where).rstrip('/').rsplit('/', 1)[-1].replace(':', '_')
+    return cls(name, images, identity, digest.hexdigest()[:16])
+
+  @classmethod
+  def of_identities(cls, path: str | Path) -> 'LabelledSet':
+    """Identities alone, a .npy of int [n], for embeddings made elsewhere. Raises DataError for anything else."""
+    path = Path(path)
+    try:
+      identity = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+      raise DataError(f'{path} cannot be read as a .npy array ({error}).') from error
+    if identity.ndim != 1 or not np.issubdtype(identity.dtype, np.integer) or not len(identity):
+      raise DataError(f'{path} holds {identity.dtype} {identity.shape}, wanted identities, integers [n].')
+    return cls(path.stem, None, identity.astype(np.int64), hashlib.sha256(identity.tobytes()).hexdigest()[:16])

@@ -1,0 +1,52 @@
+"""Opens a benchmark, whatever kind it is, by the file or folder that holds it."""
+
+from pathlib import Path
+from typing import Any
+
+from gif_jax.config import ConfigError
+from gif_jax.data.benchmarks.labelled import LabelledSet
+from gif_jax.data.benchmarks.pairs import PairSet
+from gif_jax.data.images import DataError
+from gif_jax.data.tfds_records import PREFIX
+
+
+def open_benchmark(where: str, size: int) -> Any:
+  """Opens what `where` names; every benchmark has `kind`, `name`, `images`, `fingerprint` and arrays of its protocol.
+
+  NAME.bin is a verification set; a .npy the identities of embeddings made elsewhere; a folder (or anything else that
+  `open_records` opens) people, all of whose pairs are compared.
+
+  Args:
+    where: a path, or tfds:NAME.
+    size: pixels a side of the crops the network takes.
+
+  Raises:
+    DataError: it does not exist, lacks a file, or is nothing known; the message names the file.
+  """
+  path = Path(where)
+  if not where.startswith(PREFIX) and not path.exists():
+    raise DataError(f'{where} does not exist; check the spelling and whether the disk is mounted.')
+  if path.suffix == '.bin':
+    return PairSet(path, size)
+  if path.suffix == '.npy':
+    return LabelledSet.of_identities(path)
+  return LabelledSet.of_records(where, size)
+
+
+def open_targets(config) -> dict[str, Any]:
+  """The benchmarks that eval.targets names: a path, or NAME for data.path/NAME.bin; {name: benchmark}.
+
+  Raises ConfigError for one that does not exist, DataError for one that cannot be used.
+  """
+  targets = {}
+  for name in filter(None, config.eval.targets.split(',')):
+    beside = Path(config.data.path) / f'{name}.bin'
+    where = str(beside) if beside.is_file() else name
+    if not where.startswith(PREFIX) and not Path(where).exists():
+      raise ConfigError(
+        f'config.eval.targets={config.eval.targets}: neither {beside} nor {name} exists. Names are those of .bin files '
+        'in config.data.path; everything else is given with its path.'
+      )
+    target = open_benchmark(where, config.data.size)
+    targets[target.name] = target
+  return targets

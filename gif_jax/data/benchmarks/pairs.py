@@ -1,0 +1,72 @@
+"""Verification sets (lfw.bin, cfp_fp.bin, agedb_30.bin, RFW's ...) as benchmarks."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from gif_jax.data.crops import Crops
+from gif_jax.data.pairs import read_pairs
+
+
+class PairedImages:
+  """The 2N encoded images of a verification set (.bin); a worker process is told the file and reads it itself.
+
+  same: bool [N], whether images 2i and 2i + 1 are of one person.
+  """
+
+  def __init__(self, path: str | Path):
+    """Raises DataError for a file that is no verification set."""
+    self.path = Path(path)
+    self._images, self.same = read_pairs(self.path)
+
+  def __getstate__(self):
+    return self.__dict__ | {'_images': None}
+
+  def __len__(self):
+    return 2 * len(self.same)
+
+  def __getitem__(self, index):
+    if self._images is None:
+      self._images = read_pairs(self.path).images
+    return self._images[index]
+
+  def where(self, index):
+    """The file and the image's place in it."""
+    return f'{self.path}, image {index}'
+
+
+class PairSet:
+  """N pairs of images: pair i is images 2i and 2i + 1.
+
+  Attributes:
+    kind: 'pairs', what `evaluation.benchmarks` measures it by.
+    name: of the file, without .bin.
+    images: 2N crops; [rows] gives uint8 [k, size, size, 3] RGB.
+    same: bool [N].
+    identity: int64 [2N], as far as the file tells: images that are the same bytes, or a genuine pair, are of one
+      person; of all others nothing is known, and they count as different people.
+  """
+
+  kind = 'pairs'
+
+  def __init__(self, path: str | Path, size: int):
+    """Raises DataError for a file that is no verification set."""
+    encoded = PairedImages(path)
+    self.name, self.same = Path(path).stem, encoded.same
+    self.images = Crops(encoded, size, np.arange(len(encoded)), np.zeros(len(encoded), np.int64))
+    contents = [hashlib.blake2b(encoded[i], digest_size=16).digest() for i in range(len(encoded))]
+    self.identity = _identities(contents, self.same)
+    self.fingerprint = hashlib.sha256(b''.join(contents) + self.same.tobytes()).hexdigest()[:16]
+
+
+def _identities(contents, same):
+  """Connected components of images, joined by genuine pairs and by equal bytes: int64 [2N]."""
+  _, picture = np.unique(contents, return_inverse=True)
+  left, right = picture[::2][same], picture[1::2][same]
+  n = int(picture.max()) + 1
+  genuine = coo_array((np.ones(len(left), bool), (left, right)), shape=(n, n))
+  _, component = connected_components(genuine, directed=False)
+  return component[picture].astype(np.int64)

@@ -1,0 +1,33 @@
+"""From embeddings of a benchmark's images to its figures, whatever kind of benchmark it is."""
+
+from typing import Any
+
+import numpy as np
+
+from gif_jax.evaluation.pairs import evaluate_pairs
+from gif_jax.evaluation.result import Result, check_embedding
+
+# By `kind`. Each: (benchmark, embedding [n, d], norm [n] or None, replicates) -> results, the one to quote first.
+EVALUATORS = {'pairs': evaluate_pairs}
+
+
+def measure(
+  benchmark: Any, embedding: np.ndarray, *, norm: np.ndarray | None = None, replicates: int = 1000
+) -> list[Result]:
+  """Results of every protocol and mode that a benchmark has.
+
+  Args:
+    benchmark: as `data.benchmarks.opening` opens it: `kind`, `name` and the arrays of its protocol.
+    embedding: float [n, d], f(x) + f(flip x) of every image in order, not normalised; may be memory-mapped.
+    norm: float [n], mean length of f(x) and f(flip x); None where nobody kept it.
+    replicates: of the bootstrap behind the intervals; 0 leaves them out.
+
+  Raises:
+    EvaluationError: embeddings that do not fit or are not finite, naming the image.
+  """
+  check_embedding(embedding, _images(benchmark), benchmark.name)
+  return EVALUATORS[benchmark.kind](benchmark, embedding, norm, replicates)
+
+
+def _images(benchmark):
+  return len(benchmark.identity) if benchmark.images is None else len(benchmark.images)

@@ -1,0 +1,105 @@
+"""Confidence intervals by resampling identities, not pairs: pairs of one person are anything but independent.
+
+A replicate draws as many identities as there are, with replacement. A genuine pair of an identity drawn w times counts
+w times, an impostor pair of identities drawn w and w' times w w' times (Bolle, Ratha and Pankanti, "Error analysis of
+pattern recognition systems - the subsets bootstrap", CVIU 2004; Snijders and Borgatti, "Non-parametric standard errors
+and tests for network statistics", Connections 1999).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+_LEVEL = 0.95
+
+
+def draws(identities: int, replicates: int, seed: int = 0) -> Iterator[np.ndarray]:
+  """Yields, for each replicate, how often every identity was drawn: int64 [identities]."""
+  rng = np.random.default_rng(seed)
+  for _ in range(replicates):
+    yield np.bincount(rng.integers(identities, size=identities), minlength=identities)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+  """The middle 95 % of the figures of the replicates; NaN, where a replicate could not be measured, is left out."""
+  low, high = np.nanquantile(np.asarray(values, np.float64), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+  return float(low), float(high)
+
+
+class Tail(NamedTuple):
+  """Scores from which TAR at small FARs follows: all genuine pairs, and the impostor pairs of the largest scores.
+
+  Attributes:
+    genuine: [g], scores in any order.
+    person: int [g], identity of each genuine pair.
+    impostor: [k], scores, falling: at least half as many again as the largest FAR accepts.
+    left: int [k], identity of one side of each.
+    right: int [k], identity of the other.
+    total: identities' weights int64 [m] -> that of all impostor pairs together; None where `impostor` is all of them.
+  """
+
+  genuine: np.ndarray
+  person: np.ndarray
+  impostor: np.ndarray
+  left: np.ndarray
+  right: np.ndarray
+  total: Callable | None = None
+
+
+def tar_intervals(
+  tail: Tail, fars: Sequence[float], identities: int, replicates: int, *, nearest: bool = False, seed: int = 0
+) -> dict[float, tuple[float, float]]:
+  """95 % intervals of TAR at each FAR: {far: (low, high)}; {} without replicates. Cost: O(g + k) a replicate.
+
+  nearest: see `tars`.
+  """
+  if not replicates or not len(tail.impostor):
+    return {}
+  curve = _Curve(tail)
+  found = [curve.tar(weights, fars, nearest) for weights in draws(identities, replicates, seed)]
+  return {far: interval(values) for far, values in zip(fars, np.array(found).T)}
+
+
+def tars(tail: Tail, fars: Sequence[float], identities: int, *, nearest: bool = False) -> np.ndarray:
+  """TAR at each FAR with every identity once: float64, one per entry of `fars`.
+
+  TAR is the largest at the largest FAR not above the target; with `nearest` at the FAR nearest to it, of equally near
+  ones the larger.
+  """
+  return _Curve(tail).tar(np.ones(identities, np.int64), fars, nearest)
+
+
+class _Curve:
+  """The ROC of a tail under changing weights; what is the same for all weights is worked out once.
+
+  Its points: 0 accepts no impostor, i all those of the i largest scores. A point accepts all genuine pairs above the
+  next impostor score.
+  """
+
+  def __init__(self, tail):
+    order = np.argsort(-tail.genuine, kind='stable')
+    self.person = tail.person[order].astype(np.int32)
+    self.tail = tail._replace(left=tail.left.astype(np.int32), right=tail.right.astype(np.int32))
+    # Impostors of one score are accepted together: only the last of each is a point.
+    self.ends = np.flatnonzero(np.append(tail.impostor[1:] != tail.impostor[:-1], True))
+    falling = -tail.genuine[order]
+    self.above = np.searchsorted(falling, -tail.impostor[self.ends], side='left')
+    # Beyond the tail nothing is known, but that genuine pairs of its last score are accepted too.
+    last = np.searchsorted(falling, -tail.impostor[-1], side='right') if tail.total else len(falling)
+    self.above = np.append(self.above, last)
+
+  def tar(self, weights, fars, nearest):
+    weights = weights.astype(np.int32)
+    genuine = np.append(0, np.cumsum(weights[self.person], dtype=np.int64))
+    accepted = np.cumsum(weights[self.tail.left] * weights[self.tail.right], dtype=np.int64)
+    total = self.tail.total(weights.astype(np.int64)) if self.tail.total else accepted[-1]
+    if not genuine[-1] or not total:
+      return np.full(len(fars), np.nan)
+    far = np.append(0, accepted[self.ends]) / total
+    # Many points may have one FAR, some impostors weighing nothing: the last of them accepts most.
+    place = np.searchsorted(far, np.asarray(fars) * (1 + 1e-12), side='right') - 1
+    if nearest:
+      after = np.searchsorted(far, far[np.minimum(place + 1, len(far) - 1)], side='right') - 1
+      place = np.where(far[after] - fars <= fars - far[place], after, place)
+    return genuine[self.above[place]] / genuine[-1]

@@ -1,0 +1,144 @@
+"""What an evaluation finds: figures with their intervals, thresholds, curves, and the pairs that went wrong."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+_BINS = 400  # of a histogram of cosines, .005 each
+_POINTS = 2000  # of a curve, at most
+_HARDEST = 12  # pairs of each kind
+
+
+class EvaluationError(ValueError):
+  """Embeddings or settings that nothing can be measured with; the message names them and the cure."""
+
+
+class Curve(NamedTuple):
+  """A ROC: far, tar float64 [k], shares, both rising; tar[i] is what is accepted at far[i]."""
+
+  far: np.ndarray
+  tar: np.ndarray
+
+
+class Histogram(NamedTuple):
+  """Pairs by their cosine: edges float64 [b + 1], genuine and impostor int64 [b]."""
+
+  edges: np.ndarray
+  genuine: np.ndarray
+  impostor: np.ndarray
+
+
+class Hardest(NamedTuple):
+  """Genuine pairs of the smallest cosines, then impostor pairs of the largest, the worst of each first.
+
+  left, right int64 [k], numbers of images; cosine float64 [k]; same bool [k].
+  """
+
+  left: np.ndarray
+  right: np.ndarray
+  cosine: np.ndarray
+  same: np.ndarray
+
+
+class Result(NamedTuple):
+  """What one protocol, in one mode, says of a model.
+
+  Attributes:
+    benchmark: its name, such as lfw or ijbc.
+    protocol: '10 folds', '1:1', '1:N', 'search' or 'all pairs'.
+    mode: which variant of the protocol, such as N1D1; '' where there is only one.
+    rule: one or two sentences: how the figures are defined, whose protocol it is.
+    counts: {'pairs': 6000, 'genuine': 3000 ...}, what was measured on.
+    figures: {name: value}: 'accuracy', 'std', 'val@far=1e-3', 'tar@far=1e-4', 'tpir@fpir=1e-2', 'rank1' are shares,
+      0..1; 'xnorm' is a length.
+    intervals: {name: (low, high)}, 95 %, of the figures that have one.
+    thresholds: {FAR, such as '1e-4': the cosine from which on a pair is accepted}.
+    curve: of the 1:1 protocols.
+    histogram: of the 1:1 protocols.
+    hardest: pairs of images, where the evaluator can tell; numbers of the benchmark's images.
+  """
+
+  benchmark: str
+  protocol: str
+  mode: str
+  rule: str
+  counts: dict[str, int]
+  figures: dict[str, float]
+  intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
+  thresholds: Mapping[str, float] = MappingProxyType({})
+  curve: Curve | None = None
+  histogram: Histogram | None = None
+  hardest: Hardest | None = None
+
+
+def rate_name(rate: float) -> str:
+  """1e-4 for .0001, .003 is 3e-3; 1 is 1."""
+  if rate == 1:
+    return '1'
+  digits, exponent = f'{rate:.0e}'.split('e')
+  return f'{digits}e{int(exponent)}'
+
+
+def thinned(far: np.ndarray, tar: np.ndarray) -> Curve:
+  """A curve of at most 2000 points that is drawn like the one of all points, on a linear and on a logarithmic axis.
+
+  far, tar [k], both rising. Every point kept is one of those given.
+  """
+  if len(far) <= _POINTS:
+    return Curve(np.asarray(far, np.float64), np.asarray(tar, np.float64))
+  least = far[np.searchsorted(far, 0, side='right') :][:1]  # the smallest FAR above 0
+  grid = np.append(np.geomspace(*least, 1, _POINTS - 2), 1) if len(least) else np.ones(1)
+  kept = np.unique(np.concatenate([[0], np.searchsorted(far, grid, side='right') - 1]))
+  return Curve(np.asarray(far, np.float64)[kept], np.asarray(tar, np.float64)[kept])
+
+
+def histogram(cosine: np.ndarray, same: np.ndarray) -> Histogram:
+  """Counts of pairs with cosine [p] and same bool [p]."""
+  edges = np.linspace(-1, 1, _BINS + 1)
+  cosine = np.clip(cosine, -1, 1)
+  genuine, impostor = (np.histogram(cosine[kind], edges)[0].astype(np.int64) for kind in (same, ~same))
+  return Histogram(edges, genuine, impostor)
+
+
+def hardest(cosine: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.ndarray) -> Hardest:
+  """The hardest of pairs with cosine [p] and same bool [p] between the images left and right, int [p]."""
+  picked = []
+  for kind, sign in ((same, 1), (~same, -1)):
+    of_kind = np.flatnonzero(kind)
+    score = sign * cosine[of_kind]
+    if len(of_kind) > _HARDEST:
+      few = np.argpartition(score, _HARDEST)[:_HARDEST]
+      of_kind, score = of_kind[few], score[few]
+    picked.append(of_kind[np.argsort(score, kind='stable')])
+  rows = np.concatenate(picked)
+  values = np.asarray(left)[rows], np.asarray(right)[rows]
+  return Hardest(*(value.astype(np.int64) for value in values), cosine[rows].astype(np.float64), same[rows])
+
+
+def check_embedding(embedding: np.ndarray, images: int, name: str) -> None:
+  """Raises EvaluationError unless `embedding` is float [images, d] of finite rows that are not 0.
+
+  Reads a block of rows at a time, so that it may be memory-mapped.
+  """
+  if embedding.ndim != 2 or len(embedding) != images or not np.issubdtype(embedding.dtype, np.floating):
+    raise EvaluationError(
+      f'{name}: the embeddings are {embedding.dtype} {embedding.shape}, wanted floats [{images}, d]: a row for every '
+      'image, in the order of the benchmark.'
+    )
+  for start in range(0, len(embedding), 65536):
+    # inf or NaN anywhere in a row makes the sum so.
+    length = np.abs(embedding[start : start + 65536]).sum(1, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(length) | (length == 0))
+    if len(bad):
+      what = 'is all zeros' if length[bad[0]] == 0 else 'is not finite'
+      raise EvaluationError(
+        f'{name}: the embedding of image {start + bad[0]} {what} ({len(bad)} such images among {len(length)}): look '
+        'at this image; if there is nothing wrong with it, at the weights of the network.'
+      )
+
+
+def resolvable(fars: Sequence[float], impostors: int) -> list[float]:
+  """The FARs of at least one impostor pair; less cannot be measured."""
+  return [far for far in fars if far * impostors >= 1 - 1e-9]
