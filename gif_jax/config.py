@@ -34,6 +34,7 @@ def default() -> ConfigDict:
   c.data.seed = 0  # which people exist (synthetic), who is evaluated on (others); train.seed apart: same data, new run
   c.data.cache = False  # render or decode once into WORKDIR/cache instead of again in every epoch (not records)
   c.data.bad_images = 'skip'  # unreadable images and people without any: 'skip' (with a warning) or 'error' (folder)
+  c.data.check_colour = True  # stop where faces look more blue than red, as where BGR was taken for RGB (not synthetic)
   c.data.workers = 0  # threads that decode, processes that render (synthetic); 0 = one thread. Never changes a batch
 
   c.augment = ConfigDict()  # of training images: probability of each, 0..1; 0 = off. In this order:

@@ -70,6 +70,7 @@ def test_an_overflowing_network_is_reported_and_counts_as_knowing_nobody(tiny_fa
     n = len(images)
     return {
       'embedding': np.full((n, 16), np.nan, np.float32),
+      'norm': np.full(n, np.nan, np.float32),
       'log_probs': np.full((n, tiny_table.l, tiny_table.v), np.nan, np.float32),
     }
 

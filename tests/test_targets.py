@@ -46,6 +46,10 @@ def test_names_are_files_beside_the_records_and_paths_are_paths(data):
   assert by_name['six'].same.tolist() == [True, False] * 24 and len(by_name['six'].images) == 96
 
 
+def _predicted(z):
+  return {'embedding': z, 'norm': np.linalg.norm(z, axis=1), 'log_probs': np.zeros((len(z), 1, 2), np.float32)}
+
+
 def test_figures_against_scores_worked_out_pair_by_pair(data):
   """Ten folds that all choose the same threshold: the accuracy is that of one threshold over all pairs."""
   target = open_targets(data)['six']
@@ -53,9 +57,11 @@ def test_figures_against_scores_worked_out_pair_by_pair(data):
 
   def predict(images):
     z = pixel_embedding(np.asarray(images))
-    return {'embedding': z, 'log_probs': np.zeros((len(z), 1, 2), np.float32)}
+    return _predicted(z)
 
-  found = target_figures(predict, {'six': target}, data.eval)['six']
+  measured = target_figures(predict, {'six': target}, data.eval)['six']
+  found = measured.figures
+  assert measured.value == found['accuracy']
   cosine = (embedding[::2] * embedding[1::2]).sum(1)
   best = max(np.mean((cosine > threshold) == target.same) for threshold in np.linspace(-1, 1, 2001))
   assert abs(found['accuracy'] - best) < 0.15 and found['accuracy'] <= best + 1e-9
@@ -70,15 +76,16 @@ def test_perfect_and_useless_embeddings(data):
     # The two images of a genuine pair are equal, those of an impostor pair opposite.
     signs = [1 if next(order, True) else (-1) ** i for i in range(len(images))]
     z = np.array(signs, np.float32)[:, None]
-    return {'embedding': z, 'log_probs': np.zeros((len(z), 1, 2), np.float32)}
+    return _predicted(z)
 
-  assert target_figures(predict, {'six': target}, data.eval)['six'] == {'accuracy': 1.0, 'std': 0.0}
+  found = target_figures(predict, {'six': target}, data.eval)['six'].figures
+  assert (found['accuracy'], found['std']) == (1, 0)
 
   def constant(images):
-    return {'embedding': np.ones((len(images), 2), np.float32), 'log_probs': np.zeros((len(images), 1, 2), np.float32)}
+    return _predicted(np.ones((len(images), 2), np.float32))
 
   # Half of the pairs, less what is lost where a fold holds more of one kind than the others, which chose the threshold.
-  assert target_figures(constant, {'six': target}, data.eval)['six']['accuracy'] <= 0.5
+  assert target_figures(constant, {'six': target}, data.eval)['six'].value <= 0.5
 
 
 def test_targets_that_are_not_there(data, tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from gif_jax.evaluation.pairs import evaluate_pairs
-from gif_jax.evaluation.result import Result, check_embedding
+from gif_jax.evaluation.result import Result, check_shape
 
 # By `kind`. Each: (benchmark, embedding [n, d], norm [n] or None, replicates) -> results, the one to quote first.
 EVALUATORS = {'pairs': evaluate_pairs}
@@ -17,17 +17,15 @@ def measure(
   """Results of every protocol and mode that a benchmark has.
 
   Args:
-    benchmark: as `data.benchmarks.opening` opens it: `kind`, `name` and the arrays of its protocol.
-    embedding: float [n, d], f(x) + f(flip x) of every image in order, not normalised; may be memory-mapped.
+    benchmark: as `data.benchmarks.opening` opens it: `kind`, `name`, its number of images n as length, and the arrays
+      of its protocol.
+    embedding: float [n, d], f(x) + f(flip x) of every image in order, not normalised; may be memory-mapped. Rows of
+      zeros are like nobody; `result.check_embedding` refuses them, and values that are not finite.
     norm: float [n], mean length of f(x) and f(flip x); None where nobody kept it.
     replicates: of the bootstrap behind the intervals; 0 leaves them out.
 
   Raises:
-    EvaluationError: embeddings that do not fit or are not finite, naming the image.
+    EvaluationError: embeddings of another shape.
   """
-  check_embedding(embedding, _images(benchmark), benchmark.name)
+  check_shape(embedding, len(benchmark), benchmark.name)
   return EVALUATORS[benchmark.kind](benchmark, embedding, norm, replicates)
-
-
-def _images(benchmark):
-  return len(benchmark.identity) if benchmark.images is None else len(benchmark.images)

@@ -13,13 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gif_jax.evaluation.result import headline
 from gif_jax.evaluation.verification import tar_of_roc
 
 _DPI = 150
 # Panels of `plot_training`: a metric belongs to the first panel whose word its name contains.
 _PANELS = {
   'loss': 'loss', 'digit': 'digit accuracy', 'learning_rate': 'learning rate', 'images_per_second': 'images/s',
-  'targets/': 'verification sets',
+  'targets/': 'benchmarks',
 }  # fmt: skip
 # Rows of `summary_table`, in order; 'tar@far=...' rows stand where they are named here.
 _ROWS = {
@@ -94,12 +95,14 @@ def summary_table(summary: Mapping[str, Any]) -> str:
 
   Keys: verification_accuracy, pixel_verification_accuracy, tar@far=1e-1 and the like, digit_accuracy (list, one per
   digit), decode_top1, decode_top5, vector_top1, vector_top5 (0..1 each), images_per_second, and targets, which maps
-  verification sets to dicts with accuracy and std (0..1). Other keys are not shown.
+  benchmarks to their figures (see `result.Result`), of which the one to quote is shown. Other keys are not shown.
   """
-  rows = [
-    (name, f'{_cell("", found["accuracy"])} +- {100 * found["std"]:.1f}')
-    for name, found in summary.get('targets', {}).items()
-  ]
+  rows = []
+  for name, found in summary.get('targets', {}).items():
+    best = headline(found)
+    spread = f' +- {100 * found["std"]:.1f}' if best == 'accuracy' else ''
+    title = name if spread else f'{name}, {best.upper().replace("=", " ")}'
+    rows.append((title, _cell('', found[best]) + spread))
   for key, title in _ROWS.items():
     for name, value in summary.items():
       if name.split('=')[0] == key:

@@ -73,6 +73,11 @@ class Result(NamedTuple):
   hardest: Hardest | None = None
 
 
+def headline(figures: Mapping[str, float]) -> str:
+  """Name of the figure to quote where there is room for one."""
+  return next((name for name in ('accuracy', 'tar@far=1e-4', 'rank1') if name in figures), next(iter(figures)))
+
+
 def rate_name(rate: float) -> str:
   """1e-4 for .0001, .003 is 3e-3; 1 is 1."""
   if rate == 1:
@@ -117,16 +122,21 @@ def hardest(cosine: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.nd
   return Hardest(*(value.astype(np.int64) for value in values), cosine[rows].astype(np.float64), same[rows])
 
 
-def check_embedding(embedding: np.ndarray, images: int, name: str) -> None:
-  """Raises EvaluationError unless `embedding` is float [images, d] of finite rows that are not 0.
-
-  Reads a block of rows at a time, so that it may be memory-mapped.
-  """
+def check_shape(embedding: np.ndarray, images: int, name: str) -> None:
+  """Raises EvaluationError unless `embedding` is float [images, d]."""
   if embedding.ndim != 2 or len(embedding) != images or not np.issubdtype(embedding.dtype, np.floating):
     raise EvaluationError(
       f'{name}: the embeddings are {embedding.dtype} {embedding.shape}, wanted floats [{images}, d]: a row for every '
       'image, in the order of the benchmark.'
     )
+
+
+def check_embedding(embedding: np.ndarray, images: int, name: str) -> None:
+  """Raises EvaluationError unless `embedding` is float [images, d] of finite rows that are not 0.
+
+  Reads a block of rows at a time, so that it may be memory-mapped.
+  """
+  check_shape(embedding, images, name)
   for start in range(0, len(embedding), 65536):
     # inf or NaN anywhere in a row makes the sum so.
     length = np.abs(embedding[start : start + 65536]).sum(1, dtype=np.float64)
@@ -134,8 +144,8 @@ def check_embedding(embedding: np.ndarray, images: int, name: str) -> None:
     if len(bad):
       what = 'is all zeros' if length[bad[0]] == 0 else 'is not finite'
       raise EvaluationError(
-        f'{name}: the embedding of image {start + bad[0]} {what} ({len(bad)} such images among {len(length)}): look '
-        'at this image; if there is nothing wrong with it, at the weights of the network.'
+        f'{name}: the embedding of image {start + bad[0]} {what} ({len(bad)} such among {len(length)}): look at this '
+        'image; if there is nothing wrong with it, at the weights of the network.'
       )
 
 

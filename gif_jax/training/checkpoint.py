@@ -9,6 +9,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from gif_jax.models.gif import INPUT
+
 _BEST = 'verification_accuracy'
 OTHER = 'holds another network than this version makes: use the version of gif_jax that it was trained with.'
 
@@ -52,7 +54,7 @@ class Checkpoints:
     return self.manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
 
   def _check_origin(self, step, joint):
-    stored = self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin']
+    stored = _with_input(self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin'])
     for name in sorted(self.origin.keys() | stored.keys()):
       here, there = self.origin.get(name), stored.get(name)
       if name == 'table' and there in self.extends:
@@ -91,16 +93,16 @@ def abstract(state, shardings):
   return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings)
 
 
-class Newest(NamedTuple):
-  """The newest checkpoint of a run, which may be another run than this one."""
+class Saved(NamedTuple):
+  """A checkpoint of a run, which may be another run than this one."""
 
   step: int
   origin: dict  # what it was trained with, see Checkpoints
   read: Callable  # (a part of the state's tree, as jax.ShapeDtypeStruct) -> that part as NumPy arrays
 
 
-def read_newest(workdir: Path) -> Newest:
-  """Finds the newest checkpoint of a run by its working directory alone. Nothing is written there.
+def read_saved(workdir: Path, step: int | None = None) -> Saved:
+  """Finds the newest checkpoint of a run, or that of `step`, by its working directory alone. Nothing is written there.
 
   Raises CheckpointError, `read` too, where there is none or it cannot be read.
   """
@@ -108,7 +110,10 @@ def read_newest(workdir: Path) -> Newest:
   steps = [int(path.name) for path in folder.glob('*') if path.name.isdigit()]
   if not steps:
     raise CheckpointError(f'{folder} holds no checkpoint: name the --workdir of a run that has saved one.')
-  path = folder / str(max(steps))
+  if step is not None and step not in steps:
+    there = ', '.join(map(str, sorted(steps)))
+    raise CheckpointError(f'{folder} holds no checkpoint of step {step}; there are {there}.')
+  path = folder / str(max(steps) if step is None else step)
 
   def restore(name, arguments):
     try:
@@ -124,4 +129,9 @@ def read_newest(workdir: Path) -> Newest:
       raise CheckpointError(f'{path} {OTHER}')
     return found
 
-  return Newest(max(steps), restore('origin', ocp.args.JsonRestore()), read)
+  return Saved(int(path.name), _with_input(restore('origin', ocp.args.JsonRestore())), read)
+
+
+def _with_input(origin):
+  """Checkpoints that say nothing of their input are older than this entry, and of the only input there was."""
+  return {'input': INPUT} | origin

@@ -6,8 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from gif_jax.config import usable_pairs
+from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.identification import digit_accuracy, nearest, rank_rates
+from gif_jax.evaluation.result import headline
 from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, roc, tar_of_roc, verify
 from gif_jax.identification.decode import build_index, decode
 
@@ -21,15 +23,22 @@ def embed(predict, faces, settings, name) -> np.ndarray:
   return _predict(predict, faces, settings, name)['embedding']
 
 
-def target_figures(predict, targets, settings) -> dict[str, dict]:
-  """'accuracy' (10-fold verification, 0..1) on every verification set of data.targets, and its 'std' over the folds."""
-  figures = {}
+class Measured(NamedTuple):
+  """What a benchmark says of a state."""
+
+  value: float  # the figure to quote
+  figures: dict  # all of them, by their names in `evaluation.result.Result`
+
+
+def target_figures(predict, targets, settings) -> dict[str, Measured]:
+  """The benchmarks of eval.targets, by name; further protocols and modes of one as 'NAME 1:1 N0D1' and the like."""
+  found = {}
   for name, target in targets.items():
-    embedding = embed(predict, target.images, settings, name)
-    left = np.arange(0, len(embedding), 2)
-    result = verify(embedding, left, left + 1, target.same)
-    figures[name] = {'accuracy': result.accuracy, 'std': result.std}
-  return figures
+    out = _predict(predict, target.images, settings, name)
+    for i, result in enumerate(measure(target, out['embedding'], norm=out['norm'], replicates=0)):
+      title = f'{name} {result.protocol} {result.mode}'.rstrip() if i else name
+      found[title] = Measured(result.figures[headline(result.figures)], result.figures)
+  return found
 
 
 def _predict(predict, faces, settings, name):
@@ -42,7 +51,7 @@ def _predict(predict, faces, settings, name):
   if bad.any():
     _LOG.warning('%s: %d of %d embeddings are not finite and count as unknown faces; after the first few hundred '
                  'steps this means the network has diverged', name, bad.sum(), len(bad))  # fmt: skip
-    out['embedding'][bad] = 0
+    out['embedding'][bad] = out['norm'][bad] = 0
     out['log_probs'][bad] = -np.log(out['log_probs'].shape[2])
   return out
 

@@ -14,6 +14,7 @@ from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import ConfigError, train_steps
 from gif_jax.data import pipeline
 from gif_jax.data.augment import Chances, augment
+from gif_jax.data.colour import check_colour
 from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
 from gif_jax.models import gif
@@ -31,7 +32,7 @@ class Program(NamedTuple):
 
   init: Callable  # () -> TrainState
   train_step: Callable  # (state, batch) -> (state, metrics); the state passed in is donated
-  predict: Callable  # (state, images uint8 [B, size, size, 3]) -> {'embedding', 'log_probs'}, on the devices of both
+  predict: Callable  # (state, images uint8 [B, size, size, 3]) -> see `steps.make_predict`, on the devices of both
   like: steps.TrainState  # shapes, dtypes and shardings of the state
 
 
@@ -94,7 +95,7 @@ def _check_divides(config, mesh):
 class Trained(NamedTuple):
   """A network as a run left it, on all devices of this process."""
 
-  predict: Callable  # uint8 [B, size, size, 3] -> {'embedding' float32 [B, d], 'log_probs' float32 [B, l, v]}
+  predict: Callable  # uint8 [B, size, size, 3] -> {'embedding', 'norm', 'log_probs'}, see `steps.make_predict`
   codes: np.ndarray  # uint8 [m, l], what the heads read
   vectors: np.ndarray  # [m, d], the code vectors
   step: int
@@ -141,6 +142,7 @@ def _checkpoints(config, workdir, table):
   origin = {
     'config.model': config.model.to_dict(), 'config.data.size': config.data.size,
     'config.optim.name': config.optim.name, 'config.joint.enabled': config.joint.enabled, 'table': table.fingerprint,
+    'input': gif.INPUT,
   }  # fmt: skip
   return Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin, table.extends)
 
@@ -149,8 +151,8 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   """Trains to the last step, continuing from the newest checkpoint in `workdir`, then evaluates.
 
   Writes checkpoints/, metrics.jsonl, tensorboard/, eval.npz, summary.json and plots. Returns the summary,
-  or None if a signal stopped the run (its state is saved). Raises ConfigError, TableError, CheckpointError and
-  NonFiniteLossError, each naming the cure.
+  or None if a signal stopped the run (its state is saved). Raises ConfigError, DataError, TableError, CheckpointError
+  and NonFiniteLossError, each naming the cure.
   """
   # ---- Devices
   mesh = make_mesh()
@@ -158,6 +160,8 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
 
   # ---- Data
   check_table(table, config, faces)
+  if config.data.check_colour and config.data.source != 'synthetic':
+    check_colour(faces.train, config.data.path, 'Or set config.data.check_colour=False.')
   total = train_steps(config, len(faces.train))
   chances = Chances(**config.augment)
   report.contact_sheet(_sample(faces.train, config.train.seed, chances), workdir / 'training_faces.png')
@@ -249,7 +253,7 @@ def _validate(program, state, faces, config):
     found = figures.verification_figures(embedding, faces.validation.labels(), config.eval).figures
   row = {f'validation/{name}': value for name, value in (found or {}).items()}
   targets = figures.target_figures(predict, faces.targets, config.eval)
-  return found, row | {f'targets/{name}': figure['accuracy'] for name, figure in targets.items()}
+  return found, row | {f'targets/{name}': found.value for name, found in targets.items()}
 
 
 def _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh):
@@ -261,7 +265,7 @@ def _finish(config, workdir, faces, table, program, state, metrics, window, star
     table = joint.write_table(state.joint, table, workdir / 'trained_table', encoder)
   targets = figures.target_figures(predict, faces.targets, config.eval)
   summary = {
-    **({'targets': targets} if targets else {}),
+    **({'targets': {name: found.figures for name, found in targets.items()}} if targets else {}),
     **(_unseen(config, workdir, faces.test, predict) if len(faces.test) else {}),
     **figures.closed_set_figures(predict, faces.held_out, table, config.eval),
     'images_per_second': window.images / window.seconds if window.seconds else None,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gif_jax.models import gif
 from gif_jax.models.heads import unit
 from gif_jax.training import joint, losses
 from gif_jax.training.joint import JointTable
@@ -94,18 +95,18 @@ def make_train_step(model, tx, config, vector_rate, mesh):
 
 
 def make_predict(model, scale: float):
-  """Returns predict(state, images uint8 [B, size, size, 3]) -> {'embedding' [B, d], 'log_probs' [B, l, v]}, float32.
+  """Returns predict(state, images uint8 [B, size, size, 3]) -> {'embedding' [B, d], 'norm' [B], 'log_probs' [B, l, v]}.
 
-  Both use the image and its mirror image: z = unit(f(x) + f(flip x)); digit probabilities from the mean cosine.
+  All float32, of the image and its mirror image: embedding and norm are those of `gif.Embedded`, digit probabilities
+  follow from the mean cosine.
   """
 
   def predict(state, images):
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
-    z, cosines = model.apply(variables, images)
-    z_flip, cosines_flip = model.apply(variables, images[:, :, ::-1])
-    z = z + z_flip
-    z = z / jnp.linalg.norm(z, axis=-1, keepdims=True)
-    return {'embedding': z, 'log_probs': jax.nn.log_softmax(scale * (cosines + cosines_flip) / 2)}
+    found = gif.embed(model, variables, images)
+    cosines = sum(model.apply(variables, f, method='read') for f in found.features) / len(found.features)
+    log_probs = jax.nn.log_softmax(scale * cosines)
+    return {'embedding': found.embedding, 'norm': found.norm, 'log_probs': log_probs}
 
   return predict
 

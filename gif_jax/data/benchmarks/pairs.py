@@ -61,6 +61,9 @@ class PairSet:
     self.identity = _identities(contents, self.same)
     self.fingerprint = hashlib.sha256(b''.join(contents) + self.same.tobytes()).hexdigest()[:16]
 
+  def __len__(self):
+    return len(self.images)
+
 
 def _identities(contents, same):
   """Connected components of images, joined by genuine pairs and by equal bytes: int64 [2N]."""
