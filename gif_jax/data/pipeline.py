@@ -11,6 +11,7 @@ from gif_jax.data.augment import PLAIN, augment
 from gif_jax.data.workers import prepare_worker
 
 _ENDLESS = 1 << 40  # steps
+_NEVER = 1 << 62  # bytes of an array that would go through shared memory
 
 
 class _Assemble:
@@ -32,14 +33,6 @@ class _Assemble:
       return {'image': images, 'label': label.astype(np.int32)}
     code, code_vector = self.table.rows(label)
     return {'image': images, 'code': code, 'code_vector': code_vector}
-
-
-def _own(batch):
-  """A copy of a batch that is in the shared memory of a process.
-
-  JAX on a CPU uses an array where it lies, for as long as it likes, so that memory could outlive the run.
-  """
-  return {name: np.array(value) for name, value in batch.items()}
 
 
 def batches(
@@ -65,5 +58,8 @@ def batches(
     if not flags.FLAGS.is_parsed():  # grain's workers insist, also where no command line was parsed (notebooks, tests)
       flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(num_workers=workers)
-    iterable = iterable.mp_prefetch(options, worker_init_fn=prepare_worker).map(_own)
+    # Batches come through pipes: grain sometimes loses the race to free shared memory, and leaves it behind.
+    through_pipes = grain.experimental.DatasetOptions(min_shm_size=_NEVER)
+    iterable = iterable.mp_prefetch(options, worker_init_fn=prepare_worker)
+    iterable = grain.experimental.WithOptionsIterDataset(iterable, through_pipes)
   return iter(iterable)

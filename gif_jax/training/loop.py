@@ -1,6 +1,5 @@
 """Training, top to bottom: devices -> data -> program -> state -> restore -> steps -> figures."""
 
-import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -225,9 +224,6 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
           return None
   finally:
     iterator.close()
-    # Processes hand over batches in shared memory, to which the iterator refers in circles.
-    iterator = None
-    gc.collect()
     metrics.close()
     checkpoints.close()
 
