@@ -29,6 +29,7 @@ from gif_jax.evaluation.extract import extract, identity_moments
 from gif_jax.evaluation.identification import digit_accuracy, rank_rates
 from gif_jax.identification.decode import build_index, decode
 from gif_jax.models.encoders import pixels
+from gif_jax.models.heads import unit
 from gif_jax.training.loop import open_trained
 
 STEPS = 60  # of L-BFGS: more change no digit accuracy by more than half a point
@@ -70,7 +71,7 @@ def _features(options):
   predict = open_trained(quickstart_joint.get_config(), options.network, table).predict
 
   def both(images):
-    return {'pixels': pixels(images), 'z': predict(images)['embedding']}
+    return {'pixels': pixels(images), 'z': unit(predict(images)['embedding'])}
 
   found = {}
   for part in ('train', 'held_out'):
