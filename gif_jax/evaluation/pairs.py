@@ -24,13 +24,14 @@ def evaluate_pairs(benchmark, embedding: np.ndarray, norm: np.ndarray | None, re
 
   Figures: accuracy, std; val@far=1e-3, val_std and val_far, means over the folds and the population standard deviation,
   left out where a fold lacks genuine or impostor pairs; tar@far= of 1e-1, 1e-2, 1e-3, as far as there are impostor
-  pairs enough; xnorm, the mean of `norm`. VAL of a set of fewer than about 1100 impostor pairs has a name only:
-  insightface prints it and so do we, but no FAR between 0 and that of one pair exists; see val_far.
+  pairs enough; xnorm, the mean of `norm`. insightface prints VAL of small sets too, and so do we, but where the other
+  folds hold fewer than 1000 impostor pairs no threshold has that FAR (val_far says what it was): no interval is given.
 
   Intervals: identities are drawn again; a genuine pair weighs w, an impostor pair w w', each in the fold where it is,
-  and all thresholds are chosen again under these weights. `benchmark.identity` knows only what the file tells: an
-  unknown identity of a person who is known elsewhere counts as another person, so that intervals are, if anything,
-  too narrow. They are those of new people in the same folds, not of a network trained again.
+  and all thresholds are chosen again under these weights. `benchmark.identity` is what the file tells (see `PairSet`).
+  Impostor pairs that share nobody vary three times as much under such weights as they should (Owen, "The pigeonhole
+  bootstrap", Annals of Applied Statistics 2007), so that intervals of sets like LFW are rather too wide than too
+  narrow (benchmarks/README.md). They speak of other people in the same folds, not of a network trained again.
 
   Raises:
     EvaluationError: fewer than 10 pairs, or none of one kind.
@@ -119,7 +120,10 @@ def _fold_intervals(folds, person, replicates):
   for drawn in draws(person.max() + 1, replicates):
     weight = (drawn[left] * np.where(folds.same, 1, drawn[right])).astype(np.float64)
     found.append([_mean(folds.accuracy(weight)[0]), _mean(folds.val(weight, _VAL_FAR)[0])])
-  return {name: interval(values) for name, values in zip(('accuracy', _VAL), np.array(found).T)}
+  accuracy, val = np.array(found).T
+  others = np.count_nonzero(~folds.same) - np.bincount(folds.fold[~folds.same]).max()
+  measured = {_VAL: interval(val)} if resolvable([_VAL_FAR], others) else {}
+  return {'accuracy': interval(accuracy)} | measured
 
 
 def _mean(shares):
