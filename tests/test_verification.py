@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from sklearn.model_selection import KFold
+from sklearn.preprocessing import normalize
 
-from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, roc, tar_of_roc, verify
+from gif_jax.evaluation.verification import balanced_pairs, pair_distances, pixel_embedding, roc, tar_of_roc, verify
 
 
 def unit(rows):
@@ -80,6 +81,26 @@ def test_verify_by_hand():
   assert (result.accuracy, result.std) == (0.5, 0)
   with pytest.raises(ValueError, match='take 2 to 4 folds'):
     verify(z, left, right, same, folds=5)
+
+
+def test_distances_are_to_the_bit_those_of_insightface(monkeypatch, tmp_path):
+  """scikit-learn's normalize on float64, pairs taken as every second row; in blocks, and of a file that is mapped."""
+  z = (20 * np.random.default_rng(5).normal(size=(600, 512))).astype(np.float32)
+  z[7] = z[6]
+  unit64 = normalize(z.astype(np.float64))
+  expected = np.sum(np.square(np.subtract(unit64[0::2], unit64[1::2])), 1)
+  np.save(tmp_path / 'z.npy', z)
+  left = np.arange(0, 600, 2)
+  for block in (4096, 7):
+    monkeypatch.setattr('gif_jax.evaluation.verification._PAIRS', block)
+    for rows in (z, np.load(tmp_path / 'z.npy', mmap_mode='r')):
+      np.testing.assert_array_equal(pair_distances(rows, left, left + 1), expected)
+  assert expected[3] == 0 and expected.max() < 4
+
+
+def test_distance_of_rows_of_zeros():
+  z = np.array([[0, 0], [0, 0], [3, 4]], np.float32)
+  assert pair_distances(z, np.array([0, 0, 2]), np.array([1, 2, 2])).tolist() == pytest.approx([0, 1, 0])
 
 
 @pytest.mark.parametrize('coarse', [False, True])

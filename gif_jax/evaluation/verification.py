@@ -5,8 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_curve
+from sklearn.preprocessing import normalize
 
-THRESHOLDS = np.arange(0, 4, 0.01)  # squared L2 distances of unit vectors: the grid of insightface's verification.py
+from gif_jax.evaluation.folds import Folds
+
+_PAIRS = 4096  # taken to float64 at a time
 _BLOCK = 2**24  # values of a score matrix held at once: 64 MB
 
 
@@ -78,11 +81,12 @@ def verify(
 ) -> Verification:
   """Ten-fold verification accuracy as reported for LFW, CFP-FP, AgeDB and their kin (protocol of insightface).
 
-  A pair counts as the same person if the squared L2 distance of its unit vectors is below a threshold of `THRESHOLDS`;
-  each of the contiguous folds uses the threshold that is best on the other folds (the first of equals).
+  A pair counts as the same person if the squared L2 distance of its unit vectors is below a threshold of
+  `folds.THRESHOLDS`; each of the contiguous folds uses the threshold that is best on the other folds (the first of
+  equals).
 
   Args:
-    embedding: float [n, d]; rows are normalised here.
+    embedding: float [n, d]; rows are normalised here, in float64. Rows of zeros stay zeros.
     left: int64 [pairs], image numbers.
     right: int64 [pairs], image numbers.
     same: bool [pairs].
@@ -91,15 +95,23 @@ def verify(
   Raises:
     ValueError: fewer pairs than folds, or fewer than two folds.
   """
-  if not 2 <= folds <= len(same):
-    raise ValueError(f'{len(same)} pairs cannot be split into {folds} folds: take 2 to {len(same)} folds')
-  z = _unit(embedding)
-  distance = np.sum(np.square(z[left] - z[right]), axis=1)
-  split = list(zip(np.array_split(distance, folds), np.array_split(np.asarray(same, bool), folds)))
-  correct = np.stack([np.sum((far[:, None] < THRESHOLDS) == truth[:, None], axis=0) for far, truth in split])
-  best = np.argmax(correct.sum(axis=0) - correct, axis=1)
-  accuracies = correct[np.arange(folds), best] / [len(truth) for _, truth in split]
-  return Verification(float(accuracies.mean()), float(accuracies.std()), accuracies, THRESHOLDS[best])
+  pairs = Folds(pair_distances(embedding, left, right), same, folds)
+  accuracies, thresholds = pairs.accuracy(np.ones(len(same)))
+  return Verification(float(accuracies.mean()), float(accuracies.std()), accuracies, thresholds)
+
+
+def pair_distances(embedding: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+  """Squared L2 distances of unit vectors: float64 [pairs], 0..4, to the bit those of insightface's verification.py.
+
+  embedding: float [n, d], may be memory-mapped; left, right: int64 [pairs], image numbers. Memory for some pairs at a
+  time.
+  """
+  distance = np.empty(len(left))
+  for start in range(0, len(left), _PAIRS):
+    rows = slice(start, start + _PAIRS)
+    a, b = (normalize(np.asarray(embedding[side[rows]], np.float64)) for side in (left, right))
+    distance[rows] = np.sum(np.square(a - b), axis=1)
+  return distance
 
 
 def roc(embedding: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

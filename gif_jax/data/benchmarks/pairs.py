@@ -39,15 +39,22 @@ class PairedImages:
 
 
 class PairSet:
-  """N pairs of images: pair i is images 2i and 2i + 1.
+  """N pairs of images: pair i is images 2i and 2i + 1. The encoded images are held in memory, once.
+
+  Images of another size than `size` are fitted into the square. insightface's load_bin brings the short side to `size`
+  (by other interpolation) and fails at what is not square then. Square crops of `size` both take as they are.
 
   Attributes:
     kind: 'pairs', what `evaluation.benchmarks` measures it by.
     name: of the file, without .bin.
-    images: 2N crops; [rows] gives uint8 [k, size, size, 3] RGB.
+    images: 2N crops; [rows] gives uint8 [k, size, size, 3] RGB. Raises DataError, naming file and image, for one that
+      cannot be decoded.
     same: bool [N].
-    identity: int64 [2N], as far as the file tells: images that are the same bytes, or a genuine pair, are of one
-      person; of all others nothing is known, and they count as different people.
+    identity: int64 [2N], 0.. without gaps, as far as the file tells, which has no names: images of the same bytes, or
+      of a genuine pair, are of one person, and so on from pair to pair. Two images of a person that no such chain
+      joins count as of different people: one of a genuine pair and another, different one of an impostor pair; or one
+      picture encoded twice. So there are mostly more identities than people.
+    fingerprint: of the images' bytes, the pairs and `size`.
   """
 
   kind = 'pairs'
@@ -59,7 +66,7 @@ class PairSet:
     self.images = Crops(encoded, size, np.arange(len(encoded)), np.zeros(len(encoded), np.int64))
     contents = [hashlib.blake2b(encoded[i], digest_size=16).digest() for i in range(len(encoded))]
     self.identity = _identities(contents, self.same)
-    self.fingerprint = hashlib.sha256(b''.join(contents) + self.same.tobytes()).hexdigest()[:16]
+    self.fingerprint = hashlib.sha256(b''.join(contents) + self.same.tobytes() + str(size).encode()).hexdigest()[:16]
 
   def __len__(self):
     return len(self.images)
