@@ -47,7 +47,7 @@ def pair_set(name='lfw', pairs=600, apart=0.5, seed=0) -> Result:
     {'pairs': pairs, 'genuine': pairs // 2},
     {'accuracy': accuracy, 'std': 0.0042, 'val@far=1e-3': 0.91, 'val_std': 0.013, 'val_far': 0.001, 'xnorm': 21.37}
     | figures,
-    {'accuracy': (accuracy - 0.006, accuracy + 0.004)} | intervals, thresholds, thinned(far, tar),
+    {'accuracy': (accuracy - 0.006, min(1.0, accuracy + 0.004))} | intervals, thresholds, thinned(far, tar),
     histogram(cosine, same), hardest(cosine, same, left, left + 1),
   )  # fmt: skip
 

@@ -138,7 +138,7 @@ def new_figure(width: float, height: float) -> Figure:
 def tidy(axes: Axes) -> None:
   axes.grid(True, which='major', color='0.88', linewidth=0.8)
   axes.spines[['top', 'right']].set_visible(False)
-  if len(axes.lines) > 1:
+  if len(axes.get_legend_handles_labels()[1]) > 1:
     axes.legend(frameon=False, fontsize='small')
 
 

@@ -115,7 +115,7 @@ def _quoted_table(firsts):
 
 
 def quoted(result: Result) -> str:
-  """The name of the figure that papers quote of this protocol, or of the nearest to it that was measured; '' if none."""
+  """The name of the figure that papers quote of this protocol, or of the nearest that was measured; '' if none."""
   wanted = _QUOTED.get(result.protocol, '')
   if wanted in result.figures:
     return wanted
@@ -125,7 +125,7 @@ def quoted(result: Result) -> str:
 
 
 def quoted_far(result: Result) -> str:
-  """Of the FARs that have a threshold the one to quote: that of `quoted`, else 1e-3, else the next larger; '' if none."""
+  """Of the FARs with a threshold the one to quote: that of `quoted`, or 1e-3, or the next larger; '' if none."""
   wanted = _rate(quoted(result)) or 1e-3
   fars = sorted(result.thresholds, key=float)
   return next((far for far in fars if float(far) >= wanted * (1 - 1e-9)), fars[-1] if fars else '')
