@@ -25,7 +25,7 @@ from gif_jax.data.images import DataError
 from gif_jax.data.recordio import RecordIO
 from gif_jax.evaluation.audit_figure import Shown, plot_audit
 from gif_jax.evaluation.extract import extract, identity_moments
-from gif_jax.evaluation.report import write_json
+from gif_jax.evaluation.files import write_json
 from gif_jax.evaluation.resume import ExtractError
 from gif_jax.evaluation.similar import centred, nearest
 from gif_jax.tokenize import TokenizeError, open_encoder

@@ -21,7 +21,7 @@ def run(config, workdir: Path) -> dict | None:
   """Table, training, evaluation. Returns the summary, or None if a signal stopped the run with its state saved."""
   from gif_jax import tokenize
   from gif_jax.data.sources import open_faces
-  from gif_jax.evaluation.report import write_json
+  from gif_jax.evaluation.files import write_json
   from gif_jax.training.loop import check_table, train
 
   _check_apart(config.data, workdir)

@@ -1,7 +1,4 @@
-"""Reports: valid files that appear whole or not at all."""
-
-import json
-from types import SimpleNamespace
+"""Figures and tables of a run."""
 
 import matplotlib.image
 import numpy as np
@@ -72,22 +69,3 @@ def test_summary_table():
     'images/s                               312',
   ]
   assert report.summary_table({}) == ''
-
-
-def test_json_round_trip(tmp_path):
-  content = {'a': np.float32(0.5), 'b': np.arange(3), 'c': [np.inf, {'d': float('nan')}], 0.1: True, 'e': 'text'}
-  report.write_json(tmp_path / 'deep' / 'summary.json', content)
-  assert json.loads((tmp_path / 'deep' / 'summary.json').read_text()) == {
-    'a': 0.5, 'b': [0, 1, 2], 'c': [None, {'d': None}], '0.1': True, 'e': 'text'
-  }  # fmt: skip
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-  path = tmp_path / 'summary.json'
-  report.write_json(path, {'a': 1})
-  with pytest.raises(TypeError):
-    report.write_json(path, {'a': SimpleNamespace()})
-  monkeypatch.setattr('os.replace', lambda *_: (_ for _ in ()).throw(OSError('disk full')))
-  with pytest.raises(OSError, match='disk full'):
-    report.write_json(path, {'a': 2})
-  assert json.loads(path.read_text()) == {'a': 1} and list(tmp_path.iterdir()) == [path]

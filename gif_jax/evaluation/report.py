@@ -1,10 +1,7 @@
-"""Figures, tables and JSON files of a run. Every file appears whole: written under another name, then renamed."""
+"""Figures and tables of a run, and what all figures are made with."""
 
-import contextlib
-import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gif_jax.evaluation.files import replacing
 from gif_jax.evaluation.result import headline
 from gif_jax.evaluation.verification import tar_of_roc
 
@@ -111,12 +109,6 @@ def summary_table(summary: Mapping[str, Any]) -> str:
   return '\n'.join(f'{title:<{width}}  {cell}' for title, cell in rows)
 
 
-def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-  """Writes `content` as JSON; arrays become lists, and what JSON cannot say (NaN, infinities) becomes null."""
-  with _replacing(path) as temporary:
-    temporary.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + '\n')
-
-
 def _lines(metrics: Sequence[Mapping[str, Any]], word: str) -> dict[str, list[tuple[float, float]]]:
   """Name -> (step, value) points of all metrics of one panel; gaps and non-finite values are skipped."""
   lines = {}
@@ -139,16 +131,6 @@ def _cell(key: str, value: Any) -> str:
   return f'{value:7.0f}' if key == 'images_per_second' else f'{100 * value:5.1f} %'
 
 
-def _plain(value: Any) -> Any:
-  if isinstance(value, Mapping):
-    return {str(key): _plain(item) for key, item in value.items()}
-  if hasattr(value, 'tolist'):  # NumPy and JAX arrays and scalars
-    return _plain(value.tolist())
-  if isinstance(value, list | tuple):
-    return [_plain(item) for item in value]
-  return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def new_figure(width: float, height: float) -> Figure:
   """An empty figure, size in inches, that leaves pyplot's global state alone."""
   figure = Figure(figsize=(width, height), dpi=_DPI, layout='constrained')
@@ -159,23 +141,10 @@ def new_figure(width: float, height: float) -> Figure:
 def tidy(axes: Axes) -> None:
   axes.grid(True, which='major', color='0.88', linewidth=0.8)
   axes.spines[['top', 'right']].set_visible(False)
-  if len(axes.lines) > 1:
+  if len(axes.get_legend_handles_labels()[1]) > 1:
     axes.legend(frameon=False, fontsize='small')
 
 
 def save(figure: Figure, path: str | Path) -> None:
-  with _replacing(path) as temporary:
+  with replacing(path) as temporary:
     figure.savefig(temporary, format=Path(path).suffix[1:] or 'png', bbox_inches='tight')
-
-
-@contextlib.contextmanager
-def _replacing(path: str | Path) -> Iterator[Path]:
-  """A temporary path beside `path` that takes its name when the block ends well, and vanishes when it does not."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-  try:
-    yield temporary
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)

@@ -86,15 +86,15 @@ def rate_name(rate: float) -> str:
   return f'{digits}e{int(exponent)}'
 
 
-def thinned(far: np.ndarray, tar: np.ndarray) -> Curve:
-  """A curve of at most 2000 points that is drawn like the one of all points, on a linear and on a logarithmic axis.
+def thinned(far: np.ndarray, tar: np.ndarray, points: int = _POINTS) -> Curve:
+  """A curve of at most `points` that is drawn like the one of all points, on a linear and on a logarithmic axis.
 
   far, tar [k], both rising. Every point kept is one of those given.
   """
-  if len(far) <= _POINTS:
+  if len(far) <= points:
     return Curve(np.asarray(far, np.float64), np.asarray(tar, np.float64))
   least = far[np.searchsorted(far, 0, side='right') :][:1]  # the smallest FAR above 0
-  grid = np.append(np.geomspace(*least, 1, _POINTS - 2), 1) if len(least) else np.ones(1)
+  grid = np.append(np.geomspace(*least, 1, points - 2), 1) if len(least) else np.ones(1)
   kept = np.unique(np.concatenate([[0], np.searchsorted(far, grid, side='right') - 1]))
   return Curve(np.asarray(far, np.float64)[kept], np.asarray(tar, np.float64)[kept])
 

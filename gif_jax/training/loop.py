@@ -16,6 +16,7 @@ from gif_jax.data.augment import Chances, augment
 from gif_jax.data.colour import check_colour
 from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
+from gif_jax.evaluation.files import write_json
 from gif_jax.models import gif
 from gif_jax.models.devices import batch_sharding, make_mesh
 from gif_jax.training import figures, joint, optim, sharding, steps
@@ -270,7 +271,7 @@ def _finish(config, workdir, faces, table, program, state, metrics, window, star
     'state_sha256': steps.state_sha256(state),
   }
   report.plot_training(metrics.rows(), workdir / 'training.png')
-  report.write_json(workdir / 'summary.json', summary)
+  write_json(workdir / 'summary.json', summary)
   return summary
 
 
