@@ -7,8 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.io import loadmat
 
+from gif_jax.data.benchmarks.matlab import read_names
 from gif_jax.data.images import DataError, UnreadableError, is_image_name, read_whole
 
 # Folder -> the list of its images and the variable it is; of distractors there is no list.
@@ -143,12 +143,7 @@ def _listed(path, variable):
   """The file names in a MATLAB file: a cell array of strings, such as 1_1.jpg."""
   if not path.is_file():
     raise DataError(f'{path} is missing; copy it there from the Testing_Set of TinyFace.')
-  try:
-    cells = loadmat(path, variable_names=[variable])[variable]
-    names = [np.asarray(cell).item().strip() for cell in cells.ravel()]
-  except Exception as error:  # SciPy raises almost anything for broken files
-    reason = f'{type(error).__name__}: {error}'
-    raise DataError(f'{path} cannot be read as a list {variable} ({reason}); unpack the set again.') from error
+  names = read_names(path, variable)
   if not names:
     raise DataError(f'{path} lists no image; unpack the set again.')
   return names
