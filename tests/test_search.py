@@ -150,9 +150,9 @@ def test_a_replicate_is_the_search_for_the_probes_drawn():
   galleries.probe = np.repeat(galleries.probe, weights[person])
   galleries.probe_subject = np.repeat(galleries.probe_subject, weights[person])
   expected, _ = search.search_galleries(vectors, galleries, 0)
-  assert intervals.keys() == expected.keys()
-  for name, value in expected.items():
-    assert intervals[name] == pytest.approx((value, value)), name
+  assert set(expected) - set(intervals) == {'tpir@fpir=1e-4', 'tpir@fpir=1e-3'}
+  for name, ends in intervals.items():
+    assert ends == pytest.approx((expected[name], expected[name])), name
 
 
 def test_a_result_of_galleries():
@@ -162,9 +162,11 @@ def test_a_result_of_galleries():
   assert found.counts['gallery G1'] == 30 and found.counts['gallery G2'] == 20 and found.counts['probes'] == 400
   for i in '12':
     assert found.counts[f'mated G{i}'] + found.counts[f'not mated G{i}'] == 400
-  assert list(found.figures) == list(found.intervals) and len(found.figures) == 11
+  assert len(found.figures) == 11
+  # 400 probes: of less than 2 per cent the threshold is the best score of all.
+  assert set(found.figures) - set(found.intervals) == {'tpir@fpir=1e-4', 'tpir@fpir=1e-3'}
   for name, (low, high) in found.intervals.items():
-    assert low <= found.figures[name] <= high and (high - low < 0.5 or 'fpir=1e-' in name), name
+    assert low <= found.figures[name] <= high and (high - low < 0.5 or name == 'tpir@fpir=1e-2'), name
   assert found.intervals['rank1'][0] < found.figures['rank1'] < found.intervals['rank1'][1]
 
 

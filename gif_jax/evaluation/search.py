@@ -56,10 +56,11 @@ def evaluate_galleries(name: str, vectors: np.ndarray, galleries: Any, mode: str
 def search_galleries(vectors: np.ndarray, galleries: Any, replicates: int) -> tuple[dict, dict]:
   """figures {name: share}, intervals {name: (low, high)}; arguments as of `evaluate_galleries`.
 
-  'tpir@fpir=1e-2' and 'rank1' are means over galleries; 'rank1@joined' is of one search among all their people. Above
-  means strictly above, so that at most the share FPIR of the probes of nobody is accepted; an FPIR below 1 / n is
-  measured at 1 / n, with no such probe accepted. What cannot be measured, as no probe is of anybody, or all are, is
-  left out.
+  'tpir@fpir=1e-2' and 'rank1' are means of the galleries, each counting as much, whereas top1 of ijb_evals.py counts
+  every probe as much; 'rank1@joined' is of one search among all their people. Above means strictly above: less than the
+  share FPIR of the n probes of nobody is accepted, none where FPIR is below 2 / n. There the threshold is the best score
+  of all, which replicates could only lower, so that there is no interval. What cannot be measured, as no probe is of
+  anybody in a gallery or all are, is left out.
   """
   matches = _match(vectors, galleries)
   parts = [_Ranking(matches.home == i, matches.genuine, matches.above[i], best) for i, best in enumerate(matches.best)]
@@ -74,7 +75,15 @@ def search_galleries(vectors: np.ndarray, galleries: Any, replicates: int) -> tu
   names = [f'tpir@fpir={rate_name(fpir)}' for fpir in _FPIRS] + ranks + [f'{rank}@joined' for rank in ranks]
   values = measured(np.ones(len(person), np.int64))
   drawn = [measured(weights[person]) for weights in draws(len(subjects), replicates)]
-  return _reported(names, values, drawn)
+  figures, intervals = _reported(names, values, drawn)
+  fewest = min(len(part.others) for part in parts)
+  extreme = [name for name, fpir in zip(names, _FPIRS) if not _place(fewest, fpir)]
+  return figures, {name: ends for name, ends in intervals.items() if name not in extreme}
+
+
+def _place(n, fpir):
+  """Place of the threshold, from 0, among n best scores."""
+  return max(int(n * fpir) - 1, 0)
 
 
 def _reported(names, values, drawn):
@@ -146,9 +155,7 @@ class _Ranking:
     seen, mated = np.cumsum(weights[self.others]), weights[self.mated].sum()
     if not mated or not len(seen) or not seen[-1]:
       return np.full(len(_FPIRS), np.nan)
-    # What is whole but for rounding, such as 3 * (1 / 3) of probes, is taken as whole.
-    place = [max(int(seen[-1] * fpir * (1 + 1e-12)) - 1, 0) for fpir in _FPIRS]
-    threshold = np.searchsorted(seen, place, side='right')
+    threshold = np.searchsorted(seen, [_place(seen[-1], fpir) for fpir in _FPIRS], side='right')
     found = np.append(0, np.cumsum(weights[self.first]))
     return found[self.above[threshold]] / mated
 
