@@ -1,0 +1,288 @@
+"""Searches: by hand, against loops, against scikit-learn, and the law of the bootstrap."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve
+
+from gif_jax.evaluation import bootstrap, search
+from gif_jax.evaluation.benchmarks import measure
+from gif_jax.evaluation.result import EvaluationError
+
+
+def _unit(rows):
+  return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+# --- IJB 1:N ---
+
+
+def _galleries(known, probe_subject):
+  """Templates: those of the galleries, one after another, then the probes. known: subjects of each gallery."""
+  ends = np.cumsum([0] + [len(subjects) for subjects in known])
+  parts = [
+    (f'G{i + 1}', np.arange(ends[i], ends[i + 1], dtype=np.int32), np.array(subjects))
+    for i, subjects in enumerate(known)
+  ]
+  probe = ends[-1] + np.arange(len(probe_subject), dtype=np.int32)
+  return SimpleNamespace(galleries=parts, probe=probe, probe_subject=np.array(probe_subject))
+
+
+def _with_scores(score):
+  """Vectors of templates, the gallery's first, so that probe i and gallery template j have the cosine score[i][j]."""
+  score = np.array(score, float)
+  known = np.eye(score.shape[1], score.shape[1] + 1)
+  return np.concatenate([known, np.c_[score, np.sqrt(1 - (score**2).sum(1))]])
+
+
+def test_threshold_and_strictness_by_hand():
+  """Gallery: subjects 1, 2. Probes of 3 and 4 (nobody) have the best scores .6, .5, .4, .3, .2; so n = 5."""
+  nobody = [[0.6, 0], [0, 0.5], [0.4, 0.4], [0.3, 0], [0.1, 0.2]]
+  mated = [[0.7, 0.1], [0.6, 0.1], [0.45, 0.1], [0.1, 0.2], [0.5, 0.5], [0.3, 0.25]]
+  subject = [3, 4, 3, 4, 3, 1, 1, 1, 2, 1, 2]
+  galleries = _galleries([[1, 2]], subject)
+  figures, intervals = search.search_galleries(_with_scores(nobody + mated), galleries, 0)
+  # Found first, strictly: .7, .6, .45 of subject 1 and .2 of subject 2; the tie at .5 is not, nor is .25 below .3.
+  assert figures['rank1'] == 4 / 6 and figures['rank5'] == figures['rank10'] == 1
+  # int(5 * 1e-4) - 1 and so on down to 1e-1 are below 0: the threshold is .6 and the genuine .6 is not above it.
+  assert [figures[f'tpir@fpir=1e-{i}'] for i in (4, 3, 2, 1)] == [1 / 6] * 4
+  # int(5 * 1) - 1 = 4: the threshold is .2, and the genuine .2 is not above it.
+  assert figures['tpir@fpir=1'] == 3 / 6
+  assert intervals == {}
+
+
+def test_threshold_index_by_hand():
+  """n = 40 others with best scores .40, .39 .. .01; FPIR .1 takes index 3, .37; 1e-2 index 0, .40."""
+  others = [[0.4 - 0.01 * i] for i in range(40)]
+  mated = [[0.405], [0.395], [0.375], [0.365], [0.005]]
+  galleries = _galleries([[7]], [8] * 40 + [7] * 5)
+  figures, _ = search.search_galleries(_with_scores(others + mated), galleries, 0)
+  assert figures['tpir@fpir=1e-1'] == 3 / 5
+  assert figures['tpir@fpir=1e-2'] == figures['tpir@fpir=1e-3'] == figures['tpir@fpir=1e-4'] == 1 / 5
+  assert figures['tpir@fpir=1'] == 4 / 5
+
+
+def test_galleries_are_averaged_and_joined_by_hand():
+  """A probe of one gallery is nobody's in the other; G2 has one mated probe and weighs as much as G1 with three."""
+  galleries = _galleries([[1, 2], [3]], [1, 1, 2, 3])
+  score = [[0.6, 0.1, 0.5], [0.5, 0.1, 0.6], [0.3, 0.2, 0.1], [0.1, 0.2, 0.7]]
+  figures, _ = search.search_galleries(_with_scores(score), galleries, 0)
+  # G1: found first .6, .5, not .2; the other probe has .2, above which both are. G2: .7, above .6, .5, .1.
+  assert figures['rank1'] == pytest.approx((2 / 3 + 1) / 2)
+  assert figures['tpir@fpir=1'] == pytest.approx((2 / 3 + 1) / 2)
+  assert figures['tpir@fpir=1e-1'] == pytest.approx((2 / 3 + 1) / 2)
+  # Joined: .6 beats .5; .5 is behind .6 of G2; .2 behind .3; .7 is first.
+  assert figures['rank1@joined'] == 2 / 4 and figures['rank5@joined'] == 1
+
+
+def test_ties_count_against_at_every_rank():
+  galleries = _galleries([list(range(12))], [0, 20])
+  figures, _ = search.search_galleries(_with_scores([[0.1] * 12, [0.01] * 12]), galleries, 0)
+  assert [figures[f'rank{k}'] for k in (1, 5, 10)] == [0, 0, 0]  # behind 11 others
+  score = [[0.1] * 5 + [0.05] * 7, [0.01] * 12]
+  figures, _ = search.search_galleries(_with_scores(score), galleries, 0)
+  assert [figures[f'rank{k}'] for k in (1, 5, 10)] == [0, 1, 1]  # fifth of five
+
+
+def test_what_cannot_be_measured_is_left_out():
+  all_known, _ = search.search_galleries(_with_scores([[0.5, 0.1]]), _galleries([[1, 2]], [1]), 5)
+  assert all_known == {name: 1 for name in all_known} and not any('tpir' in name for name in all_known)
+  nobody, intervals = search.search_galleries(_with_scores([[0.5, 0.1]]), _galleries([[1, 2]], [3]), 5)
+  assert nobody == intervals == {}
+
+
+def _made_up(rng, known=(30, 20), subjects=80, probes=400, d=8, coarse=False):
+  """Templates of subjects, some in each gallery, some in none."""
+  centre = rng.normal(size=(subjects, d))
+  who = rng.permutation(subjects)
+  parts = [who[: known[0]], who[known[0] : sum(known)]]
+  probe_subject = rng.integers(subjects, size=probes)
+  of = np.concatenate([*parts, probe_subject])
+  vectors = _unit(centre[of] + 0.7 * rng.normal(size=(len(of), d)))
+  return (np.round(vectors, 1) if coarse else vectors), _galleries(parts, probe_subject)
+
+
+def _by_loops(vectors, galleries, fpirs):
+  """The same figures, a probe and a gallery template at a time."""
+  tpir, ranks = [], []
+  for _, template, subject in galleries.galleries:
+    others, genuine = [], []
+    for probe, person in zip(galleries.probe, galleries.probe_subject):
+      score = {who: float(vectors[number] @ vectors[probe]) for number, who in zip(template, subject)}
+      if person in score:
+        own = score.pop(person)
+        genuine.append((own, 1 + sum(other >= own for other in score.values())))
+      else:
+        others.append(max(score.values()))
+    others.sort(reverse=True)
+    threshold = [others[max(int(len(others) * fpir) - 1, 0)] for fpir in fpirs]
+    tpir.append([sum(rank == 1 and own > t for own, rank in genuine) / len(genuine) for t in threshold])
+    ranks.append([sum(rank <= k for _, rank in genuine) / len(genuine) for k in (1, 5, 10)])
+  return np.mean(tpir, 0), np.mean(ranks, 0)
+
+
+@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('coarse', [False, True])
+def test_galleries_against_loops(seed, coarse, monkeypatch):
+  monkeypatch.setattr(search, '_BLOCK', 50 * 37)  # probes in several blocks
+  vectors, galleries = _made_up(np.random.default_rng(seed), coarse=coarse)
+  if coarse:  # whole numbers, so that equal scores are equal in any order of summation
+    vectors = np.rint(vectors * 10)
+  figures, _ = search.search_galleries(vectors, galleries, 0)
+  tpir, ranks = _by_loops(vectors, galleries, (1e-4, 1e-3, 1e-2, 1e-1, 1))
+  names = [f'tpir@fpir={rate}' for rate in ('1e-4', '1e-3', '1e-2', '1e-1', '1')]
+  np.testing.assert_allclose([figures[name] for name in names], tpir, rtol=1e-12)
+  np.testing.assert_allclose([figures[f'rank{k}'] for k in (1, 5, 10)], ranks, rtol=1e-12)
+  known = _galleries([np.concatenate([subject for _, _, subject in galleries.galleries])], galleries.probe_subject)
+  _, joined = _by_loops(vectors, known, ())
+  np.testing.assert_allclose([figures[f'rank{k}@joined'] for k in (1, 5, 10)], joined, rtol=1e-12)
+  assert 0 < tpir[2] < ranks[0] < ranks[2]
+
+
+def test_a_replicate_is_the_search_for_the_probes_drawn():
+  """Weights of subjects against every probe being there as often as its subject was drawn; figures of one replicate
+  are its interval."""
+  vectors, galleries = _made_up(np.random.default_rng(7))
+  subjects, person = np.unique(galleries.probe_subject, return_inverse=True)
+  weights = next(bootstrap.draws(len(subjects), 1))
+  _, intervals = search.search_galleries(vectors, galleries, 1)
+  galleries.probe = np.repeat(galleries.probe, weights[person])
+  galleries.probe_subject = np.repeat(galleries.probe_subject, weights[person])
+  expected, _ = search.search_galleries(vectors, galleries, 0)
+  assert set(expected) - set(intervals) == {'tpir@fpir=1e-4', 'tpir@fpir=1e-3'}
+  for name, ends in intervals.items():
+    assert ends == pytest.approx((expected[name], expected[name])), name
+
+
+def test_a_result_of_galleries():
+  vectors, galleries = _made_up(np.random.default_rng(8))
+  found = search.evaluate_galleries('ijbc', vectors, galleries, 'N1D1', 100)
+  assert (found.benchmark, found.protocol, found.mode) == ('ijbc', '1:N', 'N1D1')
+  assert found.counts['gallery G1'] == 30 and found.counts['gallery G2'] == 20 and found.counts['probes'] == 400
+  for i in '12':
+    assert found.counts[f'mated G{i}'] + found.counts[f'not mated G{i}'] == 400
+  assert len(found.figures) == 11
+  # 400 probes: of less than 2 per cent the threshold is the best score of all.
+  assert set(found.figures) - set(found.intervals) == {'tpir@fpir=1e-4', 'tpir@fpir=1e-3'}
+  for name, (low, high) in found.intervals.items():
+    assert low <= found.figures[name] <= high and (high - low < 0.5 or name == 'tpir@fpir=1e-2'), name
+  assert found.intervals['rank1'][0] < found.figures['rank1'] < found.intervals['rank1'][1]
+
+
+# --- TinyFace ---
+
+
+def _set(probe_person, gallery_person):
+  q, g = len(probe_person), len(gallery_person)
+  identity = np.array([*probe_person, *gallery_person])
+  return SimpleNamespace(
+    kind='search', name='tiny', images=None, identity=identity, probe=np.arange(q), gallery=q + np.arange(g)
+  )
+
+
+def _embedding(score):
+  """Embeddings of probes, then of the gallery, of lengths 1, 2, 3 .., whose cosines are score[i][j]."""
+  vectors = _with_scores(score)
+  g = np.shape(score)[1]
+  vectors = np.concatenate([vectors[g:], vectors[:g]])
+  return vectors * np.arange(1, len(vectors) + 1)[:, None]
+
+
+def _figures(score, probe_person, gallery_person):
+  return measure(_set(probe_person, gallery_person), _embedding(score), replicates=0)[0].figures
+
+
+def test_ranks_with_several_images_and_distractors_by_hand():
+  gallery = [1, 1, 2, -1, -1, -1, -1]
+  score = [
+    [0.1, 0.5, 0.4, 0, 0, 0, 0],  # second image of its person is nearest: first; the other at place 3
+    [0.1, 0.2, 0.3, 0, 0, 0, 0.25],  # nearest is another's, then a distractor: places 3 and 4
+    [0.3, 0, 0.02, 0.4, 0.1, 0.2, 0.1],  # person 2: place 6
+  ]
+  figures = _figures(score, [1, 1, 2], gallery)
+  assert [figures[f'rank{k}'] for k in (1, 5, 20)] == [1 / 3, 2 / 3, 1]
+  # Trapezia: place r of the j-th image, its precision j / r and that one place earlier.
+  expected = [((1 + 1) + (1 / 2 + 2 / 3)) / 4, ((0 + 1 / 3) + (1 / 3 + 2 / 4)) / 4, (0 + 1 / 6) / 2]
+  assert figures['map'] == pytest.approx(np.mean(expected))
+
+
+def test_ties_count_against_in_a_search():
+  figures = _figures([[0.3, 0.3, 0.1]], [1], [1, -1, -1])
+  assert figures['rank1'] == 0 and figures['rank5'] == 1 and figures['map'] == pytest.approx((0 + 1 / 2) / 2)
+  figures = _figures([[0.3, 0.3, 0.1]], [1], [1, 1, -1])  # with an image of the same person there is nothing to lose
+  assert figures['rank1'] == 1 and figures['map'] == 1
+
+
+def test_probes_of_nobody_do_not_count():
+  benchmark = _set([1, 5, -1], [1, -1])
+  found = measure(benchmark, _embedding([[0.5, 0.1], [0.5, 0.1], [0.1, 0.5]]), replicates=10)[0]
+  assert found.figures['rank1'] == 1 and found.counts['probes'] == 1 and found.counts['probes of nobody'] == 2
+  with pytest.raises(EvaluationError, match='tiny: no probe is of a person of the gallery'):
+    measure(_set([5], [1, -1]), _embedding([[0.5, 0.1]]))
+
+
+def _random_set(rng, people=40, d=6):
+  probe, gallery = rng.integers(people, size=150), np.append(rng.integers(people, size=90), np.full(400, -1))
+  centre = rng.normal(size=(people, d))
+  everyone = np.append(probe, gallery)
+  noise = rng.normal(size=(len(everyone), d))
+  return _set(probe, gallery), (np.where(everyone[:, None] < 0, 0, centre[everyone]) + noise).astype(np.float32)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_search_against_scikit_learn(seed, monkeypatch):
+  """Without ties the area under scikit-learn's curve, by its trapezia, is TinyFace's; average precision is above it."""
+  monkeypatch.setattr(search, '_BLOCK', 490 * 7)
+  monkeypatch.setattr(search, '_ROWS', 64)
+  benchmark, embedding = _random_set(np.random.default_rng(seed))
+  z = _unit(embedding.astype(np.float64))
+  area, above, first = [], [], []
+  for probe in benchmark.probe:
+    same = benchmark.identity[benchmark.gallery] == benchmark.identity[probe]
+    if same.any():
+      score = z[benchmark.gallery] @ z[probe]
+      precision, recall, _ = precision_recall_curve(same, score)
+      area.append(auc(recall, precision))
+      above.append(average_precision_score(same, score))
+      first.append(np.flatnonzero(same[np.argsort(-score)])[0] + 1)
+  found = measure(benchmark, embedding, replicates=0)[0]
+  assert found.counts['probes'] == len(area) < 150
+  assert found.figures['map'] == pytest.approx(np.mean(area), abs=1e-9)
+  assert found.figures['map'] < np.mean(above)
+  for k in (1, 5, 20):
+    assert found.figures[f'rank{k}'] == np.mean(np.array(first) <= k)
+
+
+def test_a_replicate_of_a_search_is_of_the_people_drawn():
+  benchmark, embedding = _random_set(np.random.default_rng(5))
+  person = benchmark.identity[benchmark.probe]
+  people = np.intersect1d(person, benchmark.identity[benchmark.gallery])
+  weights = next(bootstrap.draws(len(people), 1))
+  intervals = measure(benchmark, embedding, replicates=1)[0].intervals
+  benchmark.probe = np.repeat(people, weights)  # people, to begin with
+  benchmark.probe = np.concatenate([np.flatnonzero(person == one) for one in benchmark.probe])
+  expected = measure(benchmark, embedding, replicates=0)[0].figures
+  for name, value in expected.items():
+    assert intervals[name] == pytest.approx((value, value)), name
+
+
+def test_the_length_of_embeddings_does_not_matter_and_files_do(tmp_path):
+  benchmark, embedding = _random_set(np.random.default_rng(6))
+  np.save(tmp_path / 'z.npy', embedding)
+  mapped = np.load(tmp_path / 'z.npy', mmap_mode='r')
+  longer = embedding * 2.0 ** np.random.default_rng(0).integers(-3, 4, (len(embedding), 1))
+  figures = [measure(benchmark, z, replicates=20)[0] for z in (embedding, mapped, longer)]
+  assert figures[0].figures == figures[1].figures == figures[2].figures
+  assert figures[0].intervals == figures[1].intervals
+
+
+def test_hardest_of_a_search():
+  gallery = [1, 1, 2, -1]
+  score = [[0.1, 0.5, 0.4, 0], [0.2, 0.1, 0.1, 0.6], [0.3, 0.1, 0.05, 0.2]]
+  worst = measure(_set([1, 1, 2], gallery), _embedding(score), replicates=0)[0].hardest
+  # Images 0..2 are probes, 3..6 the gallery. Genuine by rising cosine; of the two missed, the nearest by falling.
+  assert worst.same.tolist() == [True] * 3 + [False] * 2
+  assert worst.left.tolist() == [2, 1, 0, 1, 2]
+  assert worst.right.tolist() == [5, 3, 4, 6, 3]
+  np.testing.assert_allclose(worst.cosine, [0.05, 0.2, 0.5, 0.6, 0.3], atol=1e-6)
