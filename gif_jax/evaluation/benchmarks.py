@@ -6,9 +6,10 @@ import numpy as np
 
 from gif_jax.evaluation.pairs import evaluate_pairs
 from gif_jax.evaluation.result import Result, check_embedding
+from gif_jax.evaluation.templates import evaluate_templates
 
 # By `kind`. Each: (benchmark, embedding [n, d], norm [n] or None, replicates) -> results, the one to quote first.
-EVALUATORS = {'pairs': evaluate_pairs}
+EVALUATORS = {'pairs': evaluate_pairs, 'templates': evaluate_templates}
 
 
 def measure(

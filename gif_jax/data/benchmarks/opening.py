@@ -6,6 +6,7 @@ from typing import Any
 from gif_jax.config import ConfigError
 from gif_jax.data.benchmarks.labelled import LabelledSet
 from gif_jax.data.benchmarks.pairs import PairSet
+from gif_jax.data.benchmarks.templates import TemplateSet, is_template_set
 from gif_jax.data.images import DataError
 from gif_jax.data.tfds_records import PREFIX
 
@@ -13,8 +14,9 @@ from gif_jax.data.tfds_records import PREFIX
 def open_benchmark(where: str, size: int) -> Any:
   """Opens what `where` names; every benchmark has `kind`, `name`, `images`, `fingerprint` and arrays of its protocol.
 
-  NAME.bin is a verification set; a .npy the identities of embeddings made elsewhere; a folder (or anything else that
-  `open_records` opens) people, all of whose pairs are compared.
+  NAME.bin is a verification set; a .npy the identities of embeddings made elsewhere; a folder with meta/ijbb_* or
+  meta/ijbc_* IJB-B or IJB-C; any other folder (or whatever else `open_records` opens) people, all of whose pairs are
+  compared.
 
   Args:
     where: a path, or tfds:NAME.
@@ -30,6 +32,8 @@ def open_benchmark(where: str, size: int) -> Any:
     return PairSet(path, size)
   if path.suffix == '.npy':
     return LabelledSet.of_identities(path)
+  if is_template_set(path):
+    return TemplateSet(path, size)
   return LabelledSet.of_records(where, size)
 
 
