@@ -30,6 +30,7 @@ _ROWS = 4096  # embeddings in float64 at a time
 _LEFT = 512  # templates whose scores with others are worked out at a time
 _DENSE = 0.03  # share of the pairs of a block from which on all of them are cheaper than those asked for
 _GATHERED = 16384  # pairs whose templates are gathered at a time
+_DIGITS = 14  # of a score, after the point
 _TAIL = 1.5  # times the largest FAR, the impostors that intervals are made of
 # Intervals of the FARs up to each take so many of the replicates: at .1 millions of pairs are weighed for each, and the
 # interval is too narrow to need more.
@@ -101,7 +102,8 @@ def pair_scores(z: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarra
   for start, stop in zip(np.append(0, ends), ends):
     pairs = order[start:stop]
     scores[pairs] = _block_scores(z, left[pairs], right[pairs])
-  return scores
+  # The last bits of a product depend on its shape: without them equal templates have equal cosines in every block.
+  return np.round(scores, _DIGITS, out=scores)
 
 
 def _block_scores(z, left, right):
