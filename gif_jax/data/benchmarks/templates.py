@@ -34,8 +34,13 @@ _WHOLE = ('TEMPLATE', 'MEDIA', '1|0')  # columns of whole numbers
 
 
 def is_template_set(folder: Path) -> bool:
-  """Whether a folder has the meta files of IJB-B or IJB-C, or the first of them."""
-  return any(_path(folder, name, 'face_tid_mid').is_file() for name in _NAMES)
+  """Whether a folder has the text files of IJB-B or IJB-C, or one of them."""
+  return _name(folder) is not None
+
+
+def _name(folder):
+  there = (name for name in _NAMES if any(_path(folder, name, which).is_file() for which in _LISTS))
+  return next(there, None)
 
 
 class TemplateSet:
@@ -68,13 +73,12 @@ class TemplateSet:
     Raises DataError for a file that is missing, rows that cannot be used, or lists that are not of the same images.
     """
     folder = Path(folder)
-    self.name = next(name for name in _NAMES if _path(folder, name, 'face_tid_mid').is_file())
+    self.name = _name(folder)
     self.meta = folder / 'meta'
     faces, points, pairs = (_path(folder, self.name, which) for which in _LISTS)
-    names = self._read_images(faces, points, folder / 'loose_crop', size)
+    self.images = self._read_images(faces, points, folder / 'loose_crop', size)
     self._read_pairs(pairs, faces)
     self.identity = self.subject[self.template]
-    self.images = names
     digests = ''.join(_digest(path) for path in (faces, points, pairs))
     self.fingerprint = hashlib.sha256(f'{digests} {size}'.encode()).hexdigest()[:16]
 
