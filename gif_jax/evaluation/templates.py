@@ -31,7 +31,9 @@ _LEFT = 512  # templates whose scores with others are worked out at a time
 _DENSE = 0.03  # share of the pairs of a block from which on all of them are cheaper than those asked for
 _GATHERED = 16384  # pairs whose templates are gathered at a time
 _DIGITS = 14  # of a score, after the point
-_TAIL = 1.5  # times the largest FAR, the impostors that intervals are made of
+# The impostors that intervals are made of: times the largest FAR, and at least. Of few subjects, one drawn several times
+# may have so many of the largest scores that a replicate needs more; but then all pairs together are not many.
+_TAIL, _LEAST = 1.5, 2**18
 # Intervals of the FARs up to each take so many of the replicates: at .1 millions of pairs are weighed for each, and the
 # interval is too narrow to need more.
 _SHARES = {1e-2: 1.0, 1e-1: 0.2}
@@ -189,17 +191,18 @@ class _Weights:
     for most, share in _SHARES.items():
       some = [far for far in fars if least < far <= most]
       if some:
-        tail = self._tail(score, impostor, math.ceil(_TAIL * max(some) * len(impostor)))
+        tail = self._tail(score, impostor, max(_LEAST, math.ceil(_TAIL * max(some) * len(impostor))))
         found |= bootstrap.tar_intervals(tail, some, self.subjects, math.ceil(share * replicates), nearest=True)
       least = most
     return found
 
   def _tail(self, score, impostor, k):
     """All genuine pairs and the k impostor pairs of the largest scores."""
-    if k < len(impostor):
+    some = k < len(impostor)
+    if some:
       impostor = impostor[np.argpartition(-score[impostor], k)[:k]]
     impostor = impostor[np.argsort(-score[impostor], kind='stable')]
     return bootstrap.Tail(
       score[self.same], self.left[self.same], score[impostor], self.left[impostor], self.right[impostor],
-      self.total if k < np.count_nonzero(~self.same) else None,
+      self.total if some else None,
     )  # fmt: skip
