@@ -12,13 +12,19 @@ def decode(encoded: bytes, size: int) -> np.ndarray:
 
   Raises UnreadableError for what OpenCV cannot decode whole.
   """
+  image = decode_whole(encoded)
+  return image if image.shape == (size, size, 3) else _fit(image, size)
+
+
+def decode_whole(encoded: bytes) -> np.ndarray:
+  """One encoded image as RGB, as large as it is: uint8 [height, width, 3]. Raises UnreadableError as `decode` does."""
   try:
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
   except cv2.error as error:
     raise UnreadableError(f'cannot be decoded: {error.err or error}') from error
   if image is None:
     raise UnreadableError('cannot be decoded: not an image, or cut off')
-  return image if image.shape == (size, size, 3) else _fit(image, size)
+  return image
 
 
 def _fit(image, size):

@@ -6,6 +6,7 @@ from typing import Any
 from gif_jax.config import ConfigError
 from gif_jax.data.benchmarks.labelled import LabelledSet
 from gif_jax.data.benchmarks.pairs import PairSet
+from gif_jax.data.benchmarks.templates import TemplateSet, is_template_set
 from gif_jax.data.benchmarks.tinyface import TinyFaceSet, is_tinyface
 from gif_jax.data.images import DataError
 from gif_jax.data.tfds_records import PREFIX
@@ -14,9 +15,11 @@ from gif_jax.data.tfds_records import PREFIX
 def open_benchmark(where: str, size: int) -> Any:
   """Opens what `where` names; every benchmark has `kind`, `name`, `images`, `fingerprint` and arrays of its protocol.
 
-  NAME.bin is a verification set; a .npy the identities of embeddings made elsewhere; a folder with Gallery_Match (or
-  with Testing_Set) TinyFace; another folder (or anything else that `open_records` opens) people, all of whose pairs are
-  compared.
+  - NAME.bin: a verification set.
+  - NAME.npy: the identities of embeddings made elsewhere; all pairs are compared.
+  - a folder with meta/ijbb_* or meta/ijbc_*: IJB-B or IJB-C, 1:1 and, where its lists are there, 1:N.
+  - a folder with Testing_Set, or that folder: TinyFace.
+  - whatever else `open_records` opens: people, all of whose pairs are compared.
 
   Args:
     where: a path, or tfds:NAME.
@@ -34,6 +37,8 @@ def open_benchmark(where: str, size: int) -> Any:
     return LabelledSet.of_identities(path)
   if is_tinyface(path):
     return TinyFaceSet(path, size)
+  if is_template_set(path):
+    return TemplateSet(path, size)
   return LabelledSet.of_records(where, size)
 
 

@@ -1,0 +1,245 @@
+"""IJB-B and IJB-C opened from their files: numbers worked out on paper, crops by matrices of scikit-image."""
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gif_jax.data.align import template
+from gif_jax.data.benchmarks.opening import open_benchmark
+from gif_jax.data.images import DataError
+from gif_jax.evaluation.extract import extract
+from tests.template_files import IMAGES, PAIRS, write, write_set
+
+GOLDEN = json.loads((Path(__file__).parent / 'golden' / 'align_golden.json').read_text())
+
+
+def _pictures(n=10, height=112, width=112):
+  return np.random.default_rng(0).integers(0, 256, (n, height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize('name', ['ijbb', 'ijbc'])
+def test_attributes_on_paper(tmp_path, name):
+  found = open_benchmark(str(write_set(tmp_path / 'set', name)), 112)
+  assert (found.kind, found.name, found.images, found.search) == ('templates', name, None, None)
+  assert found.template_ids.tolist() == [7, 31, 32, 900, 4000]
+  assert found.template.tolist() == [3, 0, 1, 0, 4, 0, 3, 2, 3, 1] and found.template.dtype == np.int32
+  assert found.media.tolist() == [11, 1, 4, 2, 5, 1, 11, 1, 12, 4] and found.media.dtype == np.int64
+  assert found.detector.tolist() == np.array([row[3] for row in IMAGES], np.float32).tolist()
+  assert found.left.tolist() == [0, 1, 0, 1, 3, 4, 3] and found.left.dtype == np.int32
+  assert found.right.tolist() == [3, 0, 4, 2, 2, 1, 4] and found.right.dtype == np.int32
+  assert found.same.tolist() == [True, False, False, True, False, False, False]
+  assert found.subject[[0, 1, 4]].tolist() == found.subject[[3, 2, 4]].tolist()  # 7 with 900, 31 with 32
+  assert np.unique(found.subject).tolist() == [0, 1, 2]
+  assert found.identity.tolist() == found.subject[found.template].tolist()
+
+
+def test_people_are_chains_of_genuine_pairs(tmp_path):
+  pairs = [(7, 31, 1), (900, 31, 1), (900, 4000, 1), (7, 32, 0)]
+  found = open_benchmark(str(write_set(tmp_path, pairs=pairs)), 112)
+  assert len(set(found.subject[[0, 1, 3, 4]].tolist())) == 1 and found.subject[2] != found.subject[0]
+
+
+def test_other_line_ends_blank_lines_and_tabs(tmp_path):
+  one = open_benchmark(str(write_set(tmp_path / 'one')), 112)
+  write_set(tmp_path / 'two')
+  for path in (tmp_path / 'two' / 'meta').iterdir():
+    path.write_bytes(b'\r\n' + path.read_bytes().replace(b'\n', b'\r\n').replace(b' ', b'\t') + b'\r\n')
+  two = open_benchmark(str(tmp_path / 'two'), 112)
+  for key in ('template', 'media', 'detector', 'template_ids', 'left', 'right', 'same', 'subject'):
+    np.testing.assert_array_equal(getattr(one, key), getattr(two, key))
+
+
+def test_the_fingerprint_is_of_the_text_files_and_the_size(tmp_path):
+  def fingerprint(name, size=112, **settings):
+    return open_benchmark(str(write_set(tmp_path / name, **settings)), size).fingerprint
+
+  prints = [
+    fingerprint('a'),
+    fingerprint('b', size=128),
+    fingerprint('c', pairs=PAIRS[:-1]),
+    fingerprint('d', images=IMAGES[::-1]),
+    fingerprint('e', points=np.random.default_rng(0).normal(size=(10, 5, 2))),
+  ]
+  assert len(set(prints)) == 5 and fingerprint('f') == prints[0]
+
+
+@pytest.mark.parametrize('size', [112, 56, 128])
+def test_a_face_in_its_place_is_taken_as_it_is(tmp_path, size):
+  """RGB, in the order of the lists, by slices and by numbers."""
+  pictures = _pictures(height=size + 9, width=size + 4)
+  points = np.repeat(template(size)[None], 10, 0)
+  found = open_benchmark(str(write_set(tmp_path, points=points, pictures=pictures)), size).images
+  assert len(found) == 10 and found[2:5].dtype == np.uint8
+  np.testing.assert_array_equal(found[2:5], pictures[2:5, :size, :size])
+  np.testing.assert_array_equal(found[np.array([7, 0])], pictures[[7, 0], :size, :size])
+
+
+def test_crops_are_bilinear_by_the_matrices_of_scikit_image(tmp_path):
+  """Also of large faces, of which a bilinear warp leaves out most pixels: that is how the field measures on IJB."""
+  cases = [case for case in GOLDEN if 1e-1 < np.hypot(*np.array(case['matrix'])[:, 0]) < 4][:10]
+  assert min(np.hypot(*np.array(case['matrix'])[:, 0]) for case in cases) < 0.4
+  points = np.array([case['points'] for case in cases])
+  # The golden points may lie anywhere: moved into a small picture; the matrix has the move taken back.
+  corner = points.min(1, keepdims=True) - 8
+  pictures = [cv2.resize(picture, (260, 220)) for picture in _pictures(height=60, width=60)]
+  found = open_benchmark(str(write_set(tmp_path, points=points - corner, pictures=pictures)), 112).images[:]
+  for crop, picture, case, moved in zip(found, pictures, cases, corner[:, 0]):
+    matrix = np.array(case['matrix'])
+    matrix[:, 2] += matrix[:, :2] @ moved
+    expected = cv2.warpAffine(picture[..., ::-1].copy(), matrix, (112, 112), borderValue=0.0)[..., ::-1]
+    # Places are equal up to rounding, which may turn the last bit of a pixel.
+    assert np.abs(crop.astype(int) - expected).max() <= 1 and np.mean(crop != expected) < 1e-3
+
+
+def test_threads_read_what_one_reads(tmp_path):
+  images = open_benchmark(str(write_set(tmp_path, pictures=_pictures())), 112).images
+  found = extract(lambda batch: batch[:, ::31, ::37].reshape(len(batch), -1), images, 8, progress='')
+  np.testing.assert_array_equal(found, images[:][:, ::31, ::37].reshape(10, -1))
+
+
+@pytest.mark.parametrize('which', ['face_tid_mid', 'name_5pts_score', 'template_pair_label'])
+def test_a_file_that_is_missing(tmp_path, which):
+  write_set(tmp_path)
+  (tmp_path / 'meta' / f'ijbc_{which}.txt').unlink()
+  with pytest.raises(DataError, match=rf'meta/ijbc_{which}\.txt does not exist; copy'):
+    open_benchmark(str(tmp_path), 112)
+
+
+def _row(which, row):
+  rows = {
+    'face_tid_mid': [row[:3] for row in IMAGES],
+    'name_5pts_score': [(name, *range(10), score) for name, _, _, score in IMAGES],
+    'template_pair_label': list(PAIRS),
+  }[which]
+  return [*rows[:3], row, *rows[4:]]
+
+
+@pytest.mark.parametrize(
+  ('which', 'row', 'message'),
+  [
+    ('face_tid_mid', ('2.png', 7), r'face_tid_mid\.txt, line 4: 2 columns, wanted IMAGE TEMPLATE MEDIA; copy'),
+    ('face_tid_mid', ('2.png', 7, 2, 1), r'line 4: 4 columns'),
+    ('face_tid_mid', ('2.png', 'x7', 2), r'line 4: x7 is not a number that can be a TEMPLATE'),
+    ('face_tid_mid', ('2.png', 7.5, 2), r'line 4: 7\.5 is not a number that can be a TEMPLATE'),
+    ('face_tid_mid', ('2.jpg', 7, 2), r'line 4: 2\.jpg, but .*name_5pts_score\.txt, line 4: 2\.png \(1 such'),
+    ('name_5pts_score', ('2.png', *range(10)), r'name_5pts_score\.txt, line 4: 11 columns, wanted IMAGE x1 y1'),
+    ('name_5pts_score', ('2.png', *range(10), 'high'), r'line 4: high is not a number that can be a SCORE'),
+    ('name_5pts_score', ('2.png', *range(10), 'nan'), r'line 4: a number that is not finite \(1 such'),
+    ('name_5pts_score', ('2.png', *range(9), 'inf', 1), r'line 4: a number that is not finite'),
+    ('template_pair_label', (31, 32), r'template_pair_label\.txt, line 4: 2 columns, wanted TEMPLATE TEMPLATE 1\|0'),
+    ('template_pair_label', (31, 32, 1, 1), r'line 4: 4 columns'),
+    ('template_pair_label', (31, 33, 1), r'line 4: a template that .*face_tid_mid\.txt lacks \(1 such lines\); copy'),
+    ('template_pair_label', (9999, 32, 1), r'line 4: a template that'),
+    ('template_pair_label', (31, 32, 2), r'line 4: a label that is neither 0 nor 1'),
+    ('template_pair_label', (31, 32, -1), r'line 4: a label that is neither 0 nor 1'),
+    ('template_pair_label', (31, 32, '1.0'), r'line 4: 1\.0 is not a number that can be a 1\|0'),
+    ('template_pair_label', (31, 32, '1_0'), r'line 4: 1_0 is not a number'),
+    ('template_pair_label', (31, 32, '9' * 30), r'template_pair_label\.txt cannot be used'),
+  ],
+)
+def test_rows_that_cannot_be_used(tmp_path, which, row, message):
+  write_set(tmp_path)
+  write(tmp_path, f'ijbc_{which}', _row(which, row))
+  with pytest.raises(DataError, match=message):
+    open_benchmark(str(tmp_path), 112)
+
+
+def test_a_blank_line_counts_as_a_line_of_the_file(tmp_path):
+  path = write_set(tmp_path) / 'meta' / 'ijbc_template_pair_label.txt'
+  path.write_text('\n7 900 1\n\n31 7 2\n')
+  with pytest.raises(DataError, match='line 4: a label'):
+    open_benchmark(str(tmp_path), 112)
+
+
+def test_lists_of_unlike_length(tmp_path):
+  write_set(tmp_path)
+  write(tmp_path, 'ijbc_face_tid_mid', [row[:3] for row in IMAGES[:-1]])
+  with pytest.raises(DataError, match=r'face_tid_mid\.txt has 9 rows, .*name_5pts_score\.txt 10; row i'):
+    open_benchmark(str(tmp_path), 112)
+
+
+@pytest.mark.parametrize(('label', 'word'), [(1, 'impostor'), (0, 'genuine')])
+def test_pairs_of_one_kind(tmp_path, label, word):
+  write_set(tmp_path, pairs=[(7, 31, label), (7, 900, label)])
+  with pytest.raises(DataError, match=f'has no {word} pairs; copy it again'):
+    open_benchmark(str(tmp_path), 112)
+
+
+@pytest.mark.parametrize('which', ['face_tid_mid', 'name_5pts_score', 'template_pair_label'])
+def test_an_empty_file(tmp_path, which):
+  (write_set(tmp_path) / 'meta' / f'ijbc_{which}.txt').write_text('')
+  with pytest.raises(DataError, match=rf'ijbc_{which}\.txt cannot be used'):
+    open_benchmark(str(tmp_path), 112)
+
+
+def test_images_that_are_not_there_are_missed_before_anything_is_embedded(tmp_path):
+  write_set(tmp_path, pictures=_pictures())
+  (tmp_path / 'loose_crop' / '9.png').unlink()
+  with pytest.raises(DataError, match=r'name_5pts_score\.txt, line 5: an image that .*loose_crop lacks \(1 such'):
+    open_benchmark(str(tmp_path), 112)
+
+
+def test_images_may_lie_in_folders(tmp_path):
+  images = [(f'img/{name}', *rest) for name, *rest in IMAGES]
+  write_set(tmp_path, images=images)
+  (tmp_path / 'loose_crop').mkdir()
+  with pytest.raises(DataError, match=r'line 1: an image that .*loose_crop lacks \(10 such'):
+    open_benchmark(str(tmp_path), 112)
+  (tmp_path / 'loose_crop' / 'img').mkdir()
+  pictures = _pictures()
+  for (name, *_), picture in zip(images, pictures):
+    cv2.imwrite(str(tmp_path / 'loose_crop' / name), picture[..., ::-1])
+  np.testing.assert_array_equal(open_benchmark(str(tmp_path), 112).images[:], pictures)
+
+
+def test_points_that_no_face_has(tmp_path):
+  points = np.repeat(template(112)[None], 10, 0)
+  points[6] = 30
+  write_set(tmp_path, points=points, pictures=_pictures())
+  with pytest.raises(DataError, match=r'name_5pts_score\.txt, line 7: five points that all but coincide'):
+    open_benchmark(str(tmp_path), 112)
+
+
+@pytest.mark.parametrize('content', [b'', b'no image', None])
+def test_an_image_that_cannot_be_read_is_named(tmp_path, content):
+  images = open_benchmark(str(write_set(tmp_path, pictures=_pictures())), 112).images
+  broken = tmp_path / 'loose_crop' / '2.png'
+  broken.unlink()
+  if content is not None:
+    broken.write_bytes(content)
+  assert len(images[:3]) == 3
+  with pytest.raises(DataError, match=r'loose_crop/2\.png .*copy it again'):
+    images[:4]
+
+
+@given(
+  which=st.sampled_from(['face_tid_mid', 'name_5pts_score', 'template_pair_label']),
+  place=st.floats(0, 1),
+  length=st.integers(0, 12),
+  put=st.one_of(
+    st.binary(max_size=6), st.sampled_from([b'\n', b' ', b'nan', b'-', b'1e9', b'"', b'#', b'\0', b'9' * 25])
+  ),
+)
+@settings(
+  max_examples=int(os.environ.get('FUZZ', 80)), deadline=None, derandomize='FUZZ' not in os.environ, database=None,
+)  # fmt: skip
+def test_any_damage_is_refused_or_leaves_a_set(tmp_path_factory, which, place, length, put):
+  folder = write_set(tmp_path_factory.mktemp('damaged') / 'set')
+  path = folder / 'meta' / f'ijbc_{which}.txt'
+  content = path.read_bytes()
+  start = int(place * len(content))
+  path.write_bytes(content[:start] + put + content[start + length :])
+  try:
+    found = open_benchmark(str(folder), 112)
+  except DataError as error:
+    assert str(path) in str(error)
+    return
+  assert len(found.template) == len(found.media) == len(found.detector) == len(found.identity)
+  assert len(found.left) == len(found.right) == len(found.same) and found.same.any() and not found.same.all()
+  assert max(found.left.max(), found.right.max(), found.template.max()) < len(found.template_ids) == len(found.subject)
