@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from gif_jax.evaluation.all_pairs import evaluate_all_pairs
 from gif_jax.evaluation.pairs import evaluate_pairs
 from gif_jax.evaluation.result import Result, check_embedding
 
 # By `kind`. Each: (benchmark, embedding [n, d], norm [n] or None, replicates) -> results, the one to quote first.
-EVALUATORS = {'pairs': evaluate_pairs}
+EVALUATORS = {'pairs': evaluate_pairs, 'all_pairs': evaluate_all_pairs}
 
 
 def measure(
