@@ -4,13 +4,16 @@ from typing import Any
 
 import numpy as np
 
+from gif_jax.evaluation.all_pairs import evaluate_all_pairs
 from gif_jax.evaluation.pairs import evaluate_pairs
 from gif_jax.evaluation.result import Result, check_shape
 from gif_jax.evaluation.search import evaluate_search
 from gif_jax.evaluation.templates import evaluate_templates
 
 # By `kind`. Each: (benchmark, embedding [n, d], norm [n] or None, replicates) -> results, the one to quote first.
-EVALUATORS = {'pairs': evaluate_pairs, 'search': evaluate_search, 'templates': evaluate_templates}
+EVALUATORS = {
+  'pairs': evaluate_pairs, 'templates': evaluate_templates, 'search': evaluate_search, 'all_pairs': evaluate_all_pairs,
+}  # fmt: skip
 
 
 def measure(

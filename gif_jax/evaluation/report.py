@@ -35,7 +35,7 @@ _ROWS = {
 
 
 def plot_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:
-  """Draws ROC curves, name -> (fpr, tpr) as from `verification.roc`, over a logarithmic FAR axis from 1e-5 to 1."""
+  """Draws ROC curves, name -> (far, tar) as from `roc_of_all_pairs`, over a logarithmic FAR axis from 1e-5 to 1."""
   figure = new_figure(6.4, 4.8)
   axes = figure.add_subplot()
   # All pairs of a few thousand images are millions of points: a fixed grid draws the same line.

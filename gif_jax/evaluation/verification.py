@@ -1,16 +1,14 @@
-"""Verification: are two images the same person? LFW's ten-fold protocol, and TAR at FAR over all pairs."""
+"""Verification: are two images the same person? LFW's ten-fold protocol; TAR at FAR of any ROC."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import roc_curve
 from sklearn.preprocessing import normalize
 
 from gif_jax.evaluation.folds import Folds
 
 _PAIRS = 4096  # taken to float64 at a time
-_BLOCK = 2**24  # values of a score matrix held at once: 64 MB
 
 
 class Verification(NamedTuple):
@@ -114,26 +112,6 @@ def pair_distances(embedding: np.ndarray, left: np.ndarray, right: np.ndarray) -
   return distance
 
 
-def roc(embedding: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """ROC over all n (n - 1) / 2 pairs of images, accepting cosine >= threshold.
-
-  Args:
-    embedding: float [n, d]; rows are normalised here.
-    identity: int64 [n].
-
-  Returns:
-    fpr, tpr, thresholds: one entry per distinct score, thresholds (cosines) falling from inf. Takes about 100 bytes per
-    pair while it runs: for more than about 10 000 images pass a subset.
-
-  Raises:
-    ValueError: there are no genuine or no impostor pairs.
-  """
-  score, same = _all_pairs(_unit(embedding), np.asarray(identity))
-  if same.all() or not same.any():
-    raise ValueError('a ROC needs genuine and impostor pairs: pass two or more identities, one with two or more images')
-  return roc_curve(same, score, drop_intermediate=False)
-
-
 def tar_of_roc(fpr: np.ndarray, tpr: np.ndarray, fars: Sequence[float]) -> np.ndarray:
   """TAR at the largest FAR of a ROC that is not above each target: float64, one per entry of `fars`.
 
@@ -157,18 +135,3 @@ def pixel_embedding(images: np.ndarray) -> np.ndarray:
 def _unit(rows: np.ndarray) -> np.ndarray:
   rows = np.asarray(rows, np.float32)
   return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-
-
-def _all_pairs(z: np.ndarray, identity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Cosine float32 and sameness bool of all pairs i < j, made in blocks of rows."""
-  n, done = len(z), 0
-  score, same = np.empty(n * (n - 1) // 2, np.float32), np.empty(n * (n - 1) // 2, bool)
-  rows = max(1, _BLOCK // max(1, n))
-  for start in range(0, n, rows):
-    stop = min(start + rows, n)
-    above = np.triu(np.ones((stop - start, n - start), bool), 1)
-    upto = done + np.count_nonzero(above)
-    score[done:upto] = (z[start:stop] @ z[start:].T)[above]
-    same[done:upto] = (identity[start:stop, None] == identity[None, start:])[above]
-    done = upto
-  return score, same

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from gif_jax.config import usable_pairs
+from gif_jax.evaluation.all_pairs import roc_of_all_pairs
 from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.identification import digit_accuracy, nearest, rank_rates
-from gif_jax.evaluation.result import headline
-from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, roc, tar_of_roc, verify
+from gif_jax.evaluation.result import Curve, headline
+from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, tar_of_roc, verify
 from gif_jax.identification.decode import build_index, decode
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class VerificationFigures(NamedTuple):
 
   # 10-fold verification accuracy on balanced pairs and their number, TAR at fixed FARs over all pairs; shares are 0..1.
   figures: dict
-  curve: tuple[np.ndarray, np.ndarray]  # (FAR, TAR) over all pairs
+  curve: Curve  # over all pairs
 
 
 def verification_figures(embedding, identity, settings) -> VerificationFigures:
@@ -73,13 +74,13 @@ def verification_figures(embedding, identity, settings) -> VerificationFigures:
   pairs = usable_pairs(images, settings.pairs)
   left, right, same = balanced_pairs(identity, pairs)
   result = verify(embedding, left, right, same)
-  fpr, tpr, _ = roc(embedding, identity)
+  curve = roc_of_all_pairs(embedding, identity)
   figures = {
     'verification_accuracy': result.accuracy, 'verification_std': result.std, 'verification_pairs': pairs,
   }  # fmt: skip
   impostors = (sum(images) ** 2 - sum(count**2 for count in images)) // 2
-  tars = {f'tar@far=1e-{i}': float(tar_of_roc(fpr, tpr, [far])[0]) for i, far in FARS.items() if impostors * far >= 1}
-  return VerificationFigures(figures | tars, (fpr, tpr))
+  tars = {f'tar@far=1e-{i}': float(tar_of_roc(*curve, [far])[0]) for i, far in FARS.items() if impostors * far >= 1}
+  return VerificationFigures(figures | tars, curve)
 
 
 def pixel_figures(faces, settings) -> VerificationFigures:
