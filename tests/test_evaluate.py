@@ -1,0 +1,165 @@
+"""The command that measures networks: from a checkpoint, from files, and everything that can be wrong with either."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gif_jax import main
+from gif_jax.config import ConfigError
+from gif_jax.data.images import DataError
+from gif_jax.data.pairs import read_pairs, write_pairs
+from gif_jax.evaluate import Settings, evaluate
+from gif_jax.evaluation import cache
+from gif_jax.evaluation.result import EvaluationError
+from gif_jax.training.checkpoint import CheckpointError
+from tests import tiny
+from tests.pictures import encode
+from tests.record_files import packed_faces
+
+
+@pytest.fixture(scope='module')
+def run(tiny_faces, tmp_path_factory):
+  """A run of two steps, beside it a verification set and people to compare."""
+  folder = tmp_path_factory.mktemp('evaluate')
+  faces = tiny_faces.test
+  pairs, same = [], []
+  for person in range(6):
+    for i, j in ((0, 1), (1, 2), (2, 3), (3, 0)):
+      pairs += [4 * person + i, 4 * person + j, 4 * person + i, (4 * person + 4 + j) % 24]
+      same += [True, False]
+  write_pairs(folder / 'six.bin', [encode(image) for image in faces[np.array(pairs)]], same)
+  packed_faces(folder / 'people', tiny_faces.train, 6)
+  config = tiny.get_config()
+  config.train.steps, config.checkpoint.every_steps, config.checkpoint.keep = 2, 1, 2
+  config.eval.targets = str(folder / 'six.bin')
+  summary = main.run(config, folder / 'run')
+  return folder, summary
+
+
+def _settings(run, **changes):
+  folder = run[0]
+  benchmarks = f'{folder / "six.bin"},{folder / "people"}'
+  return Settings(benchmarks, workdir=str(folder / 'run'), replicates=20, batch_size=16)._replace(**changes)
+
+
+@pytest.fixture(scope='module')
+def results(run):
+  return evaluate(_settings(run))[0]
+
+
+def test_results_report_and_thresholds(run, results):
+  folder = run[0] / 'run'
+  assert [(result.benchmark, result.protocol) for result in results] == [('six', '10 folds'), ('people', 'all pairs')]
+  assert {'evaluation.json', 'evaluation.md', 'evaluation.html'} <= {
+    path.name for path in (folder / 'evaluation').iterdir()
+  }
+  low, high = results[0].intervals['accuracy']
+  assert 0 <= low <= results[0].figures['accuracy'] <= high <= 1 and results[0].figures['xnorm'] > 0
+  assert set(json.loads((folder / 'thresholds.json').read_text())['benchmarks']) == {'six', 'people'}
+
+
+def test_a_run_says_of_itself_what_the_command_says_of_it(run, results):
+  figures = run[1]['targets']['six']
+  assert figures == pytest.approx(results[0].figures, abs=1e-6)
+
+
+def test_embeddings_are_made_once_for_a_network_and_its_data(run, results, monkeypatch):
+  again, _ = evaluate(_settings(run))  # fills the cache where this test runs alone
+  calls = []
+  real = cache.extract
+  monkeypatch.setattr(cache, 'extract', lambda *args, **kwargs: calls.append(args) or real(*args, **kwargs))
+  assert [result.figures for result in evaluate(_settings(run))[0]] == [result.figures for result in again]
+  assert not calls
+  for changes in ({'flip': False}, {'step': 1}):
+    evaluate(_settings(run, **changes))
+    assert len(calls) == 2, changes
+    calls.clear()
+  other = run[0] / 'other'
+  other.mkdir(exist_ok=True)
+  images, same = read_pairs(run[0] / 'six.bin')
+  write_pairs(other / 'six.bin', images, ~same)  # the same name, other content
+  evaluate(_settings(run, benchmarks=str(other / 'six.bin')))
+  assert len(calls) == 1
+
+
+def test_files_of_embeddings_give_what_their_network_gives(run, results, tmp_path):
+  kept = next((run[0] / 'run' / 'embeddings').glob('six-*'))
+  newest = [
+    path for path in (run[0] / 'run' / 'embeddings').glob('*')
+    if 'step 2' in (path / 'key.txt').read_text() and '+' in (path / 'key.txt').read_text()
+  ]  # fmt: skip
+  files = [next(path for path in newest if path.name.startswith(name)) / 'embedding.npy' for name in ('six', 'people')]
+  assert kept.exists()
+  np.save(tmp_path / 'whose.npy', np.repeat(np.arange(6), len(np.load(files[1])) // 6))
+  settings = Settings(
+    f'{run[0] / "six.bin"},{tmp_path / "whose.npy"}', embeddings=','.join(map(str, files)),
+    output=str(tmp_path / 'out'), replicates=0,
+  )  # fmt: skip
+  found, _ = evaluate(settings)
+  expected = dict(results[0].figures)
+  expected.pop('xnorm')
+  assert found[0].figures == pytest.approx(expected, abs=1e-12)
+  assert found[1].figures == pytest.approx(results[1].figures, abs=1e-12)
+  assert not (tmp_path / 'thresholds.json').exists()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'error', 'message'),
+  [
+    ({'benchmarks': 'lfw.bin'}, DataError, r'lfw\.bin does not exist'),
+    ({'benchmarks': ''}, ConfigError, '--benchmarks names nothing'),
+    ({'workdir': ''}, ConfigError, 'either --workdir'),
+    ({'embeddings': 'z.npy'}, ConfigError, 'either --workdir'),
+    ({'embeddings': 'z.npy', 'workdir': ''}, ConfigError, '--embeddings needs --output'),
+    ({'embeddings': 'z.npy', 'workdir': '', 'output': 'o'}, ConfigError, '1 files for 2 benchmarks'),
+    ({'step': 7}, CheckpointError, 'no checkpoint of step 7; there are 1, 2'),
+    ({'workdir': 'nowhere'}, CheckpointError, 'nowhere.*holds no checkpoint'),
+  ],
+)
+def test_what_cannot_be_measured_is_named(run, changes, error, message):
+  with pytest.raises(error, match=message):
+    evaluate(_settings(run, **changes))
+
+
+def test_two_benchmarks_of_one_name(run):
+  six = run[0] / 'six.bin'
+  with pytest.raises(ConfigError, match='called six'):
+    evaluate(_settings(run, benchmarks=f'{six},{six}'))
+
+
+def test_swapped_colours_are_refused(run, tmp_path, tiny_faces):
+  crops = tiny_faces.train[:40][..., ::-1]
+  write_pairs(tmp_path / 'bgr.bin', [encode(image) for image in crops], [True, False] * 10)
+  settings = _settings(run, benchmarks=str(tmp_path / 'bgr.bin'), replicates=0)
+  with pytest.raises(DataError, match=r'bgr: .*probably swapped.*--nocheck_colour'):
+    evaluate(settings)
+  assert evaluate(settings._replace(check_colour=False))
+
+
+@pytest.mark.parametrize(
+  ('spoil', 'message'),
+  [
+    (lambda z: z[:-1], r'six: the embeddings are float32 \(95, 8\), wanted floats \[96, d\]'),
+    (lambda z: z.astype(np.int32), 'int32'),
+    (lambda z: np.where(np.arange(96)[:, None] == 5, np.nan, z), 'image 5 is not finite'),
+    (lambda z: np.where(np.arange(96)[:, None] == 7, 0, z), 'image 7 is all zeros'),
+  ],
+)
+def test_embeddings_that_nothing_can_be_said_of(run, tmp_path, spoil, message):
+  z = np.random.default_rng(0).normal(size=(96, 8)).astype(np.float32)
+  np.save(tmp_path / 'z.npy', spoil(z))
+  settings = Settings(str(run[0] / 'six.bin'), embeddings=str(tmp_path / 'z.npy'), output=str(tmp_path / 'out'))
+  with pytest.raises(EvaluationError, match=message):
+    evaluate(settings)
+
+
+def test_the_command(run, results, command, tmp_path):
+  done = command(
+    'evaluate', f'--workdir={run[0] / "run"}', f'--benchmarks={run[0] / "six.bin"}', f'--output={tmp_path / "out"}',
+    '--replicates=0', '--batch_size=16',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stdout
+  assert 'six' in done.stdout and str(tmp_path / 'out' / 'evaluation.html') in done.stdout
+  done = command('evaluate', f'--workdir={run[0] / "run"}', '--benchmarks=IJBC')
+  assert done.returncode == 1 and 'DataError: IJBC does not exist' in done.stdout
