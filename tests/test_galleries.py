@@ -70,6 +70,7 @@ def test_none_where_there_are_none_and_an_error_where_some_are(tmp_path):
   'lists, where, what',
   [
     ({'probes': [*PROBES[:2], '6,1,x.jpg', '9,1,y.jpg']}, 'probe_mixed.csv, line 4', 'of template 6 (2 of 4'),
+    ({'probes': ['9,1,x.jpg', '6,1,y.jpg']}, 'probe_mixed.csv, line 2', 'template 9'),
     ({'probes': ['401,1,x.jpg']}, 'probe_mixed.csv, line 2', 'template 401'),
     ({'g1': ['2,1,x.jpg']}, 'gallery_G1.csv, line 2', 'template 2 (1 of 1'),
     ({'g1': [*G1, 'x,1']}, 'gallery_G1.csv, line 5', 'two integers'),

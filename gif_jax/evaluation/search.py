@@ -58,9 +58,9 @@ def search_galleries(vectors: np.ndarray, galleries: Any, replicates: int) -> tu
 
   'tpir@fpir=1e-2' and 'rank1' are means of the galleries, each counting as much, whereas top1 of ijb_evals.py counts
   every probe as much; 'rank1@joined' is of one search among all their people. Above means strictly above: less than the
-  share FPIR of the n probes of nobody is accepted, none where FPIR is below 2 / n. There the threshold is the best score
-  of all, which replicates could only lower, so that there is no interval. What cannot be measured, as no probe is of
-  anybody in a gallery or all are, is left out.
+  share FPIR of the n probes of nobody is accepted, none where FPIR is below 2 / n. There the threshold is the best of
+  all scores, which replicates could only lower, so that there is no interval. What cannot be measured, as no probe is
+  of anybody in a gallery or all are, is left out.
   """
   matches = _match(vectors, galleries)
   parts = [_Ranking(matches.home == i, matches.genuine, matches.above[i], best) for i, best in enumerate(matches.best)]
