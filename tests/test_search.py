@@ -237,7 +237,7 @@ def _random_set(rng, people=40, d=6):
 
 @pytest.mark.parametrize('seed', range(3))
 def test_a_search_against_scikit_learn(seed, monkeypatch):
-  """Without ties the area under scikit-learn's curve, by its trapezia, is TinyFace's; average precision is above it."""
+  """Without ties the area under scikit-learn's curve, by trapezia, is ours, and average precision is above it."""
   monkeypatch.setattr(search, '_BLOCK', 490 * 7)
   monkeypatch.setattr(search, '_ROWS', 64)
   benchmark, embedding = _random_set(np.random.default_rng(seed))

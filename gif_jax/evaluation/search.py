@@ -28,7 +28,8 @@ _GALLERIES_RULE = (
 _SEARCH_RULE = (
   'Every probe is searched for among all gallery images, distractors included. rank: share of probes with an image of '
   'their person among the best (CVLface). map: mean over probes of the area under precision against recall, trapezia '
-  "from place to place (TinyFace's own script); never above the average precision of scikit-learn."
+  "from place to place (compute_AP of the scripts for TinyFace, after Market-1501); at most scikit-learn's average "
+  'precision.'
 )
 
 
