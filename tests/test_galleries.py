@@ -1,5 +1,7 @@
 """IJB's lists for 1:N: read, and whatever is wrong with them said with file and line."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -70,6 +72,7 @@ def test_none_where_there_are_none_and_an_error_where_some_are(tmp_path):
   'lists, where, what',
   [
     ({'probes': [*PROBES[:2], '6,1,x.jpg', '9,1,y.jpg']}, 'probe_mixed.csv, line 4', 'of template 6 (2 of 4'),
+    ({'probes': ['9,1,x.jpg', '6,1,y.jpg']}, 'probe_mixed.csv, line 2', 'template 9'),
     ({'probes': ['401,1,x.jpg']}, 'probe_mixed.csv, line 2', 'template 401'),
     ({'g1': ['2,1,x.jpg']}, 'gallery_G1.csv, line 2', 'template 2 (1 of 1'),
     ({'g1': [*G1, 'x,1']}, 'gallery_G1.csv, line 5', 'two integers'),
@@ -104,7 +107,7 @@ def test_many_templates_against_a_dictionary(tmp_path):
     assert dict(zip(template.tolist(), of.tolist())) == {int(i): int(subjects[i]) for i in part}
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=int(os.environ.get('FUZZ', 60)), deadline=None, derandomize='FUZZ' not in os.environ)
 @given(st.binary(max_size=80) | st.text('0123456789,-\n\r "xX.', max_size=80).map(str.encode))
 def test_any_bytes_are_lists_or_an_error(tmp_path_factory, content):
   folder = _write(tmp_path_factory.mktemp('meta'))

@@ -90,6 +90,11 @@ def test_what_cannot_be_measured_is_left_out():
   assert all_known == {name: 1 for name in all_known} and not any('tpir' in name for name in all_known)
   nobody, intervals = search.search_galleries(_with_scores([[0.5, 0.1]]), _galleries([[1, 2]], [3]), 5)
   assert nobody == intervals == {}
+  # The first subject is drawn in no replicate, and G2 has no other.
+  assert next(bootstrap.draws(3, 1))[0] == 0
+  score = [[0.1, 0.2, 0.5], [0.1, 0.5, 0.1], [0.5, 0.1, 0.1]]
+  figures, intervals = search.search_galleries(_with_scores(score), _galleries([[3, 2], [1]], [1, 2, 3]), 1)
+  assert figures['rank1'] == 1 and set(intervals) == {'rank1@joined', 'rank5@joined', 'rank10@joined'}
 
 
 def _made_up(rng, known=(30, 20), subjects=80, probes=400, d=8, coarse=False):
@@ -232,7 +237,7 @@ def _random_set(rng, people=40, d=6):
 
 @pytest.mark.parametrize('seed', range(3))
 def test_a_search_against_scikit_learn(seed, monkeypatch):
-  """Without ties the area under scikit-learn's curve, by its trapezia, is TinyFace's; average precision is above it."""
+  """Without ties the area under scikit-learn's curve, by trapezia, is ours, and average precision is above it."""
   monkeypatch.setattr(search, '_BLOCK', 490 * 7)
   monkeypatch.setattr(search, '_ROWS', 64)
   benchmark, embedding = _random_set(np.random.default_rng(seed))

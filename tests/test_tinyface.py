@@ -104,6 +104,9 @@ def test_images_are_stretched_and_those_of_the_size_are_not_touched(tree):
   assert image[0].max() <= 2 and image[-1].min() >= 248  # nothing cut off
   Image.new('L', (100, 300), 77).save(path)
   assert (TinyFaceSet(tree, SIZE).images[:1] == 77).all()
+  stripes = np.where(np.arange(4 * SIZE) % 4, 0, 252) * np.ones((4 * SIZE, 1))
+  Image.fromarray(stripes.astype(np.uint8)).save(path)  # every pixel counts when made smaller
+  assert (TinyFaceSet(tree, SIZE).images[:1] == 252 // 4).all()
   Image.fromarray(picture(3, SIZE)).save(path)
   np.testing.assert_array_equal(TinyFaceSet(tree, SIZE).images[:1][0], picture(3, SIZE))
 

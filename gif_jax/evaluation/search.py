@@ -28,7 +28,8 @@ _GALLERIES_RULE = (
 _SEARCH_RULE = (
   'Every probe is searched for among all gallery images, distractors included. rank: share of probes with an image of '
   'their person among the best (CVLface). map: mean over probes of the area under precision against recall, trapezia '
-  "from place to place (TinyFace's own script); never above the average precision of scikit-learn."
+  "from place to place (compute_AP of the scripts for TinyFace, after Market-1501); at most scikit-learn's average "
+  'precision.'
 )
 
 
@@ -58,8 +59,8 @@ def search_galleries(vectors: np.ndarray, galleries: Any, replicates: int) -> tu
 
   'tpir@fpir=1e-2' and 'rank1' are means of the galleries, each counting as much, whereas top1 of ijb_evals.py counts
   every probe as much; 'rank1@joined' is of one search among all their people. Above means strictly above: less than the
-  share FPIR of the n probes of nobody is accepted, none where FPIR is below 2 / n. There the threshold is the best
-  score of all, which replicates could only lower, so that there is no interval. What cannot be measured, as no probe is
+  share FPIR of the n probes of nobody is accepted, none where FPIR is below 2 / n. There the threshold is the best of
+  all scores, which replicates could only lower, so that there is no interval. What cannot be measured, as no probe is
   of anybody in a gallery or all are, is left out.
   """
   matches = _match(vectors, galleries)

@@ -144,11 +144,11 @@ def _joined(first, second):
 
 
 def _check_once(table, values, what, cure):
-  """Raises DataError for the last row whose value occurs before."""
+  """Raises DataError for a row whose value occurs before."""
   order = np.argsort(values, kind='stable')
   again = order[1:][values[order][1:] == values[order][:-1]]
   if len(again):
-    row = again.max()
+    row = again.min()
     raise DataError(f'{table.path}, line {table.line[row]}: {what} {values[row]} occurs again; {cure}.')
 
 
