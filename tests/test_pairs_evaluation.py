@@ -68,12 +68,12 @@ def test_val_by_hand():
   # 1.001 to 2.000, 1/2 from 2.001 on. FAR .375 is halfway between the last threshold of 1/4 and the first of 1/2:
   # 2.0005, which accepts the impostor at 2.0003. FAR .25 belongs to a thousand thresholds: the last is meant, 2.000.
   impostors = [1.0003, 2.0003, 3.0003, 3.5003]
-  some = _folds([[1.5, 2.1], [1.9999, 2.0001]], [impostors, impostors])
+  some = _folds([[1.5, folds.FINE[2000]], [1.9999, 2.0001]], [impostors, impostors])
   val, far, threshold = some.val(np.ones(12), 0.375)
   assert threshold == pytest.approx([2.0005, 2.0005], abs=1e-12)
-  assert val.tolist() == [0.5, 1.0] and far.tolist() == [0.5, 0.5]
+  assert val.tolist() == [1.0, 1.0] and far.tolist() == [0.5, 0.5]
   val, far, threshold = some.val(np.ones(12), 0.25)
-  assert threshold == pytest.approx([2.0, 2.0], abs=1e-12)
+  assert threshold.tolist() == [folds.FINE[2000]] * 2  # where one pair is, which is not below it
   assert val.tolist() == [0.5, 0.5] and far.tolist() == [0.25, 0.25]
 
 
@@ -102,12 +102,12 @@ def _slinear(x, y, at):
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(st.lists(st.integers(0, 12), min_size=2, max_size=9), st.floats(0, 1), st.booleans())
+@given(st.lists(st.integers(0, 12), min_size=2, max_size=9), st.floats(0, 1), st.integers(0, 12))
 def test_crossing_is_that_of_scipy(steps, target, exactly):
   """Also where the target is one of the FARs, or the largest one, repeated or not."""
   far = np.cumsum([0, *[step % 4 for step in steps]]) / 30.0
-  if exactly:
-    target = far[int(target * (len(far) - 1))]
+  if exactly < len(far):
+    target = far[-1 - exactly]
   expected = _slinear(far, folds.FINE[: len(far)], target) if far.max() >= target else 0.0
   if far.max() == 0:
     expected = 0.0  # a spline between equal points
@@ -210,13 +210,13 @@ def test_the_figures_of_a_set_are_those_of_its_folds():
 
 
 def test_val_is_left_out_where_a_fold_has_no_pairs_of_one_kind():
-  benchmark, z = _set(np.random.default_rng(6), 30, 400)
+  benchmark, z = _set(np.random.default_rng(6), 30, 3000)
   order = np.argsort(~benchmark.same, kind='stable')  # all genuine pairs first
   rows = np.stack([2 * order, 2 * order + 1], 1).ravel()
   benchmark.same, benchmark.identity = benchmark.same[order], benchmark.identity[rows]
   (result,) = measure(benchmark, z[rows], replicates=20)
-  assert set(result.figures) == {'accuracy', 'std', 'tar@far=1e-1', 'tar@far=1e-2'}
-  assert set(result.intervals) == {'accuracy', 'tar@far=1e-1', 'tar@far=1e-2'}
+  tars = {'tar@far=1e-1', 'tar@far=1e-2', 'tar@far=1e-3'}
+  assert set(result.figures) == {'accuracy', 'std', *tars} and set(result.intervals) == {'accuracy', *tars}
 
 
 @pytest.mark.parametrize('same', [np.ones(20, bool), np.zeros(20, bool), np.resize([True, False], 9)])
@@ -226,7 +226,13 @@ def test_sets_that_cannot_be_measured(same):
     measure(benchmark, np.ones((2 * len(same), 3)), replicates=3)
 
 
-def test_intervals_know_no_order_and_no_gaps_of_identities():
+def test_no_interval_of_val_where_nine_folds_hold_fewer_than_1000_impostors():
+  for pairs, there in ((2200, False), (2240, True)):  # 1100 impostors, of which 990; 1120, of which 1008
+    (result,) = measure(*_set(np.random.default_rng(10), 40, pairs), replicates=2)
+    assert 'val@far=1e-3' in result.figures and ('val@far=1e-3' in result.intervals) == there
+
+
+def test_intervals_know_nothing_of_the_numbers_of_identities():
   benchmark, z = _set(np.random.default_rng(7), 40, 2400)
   (first,) = measure(benchmark, z, replicates=50)
   assert set(first.intervals) == {'accuracy', 'val@far=1e-3', 'tar@far=1e-1', 'tar@far=1e-2', 'tar@far=1e-3'}
@@ -235,18 +241,22 @@ def test_intervals_know_no_order_and_no_gaps_of_identities():
   assert measure(benchmark, z, replicates=50)[0].intervals == first.intervals
 
 
-def test_intervals_are_of_the_weighted_figures():
-  """Replicates worked out pair by pair: genuine w, impostor w w'."""
-  benchmark, z = _set(np.random.default_rng(8), 25, 200)
+@pytest.mark.parametrize(('people', 'pairs', 'empty'), [(25, 200, False), (4, 20, True)])
+def test_intervals_are_of_the_weighted_figures(people, pairs, empty):
+  """Replicates worked out pair by pair: genuine w, impostor w w'; a fold that weighs nothing is left out."""
+  benchmark, z = _set(np.random.default_rng(8), people, pairs)
   (result,) = measure(benchmark, z, replicates=6)
+  assert set(result.intervals) <= {'accuracy', 'tar@far=1e-1', 'tar@far=1e-2'}  # no threshold has FAR 1e-3 here
   z = z.astype(np.float64) / np.linalg.norm(z.astype(np.float64), axis=1, keepdims=True)
   distance = ((z[::2] - z[1::2]) ** 2).sum(1)
-  found = []
-  for drawn in draws(25, 6):
+  found, weighed = [], []
+  for drawn in draws(people, 6):
     left, right = drawn[benchmark.identity[::2]], drawn[benchmark.identity[1::2]]
     weight = np.where(benchmark.same, left, left * right)
-    parts = [np.repeat(part, weight[part]) for part in np.array_split(np.arange(200), 10)]
+    parts = [np.repeat(part, weight[part]) for part in np.array_split(np.arange(pairs), 10)]
     found.append(np.mean([*_accuracies(distance, benchmark.same, parts)]))
+    weighed += map(len, parts)
+  assert (min(weighed) == 0) == empty
   assert result.intervals['accuracy'] == pytest.approx(np.quantile(found, [0.025, 0.975]), abs=1e-12)
 
 
