@@ -25,7 +25,7 @@ _DET_HIGHEST = 0.5
 _TINY = 1e-13  # stands for 0, whose normal deviate is infinite
 _BAR = 0.02  # width of a bar of cosines where pairs are few
 _FEW = 100_000  # genuine pairs
-_APART = 0.045  # of the width of the axis, between two thresholds that are drawn
+_APART = 0.09  # of the width of the axis, between two thresholds that are drawn
 
 
 def draw_roc(results: Sequence[Result], path: str | Path) -> bool:
@@ -190,7 +190,7 @@ def _shares(axis, set_limits, lowest):
 def _finish(axes, results, place):
   tidy(axes)
   if axes.get_legend():
-    axes.legend(frameon=False, fontsize='small', loc=place)
+    axes.legend(fontsize='small', loc=place, framealpha=0.9, edgecolor='none')
   axes.set_title(_heading(results), fontsize='small', loc='left', color='0.25')
 
 
@@ -224,7 +224,7 @@ def _apart(result, low, high):
   drawn = []
   for far in sorted(result.thresholds, key=lambda far: (far != first, float(far))):
     cosine = result.thresholds[far]
-    gap = _APART * 2 * (high - low)
+    gap = _APART * (high - low)
     if low < cosine < high and all(abs(cosine - other) >= gap for _, other in drawn):
       drawn.append((far, cosine))
   return drawn

@@ -34,7 +34,7 @@ th, td { padding: .35rem .8rem; text-align: right; vertical-align: top; white-sp
 th { font-size: .8rem; color: #5b6670; font-weight: 600; border-bottom: 1.5px solid #1c2126; vertical-align: bottom; }
 td { border-bottom: 1px solid #e3e8ec; }
 th.label, td.label { text-align: left; padding-left: 0; }
-td.label { white-space: normal; min-width: 4rem; overflow-wrap: anywhere; }
+td.label { white-space: normal; min-width: 4rem; max-width: 20rem; overflow-wrap: break-word; }
 td small { display: block; color: #6b7680; font-size: .75rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1.2rem; margin: 1.2rem 0; }
 .plots figure { max-width: 34rem; }
