@@ -25,7 +25,7 @@ _DET_HIGHEST = 0.5
 _TINY = 1e-13  # stands for 0, whose normal deviate is infinite
 _BAR = 0.02  # width of a bar of cosines where pairs are few
 _FEW = 100_000  # genuine pairs
-_APART = 0.045  # of the width of the axis, between two thresholds that are drawn
+_APART = 0.09  # of the width of the axis, between two thresholds that are drawn
 
 
 def draw_roc(results: Sequence[Result], path: str | Path) -> bool:
@@ -33,10 +33,11 @@ def draw_roc(results: Sequence[Result], path: str | Path) -> bool:
 
   Error bars are the intervals of the first. Returns whether there was a curve to draw; without one no file is written.
   """
-  results = [result for result in results if result.curve and _least(result.curve) < 1]
+  results = [result for result in results if result.curve and _least(result.curve) < result.curve.far[-1]]
   if not results:
     return False
   left = min(_least(result.curve) for result in results)
+  right = max(result.curve.far[-1] for result in results)  # curves made of the largest scores alone end early
   figure = new_figure(*_SIZE)
   axes = figure.add_subplot()
   lowest = 1.0
@@ -44,10 +45,10 @@ def draw_roc(results: Sequence[Result], path: str | Path) -> bool:
     # Left of the smallest FAR nothing is known; to the right of each point TAR is at least that of the point.
     start = max(0, np.searchsorted(result.curve.far, left, side='right') - 1)
     far, tar = np.maximum(result.curve.far[start:], left), result.curve.tar[start:]
-    axes.plot(np.append(far, 1), np.append(tar, tar[-1]), drawstyle='steps-post', label=name, **_style(i))
+    axes.plot(far, tar, drawstyle='steps-post', label=name, **_style(i))
     lowest = min(lowest, tar[0])
-  lowest = min(lowest, _error_bars(axes, results[0], left))
-  axes.set(xscale='log', xlim=(left, 1), xlabel='false accept rate', ylabel='true accept rate')
+  lowest = min(lowest, _error_bars(axes, results[0], left, right))
+  axes.set(xscale='log', xlim=(left, right), xlabel='false accept rate', ylabel='true accept rate')
   _shares(axes.yaxis, axes.set_ylim, lowest)
   _finish(axes, results, 'lower right')
   save(figure, path)
@@ -158,13 +159,13 @@ def _math_free(name):
   return clean(name).encode('ascii', 'replace').decode().replace('$', r'\$')
 
 
-def _error_bars(axes: Axes, result: Result, left: float) -> float:
+def _error_bars(axes: Axes, result: Result, left: float, right: float) -> float:
   """Intervals of TAR at fixed FARs; returns the lowest bound."""
   lowest = 1.0
   for name, value in result.figures.items():
     if name in result.intervals and name.startswith('tar@far=') and math.isfinite(value):
       far, (low, high) = float(name.removeprefix('tar@far=')), _bounds(result, name)
-      if left <= far < 1:
+      if left <= far < right:
         error = [[value - low], [high - value]]
         axes.errorbar(far, value, yerr=error, color=_COLOURS[0], fmt='o', ms=3.5, capsize=2.5, linewidth=1)
         lowest = min(lowest, low)
@@ -189,7 +190,7 @@ def _shares(axis, set_limits, lowest):
 def _finish(axes, results, place):
   tidy(axes)
   if axes.get_legend():
-    axes.legend(frameon=False, fontsize='small', loc=place)
+    axes.legend(fontsize='small', loc=place, framealpha=0.9, edgecolor='none')
   axes.set_title(_heading(results), fontsize='small', loc='left', color='0.25')
 
 
@@ -223,7 +224,7 @@ def _apart(result, low, high):
   drawn = []
   for far in sorted(result.thresholds, key=lambda far: (far != first, float(far))):
     cosine = result.thresholds[far]
-    gap = _APART * 2 * (high - low)
+    gap = _APART * (high - low)
     if low < cosine < high and all(abs(cosine - other) >= gap for _, other in drawn):
       drawn.append((far, cosine))
   return drawn

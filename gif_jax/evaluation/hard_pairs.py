@@ -60,7 +60,7 @@ class HardPairs(NamedTuple):
       return kind
     judged, side = ('rejected', '<') if same else ('accepted', '>=')
     wrong = sum(bool(pair.wrong) for pair in some)
-    return f'{kind}: {wrong} of these {len(some)} are {judged} at FAR={self.far} (cosine {side} {self.threshold:.3f})'
+    return f'{kind}: {wrong} of these {len(some)} are {judged} at FAR={self.far} (cosine {side} {self.threshold:.4f})'
 
 
 def hard_pairs(results: Sequence[Result], images: Any) -> HardPairs | None:
@@ -103,7 +103,7 @@ def draw_pairs(pairs: HardPairs, path: str | Path) -> bool:
       axes.imshow(pair.picture)
       axes.set_axis_off()
       colour = _WRONG if pair.wrong else '0.2'
-      axes.set_title(pair.caption(), y=-0.02, va='top', fontsize=8, color=colour)
+      axes.text(0.5, -0.04, pair.caption(), transform=axes.transAxes, ha='center', va='top', fontsize=8, color=colour)
   save(figure, path)
   return True
 

@@ -245,7 +245,7 @@ def _notes(results, text_of):
       modes.setdefault(text, []).append(result.mode)
   if len(modes) == 1:
     return list(modes)
-  return [f'{", ".join(names)}: {text}' for text, names in modes.items()]
+  return [f'{", ".join(names)}: {text}' if any(names) else text for text, names in modes.items()]
 
 
 def _kind(name):

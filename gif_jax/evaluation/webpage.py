@@ -33,7 +33,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .
 th, td { padding: .35rem .8rem; text-align: right; vertical-align: top; white-space: nowrap; }
 th { font-size: .8rem; color: #5b6670; font-weight: 600; border-bottom: 1.5px solid #1c2126; vertical-align: bottom; }
 td { border-bottom: 1px solid #e3e8ec; }
-th.label, td.label { text-align: left; padding-left: 0; white-space: normal; min-width: 4rem; overflow-wrap: anywhere; }
+th.label, td.label { text-align: left; padding-left: 0; }
+td.label { white-space: normal; min-width: 4rem; max-width: 20rem; overflow-wrap: break-word; }
 td small { display: block; color: #6b7680; font-size: .75rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1.2rem; margin: 1.2rem 0; }
 .plots figure { max-width: 34rem; }
@@ -57,7 +58,8 @@ figcaption { font-size: .8rem; color: #5b6670; }
   .plots { grid-template-columns: 1fr 1fr; }
   .pairs { grid-template-columns: repeat(6, 1fr); }
   .wide { overflow: visible; }
-  th, td { padding: .2rem .45rem; }
+  table { font-size: 8pt; }
+  th, td { padding: .2rem .4rem; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
