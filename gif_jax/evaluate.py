@@ -65,7 +65,8 @@ def evaluate(settings: Settings) -> tuple[list[Result], dict[str, Any]]:
     results += measure(benchmark, found.embedding, norm=found.norm, replicates=settings.replicates)
   write_report(folder, results, {benchmark.name: benchmark.images for benchmark in benchmarks}, source.about)
   if settings.workdir:
-    write_thresholds(Path(settings.workdir) / 'thresholds.json', results, source.about)
+    file = 'thresholds.json' if settings.flip else 'thresholds_noflip.json'
+    write_thresholds(Path(settings.workdir) / file, results, source.about)
   return results, source.about
 
 

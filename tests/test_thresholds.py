@@ -110,3 +110,21 @@ def test_every_cut_of_the_file_is_refused(path):
 def test_a_missing_file_is_named(tmp_path):
   with pytest.raises(EvaluationError, match=r'none\.json cannot be read \(No such file'):
     read_thresholds(tmp_path / 'none.json')
+
+
+def test_benchmarks_measured_before_stay_unless_of_another_model(tmp_path):
+  path, about = tmp_path / 'thresholds.json', {'fingerprint': 'a'}
+  assert write_thresholds(path, [results.pair_set('lfw')], about) and write_thresholds(path, [results.pair_set('cfp_fp')], about)
+  assert set(read_thresholds(path, 'a')) == {'lfw', 'cfp_fp'}
+  write_thresholds(path, [results.pair_set('agedb_30')], {'fingerprint': 'b'})
+  assert set(read_thresholds(path, 'b')) == {'agedb_30'}
+  path.write_text('{')
+  assert write_thresholds(path, [results.pair_set('lfw')], about) and set(read_thresholds(path)) == {'lfw'}
+
+
+def test_cosines_of_other_embeddings_are_not_mixed_up(tmp_path):
+  path = tmp_path / 'thresholds.json'
+  write_thresholds(path, [results.pair_set('lfw')], {'fingerprint': 'a', 'embedding': 'f(x)'})
+  with pytest.raises(EvaluationError, match=r"metric 'cosine of f\(x\)', wanted"):
+    read_thresholds(path, 'a')
+  assert set(read_thresholds(path, 'a', 'cosine of f(x)')) == {'lfw'}

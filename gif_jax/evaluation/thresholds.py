@@ -25,7 +25,7 @@ from typing import Any
 from gif_jax.evaluation.files import write_json
 from gif_jax.evaluation.result import EvaluationError, Result
 
-METRIC = 'cosine of f(x) + f(flip x)'
+METRIC = 'cosine of f(x) + f(flip x)'  # of --noflip: 'cosine of f(x)'
 _FORMAT = 1
 _USE = 'two images count as one person if cosine >= threshold; FARs hold for impostors like those of the benchmark'
 _CURE = 'evaluate the model again to write it anew'
@@ -34,31 +34,44 @@ _CURE = 'evaluate the model again to write it anew'
 def write_thresholds(path: str | Path, results: Iterable[Result], about: Mapping[str, Any]) -> bool:
   """Writes the thresholds of each benchmark's first result that has any; False, and no file, if none has.
 
-  The file: {'format': 1, 'model': about['fingerprint'], 'metric': METRIC, 'use': ..., 'benchmarks': {name: {'protocol',
+  Those of other benchmarks, measured before with the same model, stay in the file.
+
+  The file: {'format': 1, 'model': about['fingerprint'], 'metric': ..., 'use': ..., 'benchmarks': {name: {'protocol',
   'mode', 'fars': {FAR: {'cosine', 'tar', 'interval'}}}}}; TAR is a share or null, its interval [low, high] or null.
 
   Args:
     path: of the file, to lie beside the model's weights.
     results: of all benchmarks.
-    about: of the model, see `page.write_report`; its fingerprint is what `read_thresholds` compares.
+    about: of the model, see `page.write_report`; its fingerprint is what `read_thresholds` compares; its `embedding`,
+      'f(x) + f(flip x)' unless it says otherwise, is what the cosines are of.
   """
+  metric = f'cosine of {about["embedding"]}' if 'embedding' in about else METRIC
   benchmarks = {}
   for result in results:
     if result.thresholds and result.benchmark not in benchmarks:
       fars = {far: _at(result, far) for far in result.thresholds}
       benchmarks[result.benchmark] = {'protocol': result.protocol, 'mode': result.mode, 'fars': fars}
   if benchmarks:
-    head = {'format': _FORMAT, 'model': about['fingerprint'], 'metric': METRIC, 'use': _USE}
-    write_json(path, head | {'benchmarks': benchmarks})
+    head = {'format': _FORMAT, 'model': about['fingerprint'], 'metric': metric, 'use': _USE}
+    write_json(path, head | {'benchmarks': _earlier(path, about['fingerprint'], metric) | benchmarks})
   return bool(benchmarks)
 
 
-def read_thresholds(path: str | Path, fingerprint: str | None = None) -> dict[str, dict]:
+def _earlier(path, fingerprint, metric):
+  """The benchmarks that the file has of this model; {} where it is another's, damaged or not there."""
+  try:
+    return read_thresholds(path, fingerprint, metric)
+  except EvaluationError:
+    return {}
+
+
+def read_thresholds(path: str | Path, fingerprint: str | None = None, metric: str = METRIC) -> dict[str, dict]:
   """Reads the benchmarks that `write_thresholds` wrote: {name: {'protocol', 'mode', 'fars': {FAR: {'cosine' ...}}}}.
 
   Args:
     path: of the file.
     fingerprint: of the model in use; None compares nothing.
+    metric: the cosine in use.
 
   Raises:
     EvaluationError: the file is missing, damaged or of another model; the message names it, what is wrong, the cure.
@@ -67,10 +80,10 @@ def read_thresholds(path: str | Path, fingerprint: str | None = None) -> dict[st
   for key in ('format', 'model', 'metric', 'benchmarks'):
     if key not in content:
       raise EvaluationError(f'{path} has no {key!r}: it is no file of thresholds, or cut short; {_CURE}.')
-  if content['format'] != _FORMAT or content['metric'] != METRIC:
+  if content['format'] != _FORMAT or content['metric'] != metric:
     raise EvaluationError(
-      f'{path} has format {content["format"]!r} and metric {content["metric"]!r}, this version of gif_jax reads '
-      f'{_FORMAT!r} and {METRIC!r}: {_CURE}.'
+      f'{path} has format {content["format"]!r} and metric {content["metric"]!r}, wanted '
+      f'{_FORMAT!r} and {metric!r}: {_CURE}.'
     )
   if fingerprint is not None and content['model'] != fingerprint:
     raise EvaluationError(
