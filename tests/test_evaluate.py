@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from gif_jax import main
 from gif_jax.config import ConfigError
@@ -13,9 +14,35 @@ from gif_jax.evaluate import Settings, evaluate
 from gif_jax.evaluation import cache
 from gif_jax.evaluation.result import EvaluationError
 from gif_jax.training.checkpoint import CheckpointError
-from tests import tiny
+from tests import template_files, tiny
 from tests.pictures import encode
 from tests.record_files import packed_faces
+
+BENCHMARKS = ('six.bin', 'people', 'IJBC', 'tinyface')
+
+
+def _write_ijbc(folder, faces):
+  """1:1 and 1:N; templates 7 and 900 are of subject 1, 31 and 32 of subject 2, 4000 is of 3, who is in no gallery."""
+  people = {7: 0, 900: 0, 31: 1, 32: 1, 4000: 2}
+  pictures = [faces.train[np.array([4 * people[row[1]] + i % 4])][0] for i, row in enumerate(template_files.IMAGES)]
+  template_files.write_set(folder, pictures=pictures, size=32)
+  for part, rows in {'gallery_G1': ['7,1'], 'gallery_G2': ['31,2'], 'probe_mixed': ['900,1', '32,2', '4000,3']}.items():
+    (folder / 'meta' / f'ijbc_1N_{part}.csv').write_text('\n'.join(['TEMPLATE_ID,SUBJECT_ID', *rows, '']))
+
+
+def _write_tinyface(folder, faces):
+  """Six people with a probe and two gallery images each, and distractors."""
+  sets = {name: [] for name in ('Probe', 'Gallery_Match', 'Gallery_Distractor')}
+  for i, image in enumerate(faces[:]):
+    name = ('Probe', 'Gallery_Match', 'Gallery_Match', 'Gallery_Distractor')[i % 4]
+    file = folder / 'Testing_Set' / name / f'{i // 4 + 1}_{i}.jpg'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(encode(image))
+    sets[name].append(file.name)
+  for name, variable in (('Probe', 'probe'), ('Gallery_Match', 'gallery')):
+    cells = np.empty((len(sets[name]), 1), object)
+    cells[:, 0] = sets[name]
+    savemat(folder / 'Testing_Set' / f'{name.lower()}_img_ID_pairs.mat', {f'{variable}_set': cells})
 
 
 @pytest.fixture(scope='module')
@@ -30,17 +57,19 @@ def run(tiny_faces, tmp_path_factory):
       same += [True, False]
   write_pairs(folder / 'six.bin', [encode(image) for image in faces[np.array(pairs)]], same)
   packed_faces(folder / 'people', tiny_faces.train, 6)
+  _write_ijbc(folder / 'IJBC', tiny_faces)
+  _write_tinyface(folder / 'tinyface', faces)
   config = tiny.get_config()
   config.train.steps, config.checkpoint.every_steps, config.checkpoint.keep = 2, 1, 2
-  config.eval.targets = str(folder / 'six.bin')
+  config.eval.targets = ','.join(str(folder / name) for name in BENCHMARKS)
+  config.eval.every_steps = 1
   summary = main.run(config, folder / 'run')
   return folder, summary
 
 
 def _settings(run, **changes):
-  folder = run[0]
-  benchmarks = f'{folder / "six.bin"},{folder / "people"}'
-  return Settings(benchmarks, workdir=str(folder / 'run'), replicates=20, batch_size=16)._replace(**changes)
+  benchmarks = ','.join(str(run[0] / name) for name in BENCHMARKS)
+  return Settings(benchmarks, workdir=str(run[0] / 'run'), replicates=20, batch_size=16)._replace(**changes)
 
 
 @pytest.fixture(scope='module')
@@ -50,7 +79,11 @@ def results(run):
 
 def test_results_report_and_thresholds(run, results):
   folder = run[0] / 'run'
-  assert [(result.benchmark, result.protocol) for result in results] == [('six', '10 folds'), ('people', 'all pairs')]
+  modes = ('N1D1', 'N0D1', 'N1D0', 'N0D0')
+  assert [(result.benchmark, result.protocol, result.mode) for result in results] == [
+    ('six', '10 folds', ''), ('people', 'all pairs', ''), *(('ijbc', '1:1', mode) for mode in modes),
+    *(('ijbc', '1:N', mode) for mode in modes), ('tinyface', 'search', ''),
+  ]  # fmt: skip
   assert {'evaluation.json', 'evaluation.md', 'evaluation.html'} <= {
     path.name for path in (folder / 'evaluation').iterdir()
   }
@@ -60,8 +93,13 @@ def test_results_report_and_thresholds(run, results):
 
 
 def test_a_run_says_of_itself_what_the_command_says_of_it(run, results):
-  figures = run[1]['targets']['six']
-  assert figures == pytest.approx(results[0].figures, abs=1e-6)
+  folder, summary = run
+  rows = [json.loads(line) for line in (folder / 'run' / 'metrics.jsonl').read_text().splitlines()]
+  measured = [result for result in results if result.figures]  # five impostor pairs resolve no FAR of 1:1
+  for result, (title, figures) in zip(measured, summary['targets'].items(), strict=True):
+    assert figures == pytest.approx(result.figures, abs=1e-6), title
+    assert rows[-1][f'targets/{title}'] == next(iter(figures.values())), title
+  assert {row['step'] for row in rows if 'targets/ijbc 1:N N0D1' in row} == {1, 2}
 
 
 def test_embeddings_are_made_once_for_a_network_and_its_data(run, results, monkeypatch):
@@ -73,7 +111,7 @@ def test_embeddings_are_made_once_for_a_network_and_its_data(run, results, monke
   assert not calls
   for changes in ({'flip': False}, {'step': 1}):
     evaluate(_settings(run, **changes))
-    assert len(calls) == 2, changes
+    assert len(calls) == 4, changes
     calls.clear()
   other = run[0] / 'other'
   other.mkdir(exist_ok=True)
@@ -112,7 +150,7 @@ def test_files_of_embeddings_give_what_their_network_gives(run, results, tmp_pat
     ({'workdir': ''}, ConfigError, 'either --workdir'),
     ({'embeddings': 'z.npy'}, ConfigError, 'either --workdir'),
     ({'embeddings': 'z.npy', 'workdir': ''}, ConfigError, '--embeddings needs --output'),
-    ({'embeddings': 'z.npy', 'workdir': '', 'output': 'o'}, ConfigError, '1 files for 2 benchmarks'),
+    ({'embeddings': 'z.npy', 'workdir': '', 'output': 'o'}, ConfigError, '1 files for 4 benchmarks'),
     ({'step': 7}, CheckpointError, 'no checkpoint of step 7; there are 1, 2'),
     ({'workdir': 'nowhere'}, CheckpointError, 'nowhere.*holds no checkpoint'),
   ],

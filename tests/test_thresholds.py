@@ -114,7 +114,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_benchmarks_measured_before_stay_unless_of_another_model(tmp_path):
   path, about = tmp_path / 'thresholds.json', {'fingerprint': 'a'}
-  assert write_thresholds(path, [results.pair_set('lfw')], about) and write_thresholds(path, [results.pair_set('cfp_fp')], about)
+  for name in ('lfw', 'cfp_fp'):
+    assert write_thresholds(path, [results.pair_set(name)], about)
   assert set(read_thresholds(path, 'a')) == {'lfw', 'cfp_fp'}
   write_thresholds(path, [results.pair_set('agedb_30')], {'fingerprint': 'b'})
   assert set(read_thresholds(path, 'b')) == {'agedb_30'}

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gif_jax.evaluation.files import replacing
-from gif_jax.evaluation.result import headline
+from gif_jax.evaluation.tables import title_of
 from gif_jax.evaluation.verification import tar_of_roc
 
 _DPI = 150
@@ -93,13 +93,13 @@ def summary_table(summary: Mapping[str, Any]) -> str:
 
   Keys: verification_accuracy, pixel_verification_accuracy, tar@far=1e-1 and the like, digit_accuracy (list, one per
   digit), decode_top1, decode_top5, vector_top1, vector_top5 (0..1 each), images_per_second, and targets, which maps
-  benchmarks to their figures (see `result.Result`), of which the one to quote is shown. Other keys are not shown.
+  benchmarks to their figures (see `result.Result`), of which the first is shown. Other keys are not shown.
   """
   rows = []
   for name, found in summary.get('targets', {}).items():
-    best = headline(found)
+    best = next(iter(found))
     spread = f' +- {100 * found["std"]:.1f}' if best == 'accuracy' else ''
-    title = name if spread else f'{name}, {best.upper().replace("=", " ")}'
+    title = name if spread else f'{name}, {title_of(best)}'
     rows.append((title, _cell('', found[best]) + spread))
   for key, title in _ROWS.items():
     for name, value in summary.items():

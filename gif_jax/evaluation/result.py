@@ -73,11 +73,6 @@ class Result(NamedTuple):
   hardest: Hardest | None = None
 
 
-def headline(figures: Mapping[str, float]) -> str:
-  """Name of the figure to quote where there is room for one."""
-  return next((name for name in ('accuracy', 'tar@far=1e-4', 'rank1') if name in figures), next(iter(figures)))
-
-
 def rate_name(rate: float) -> str:
   """1e-4 for .0001, .003 is 3e-3; 1 is 1."""
   if rate == 1:

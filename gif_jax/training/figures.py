@@ -10,7 +10,8 @@ from gif_jax.evaluation.all_pairs import roc_of_all_pairs
 from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.identification import digit_accuracy, nearest, rank_rates
-from gif_jax.evaluation.result import Curve, headline
+from gif_jax.evaluation.result import Curve
+from gif_jax.evaluation.tables import quoted
 from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, tar_of_roc, verify
 from gif_jax.identification.decode import build_index, decode
 
@@ -24,21 +25,19 @@ def embed(predict, faces, settings, name) -> np.ndarray:
   return _predict(predict, faces, settings, name)['embedding']
 
 
-class Measured(NamedTuple):
-  """What a benchmark says of a state."""
+def target_figures(predict, targets, settings) -> dict[str, dict[str, float]]:
+  """Figures of the benchmarks of eval.targets, by their names in `evaluation.result.Result`, the one to quote first.
 
-  value: float  # the figure to quote
-  figures: dict  # all of them, by their names in `evaluation.result.Result`
-
-
-def target_figures(predict, targets, settings) -> dict[str, Measured]:
-  """The benchmarks of eval.targets, by name; further protocols and modes of one as 'NAME 1:1 N0D1' and the like."""
+  {name of the benchmark: figures}; further protocols and modes of one have names like 'ijbc 1:1 N0D1'. What is too
+  small to measure anything with is left out.
+  """
   found = {}
   for name, target in targets.items():
     out = _predict(predict, target.images, settings, name)
     for i, result in enumerate(measure(target, out['embedding'], norm=out['norm'], replicates=0)):
-      title = f'{name} {result.protocol} {result.mode}'.rstrip() if i else name
-      found[title] = Measured(result.figures[headline(result.figures)], result.figures)
+      if best := quoted(result):
+        title = f'{name} {result.protocol} {result.mode}'.rstrip() if i else name
+        found[title] = {best: result.figures[best]} | result.figures
   return found
 
 

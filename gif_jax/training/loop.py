@@ -250,7 +250,7 @@ def _validate(program, state, faces, config):
     found = figures.verification_figures(embedding, faces.validation.labels(), config.eval).figures
   row = {f'validation/{name}': value for name, value in (found or {}).items()}
   targets = figures.target_figures(predict, faces.targets, config.eval)
-  return found, row | {f'targets/{name}': found.value for name, found in targets.items()}
+  return found, row | {f'targets/{name}': next(iter(found.values())) for name, found in targets.items()}
 
 
 def _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh):
@@ -262,7 +262,7 @@ def _finish(config, workdir, faces, table, program, state, metrics, window, star
     table = joint.write_table(state.joint, table, workdir / 'trained_table', encoder)
   targets = figures.target_figures(predict, faces.targets, config.eval)
   summary = {
-    **({'targets': {name: found.figures for name, found in targets.items()}} if targets else {}),
+    **({'targets': targets} if targets else {}),
     **(_unseen(config, workdir, faces.test, predict) if len(faces.test) else {}),
     **figures.closed_set_figures(predict, faces.held_out, table, config.eval),
     'images_per_second': window.images / window.seconds if window.seconds else None,
