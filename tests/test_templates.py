@@ -246,6 +246,25 @@ def test_intervals_are_of_subjects_and_hold_the_figure():
       assert low <= result.figures[name] <= high and low < high
 
 
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_a_replicate_is_a_weighted_curve_of_scikit_learn(monkeypatch, seed):
+  """A genuine pair weighs as much as its subject, an impostor pair as the product of its two."""
+  benchmark, embedding = _people(np.random.default_rng(13), pairs=20000)
+  drawn = next(bootstrap.draws(30, 1, seed))
+  monkeypatch.setattr(bootstrap, 'draws', lambda *_: iter([drawn]))
+  left, right = (drawn[benchmark.subject[side]] for side in (benchmark.left, benchmark.right))
+  same = benchmark.same
+  z = template_embeddings(embedding, benchmark.template, benchmark.media, benchmark.detector)
+  for result in evaluate_templates(benchmark, embedding, None, 1):
+    score = pair_scores(z[result.mode], benchmark.left, benchmark.right)
+    weight = np.where(same, left, left * right)
+    far, tar, _ = roc_curve(same, score, sample_weight=weight, drop_intermediate=False)
+    points = nearest_points(far, [float(name.split('=')[1]) for name in result.intervals])
+    assert len(points) == 4
+    for point, interval in zip(points, result.intervals.values()):
+      assert interval == pytest.approx((tar[point], tar[point]), abs=1e-12)
+
+
 def test_the_tail_is_enough_for_the_intervals(monkeypatch):
   """Intervals of the few impostors on top, weighed against a count of all, are those of all impostors."""
   benchmark, embedding = _people(np.random.default_rng(10), subjects=300, t=900, n=2000, pairs=60000)

@@ -31,7 +31,7 @@ _LEFT = 512  # templates whose scores with others are worked out at a time
 _DENSE = 0.03  # share of the pairs of a block from which on all of them are cheaper than those asked for
 _GATHERED = 16384  # pairs whose templates are gathered at a time
 _DIGITS = 14  # of a score, after the point
-# The impostors that intervals are made of: times the largest FAR, and at least. Of few subjects, one drawn several times
+# The impostors that intervals are made of: times the largest FAR, and at least. Where subjects are few, one drawn often
 # may have so many of the largest scores that a replicate needs more; but then all pairs together are not many.
 _TAIL, _LEAST = 1.5, 2**18
 # Intervals of the FARs up to each take so many of the replicates: at .1 millions of pairs are weighed for each, and the
