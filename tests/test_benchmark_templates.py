@@ -129,7 +129,7 @@ def _row(which, row):
     ('face_tid_mid', ('2.png', 'x7', 2), r'line 4: x7 is not a number that can be a TEMPLATE'),
     ('face_tid_mid', ('2.png', 7.5, 2), r'line 4: 7\.5 is not a number that can be a TEMPLATE'),
     ('face_tid_mid', ('2.jpg', 7, 2), r'line 4: 2\.jpg, but .*name_5pts_score\.txt, line 4: 2\.png \(1 such'),
-    ('face_tid_mid', ('0.png', 7, 2), r'line 4: 0\.png, but .*line 4: 2\.png'),
+    ('face_tid_mid', ('3.png', 7, 2), r'line 4: 3\.png, but .*line 4: 2\.png'),
     ('name_5pts_score', ('2.png', *range(10)), r'name_5pts_score\.txt, line 4: 11 columns, wanted IMAGE x1 y1'),
     ('name_5pts_score', ('2.png', *range(10), 'high'), r'line 4: high is not a number that can be a SCORE'),
     ('name_5pts_score', ('2.png', *range(10), 'nan'), r'line 4: a number that is not finite \(1 such'),

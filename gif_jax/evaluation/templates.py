@@ -28,7 +28,7 @@ _RULE = (
 )
 _ROWS = 4096  # embeddings in float64 at a time
 _LEFT = 512  # templates whose scores with others are worked out at a time
-_DENSE = 0.03  # share of the pairs of a block from which on all of them are cheaper than those asked for
+_DENSE = 0.02  # share of the pairs of a block from which on all of them are cheaper than those asked for
 _GATHERED = 16384  # pairs whose templates are gathered at a time
 _DIGITS = 14  # of a score, after the point
 # The impostors that intervals are made of: times the largest FAR, and at least. Where subjects are few, one drawn often
