@@ -61,7 +61,7 @@ def evaluate(settings: Settings) -> tuple[list[Result], dict[str, Any]]:
   results = []
   for i, benchmark in enumerate(benchmarks):
     found = source.embeddings(i, benchmark)
-    check_embedding(found.embedding, len(benchmark), benchmark.name)
+    check_embedding(found.embedding, len(benchmark.identity), benchmark.name)
     results += measure(benchmark, found.embedding, norm=found.norm, replicates=settings.replicates)
   write_report(folder, results, {benchmark.name: benchmark.images for benchmark in benchmarks}, source.about)
   if settings.workdir:

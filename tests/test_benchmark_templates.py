@@ -128,6 +128,7 @@ def _row(which, row):
     ('face_tid_mid', ('2.png', 'x7', 2), r'line 4: x7 is not a number that can be a TEMPLATE'),
     ('face_tid_mid', ('2.png', 7.5, 2), r'line 4: 7\.5 is not a number that can be a TEMPLATE'),
     ('face_tid_mid', ('2.jpg', 7, 2), r'line 4: 2\.jpg, but .*name_5pts_score\.txt, line 4: 2\.png \(1 such'),
+    ('face_tid_mid', ('3.png', 7, 2), r'line 4: 3\.png, but .*line 4: 2\.png'),
     ('name_5pts_score', ('2.png', *range(10)), r'name_5pts_score\.txt, line 4: 11 columns, wanted IMAGE x1 y1'),
     ('name_5pts_score', ('2.png', *range(10), 'high'), r'line 4: high is not a number that can be a SCORE'),
     ('name_5pts_score', ('2.png', *range(10), 'nan'), r'line 4: a number that is not finite \(1 such'),
@@ -154,6 +155,13 @@ def test_a_blank_line_counts_as_a_line_of_the_file(tmp_path):
   path = write_set(tmp_path) / 'meta' / 'ijbc_template_pair_label.txt'
   path.write_text('\n7 900 1\n\n31 7 2\n')
   with pytest.raises(DataError, match='line 4: a label'):
+    open_benchmark(str(tmp_path), 112)
+
+
+def test_a_blank_line_is_not_what_is_wrong(tmp_path):
+  path = write_set(tmp_path) / 'meta' / 'ijbc_template_pair_label.txt'
+  path.write_text('\n7 900 1\n\n31 7\n')
+  with pytest.raises(DataError, match='line 4: 2 columns'):
     open_benchmark(str(tmp_path), 112)
 
 

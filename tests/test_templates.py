@@ -37,7 +37,7 @@ def _people(rng, subjects=30, t=120, n=600, pairs=4000, d=6):
   centre = rng.normal(size=(subjects, d))
   embedding = (centre[subject[template]] + rng.normal(size=(n, d))) * rng.uniform(0.2, 3, size=(n, 1))
   found = SimpleNamespace(
-    name='ijbc', template=template.astype(np.int32), media=rng.integers(3, size=n), subject=subject,
+    search=None, name='ijbc', template=template.astype(np.int32), media=rng.integers(3, size=n), subject=subject,
     detector=rng.uniform(0.1, 1, n).astype(np.float32), left=left.astype(np.int32), right=right.astype(np.int32),
     same=subject[left] == subject[right],
   )  # fmt: skip
@@ -49,7 +49,8 @@ def _scored(labels, scores):
   angles = np.append(0, np.arccos(scores))
   p = len(labels)
   found = SimpleNamespace(
-    name='ijbc', template=np.arange(p + 1, dtype=np.int32), media=np.zeros(p + 1, np.int64), subject=np.arange(p + 1),
+    search=None, name='ijbc', template=np.arange(p + 1, dtype=np.int32), media=np.zeros(p + 1, np.int64),
+    subject=np.arange(p + 1),
     detector=np.ones(p + 1, np.float32), left=np.zeros(p, np.int32), right=np.arange(1, p + 1, dtype=np.int32),
     same=np.array(labels, bool),
   )  # fmt: skip
@@ -112,7 +113,7 @@ def test_results_say_what_they_are():
 
 
 def test_tar_by_loops_over_the_points_of_the_curve():
-  """eval_ijbc.py's rule by plain loops, and scores by loops; a threshold is the smallest score accepted."""
+  """eval_ijbc.py's rule by plain loops, and scores by loops; a threshold accepts what its point does."""
   benchmark, embedding = _people(np.random.default_rng(2), t=150, pairs=30000)
   media = list(zip(range(600), benchmark.template.tolist(), benchmark.media.tolist(), benchmark.detector.tolist()))
   for result in evaluate_templates(benchmark, embedding, None, 0):
@@ -124,7 +125,8 @@ def test_tar_by_loops_over_the_points_of_the_curve():
       points = sorted((abs(f - float(target)), -i) for i, f in enumerate(far))
       best = -points[0][1]
       assert result.figures[f'tar@far={target}'] == tar[best]
-      assert result.thresholds[target] == pytest.approx(threshold[best], abs=1e-9)
+      following = max((one for one in score if one < threshold[best] - 1e-9), default=-1)
+      assert result.thresholds[target] == pytest.approx((threshold[best] + following) / 2, abs=1e-9)
     assert set(result.curve.far) <= set(far) and set(result.curve.tar) <= set(tar)
 
 
@@ -147,7 +149,7 @@ def test_nearest_far_on_paper(labels, tar):
   score = np.linspace(0.9, -0.9, 24)
   for result in evaluate_templates(*_scored(labels, score), None, 0):
     assert result.figures == {'tar@far=1e-1': tar}
-    accepted = score >= result.thresholds['1e-1'] - 1e-9
+    accepted = score >= result.thresholds['1e-1']
     assert np.array(labels)[accepted].sum() / 4 == tar
 
 
@@ -244,6 +246,25 @@ def test_intervals_are_of_subjects_and_hold_the_figure():
     assert result.intervals.keys() == result.figures.keys()
     for name, (low, high) in result.intervals.items():
       assert low <= result.figures[name] <= high and low < high
+
+
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_a_replicate_is_a_weighted_curve_of_scikit_learn(monkeypatch, seed):
+  """A genuine pair weighs as much as its subject, an impostor pair as the product of its two."""
+  benchmark, embedding = _people(np.random.default_rng(13), pairs=20000)
+  drawn = next(bootstrap.draws(30, 1, seed))
+  monkeypatch.setattr(bootstrap, 'draws', lambda *_: iter([drawn]))
+  left, right = (drawn[benchmark.subject[side]] for side in (benchmark.left, benchmark.right))
+  same = benchmark.same
+  z = template_embeddings(embedding, benchmark.template, benchmark.media, benchmark.detector)
+  for result in evaluate_templates(benchmark, embedding, None, 1):
+    score = pair_scores(z[result.mode], benchmark.left, benchmark.right)
+    weight = np.where(same, left, left * right)
+    far, tar, _ = roc_curve(same, score, sample_weight=weight, drop_intermediate=False)
+    points = nearest_points(far, [float(name.split('=')[1]) for name in result.intervals])
+    assert len(points) == 4
+    for point, interval in zip(points, result.intervals.values()):
+      assert interval == pytest.approx((tar[point], tar[point]), abs=1e-12)
 
 
 def test_the_tail_is_enough_for_the_intervals(monkeypatch):

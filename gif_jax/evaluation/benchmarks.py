@@ -22,8 +22,8 @@ def measure(
   """Results of every protocol and mode that a benchmark has.
 
   Args:
-    benchmark: as `data.benchmarks.opening` opens it: `kind`, `name`, its number of images n as length, and the arrays
-      of its protocol.
+    benchmark: as `data.benchmarks.opening` opens it: `kind`, `name`, `identity` int64 [n] of its images as far as
+      it is known, and the arrays of its protocol.
     embedding: float [n, d], f(x) + f(flip x) of every image in order, not normalised; may be memory-mapped. Rows of
       zeros are like nobody; `result.check_embedding` refuses them, and values that are not finite.
     norm: float [n], mean length of f(x) and f(flip x); None where nobody kept it.
@@ -32,5 +32,5 @@ def measure(
   Raises:
     EvaluationError: embeddings of another shape.
   """
-  check_shape(embedding, len(benchmark), benchmark.name)
+  check_shape(embedding, len(benchmark.identity), benchmark.name)
   return EVALUATORS[benchmark.kind](benchmark, embedding, norm, replicates)

@@ -29,7 +29,7 @@ _RULE = (
 )
 _ROWS = 4096  # embeddings in float64 at a time
 _LEFT = 512  # templates whose scores with others are worked out at a time
-_DENSE = 0.03  # share of the pairs of a block from which on all of them are cheaper than those asked for
+_DENSE = 0.02  # share of the pairs of a block from which on all of them are cheaper than those asked for
 _GATHERED = 16384  # pairs whose templates are gathered at a time
 _DIGITS = 14  # of a score, after the point
 # The impostors that intervals are made of: times the largest FAR, and at least. Of few subjects, one drawn several
@@ -43,8 +43,8 @@ _SHARES = {1e-2: 1.0, 1e-1: 0.2}
 def evaluate_templates(benchmark, embedding: np.ndarray, norm: np.ndarray | None, replicates: int) -> list[Result]:
   """See `benchmarks.measure`; benchmark: `TemplateSet`.
 
-  A threshold is the score of the last pair accepted at the point that gives TAR; a FAR at which the point accepts no
-  pair has none. hardest: of each template the image of the largest detector score.
+  A threshold is half-way between the score of the last pair accepted at the point that gives TAR and the next score; a
+  FAR at which the point accepts no pair has none. hardest: of each template the image of the largest detector score.
   """
   del norm  # N1 is the length of f(x) + f(flip x) itself
   weights = _Weights(benchmark)
@@ -137,7 +137,7 @@ def _result(benchmark, mode, z, weights, replicates):
   fars = resolvable(FARS, len(score) - weights.genuine)
   far, tar, threshold = roc_curve(benchmark.same, score)
   points = nearest_points(far, fars)
-  found = {name: threshold[point] for name, point in zip(map(rate_name, fars), points)}
+  found = {name: _accepted_from(score, threshold[point]) for name, point in zip(map(rate_name, fars), points)}
   intervals = weights.intervals(score, fars, replicates)
   return Result(
     benchmark.name, '1:1', mode, rule, weights.counts,
@@ -146,6 +146,11 @@ def _result(benchmark, mode, z, weights, replicates):
     {name: float(cosine) for name, cosine in found.items() if math.isfinite(cosine)},
     thinned(far, tar), histogram(score, benchmark.same), _hardest(benchmark, score),
   )  # fmt: skip
+
+
+def _accepted_from(score, last):
+  """Half-way between the smallest score that is accepted and the next one, so that rounding changes no decision."""
+  return (last + score[score < last].max(initial=-1)) / 2
 
 
 def nearest_points(far: np.ndarray, targets: Sequence[float]) -> list[int]:

@@ -28,9 +28,6 @@ class LabelledSet:
   def __init__(self, name, images, identity, fingerprint):
     self.name, self.images, self.identity, self.fingerprint = name, images, identity, fingerprint
 
-  def __len__(self):
-    return len(self.identity)
-
   @classmethod
   def of_records(cls, where: str | Path, size: int) -> 'LabelledSet':
     """Whatever `open_records` opens. Raises DataError for anything else."""

@@ -13,7 +13,7 @@ from gif_jax.data.tfds_records import PREFIX
 
 
 def open_benchmark(where: str, size: int) -> Any:
-  """Opens what `where` names; every benchmark has `kind`, `name`, `images`, `fingerprint` and arrays of its protocol.
+  """Opens what `where` names; every benchmark has `kind`, `name`, `images`, `identity`, `fingerprint`, and more.
 
   - NAME.bin: a verification set.
   - NAME.npy: the identities of embeddings made elsewhere; all pairs are compared.

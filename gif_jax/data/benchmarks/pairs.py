@@ -68,9 +68,6 @@ class PairSet:
     self.identity = _identities(contents, self.same)
     self.fingerprint = hashlib.sha256(b''.join(contents) + self.same.tobytes() + str(size).encode()).hexdigest()[:16]
 
-  def __len__(self):
-    return len(self.images)
-
 
 def _identities(contents, same):
   """Connected components of images, joined by genuine pairs and by equal bytes: int64 [2N]."""

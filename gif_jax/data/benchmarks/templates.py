@@ -82,9 +82,6 @@ class TemplateSet:
     digests = ''.join(_digest(path) for path in (faces, points, pairs))
     self.fingerprint = hashlib.sha256(f'{digests} {size}'.encode()).hexdigest()[:16]
 
-  def __len__(self):
-    return len(self.template)
-
   def _read_images(self, faces, points, loose_crop, size):
     """Sets what is known of the images; returns their crops."""
     rows, found = _rows(faces), _rows(points)

@@ -93,9 +93,6 @@ class TinyFaceSet:
     digest = '\n'.join([str(size), *map('{} {}'.format, names, sizes)])
     self.fingerprint = hashlib.sha256(digest.encode(errors='surrogateescape')).hexdigest()[:16]
 
-  def __len__(self):
-    return len(self.images)
-
 
 def is_tinyface(path: Path) -> bool:
   """Whether a folder is TinyFace: that of its testing set or the one above."""
