@@ -100,6 +100,32 @@ def test_whatever_comes_first_the_floor_is_never_too_high(order):
   assert len(floors) > (order == 'falling') and floors == sorted(floors) and floors[-1] <= best[-1]
 
 
+@pytest.mark.parametrize(('off', 'passes'), [(0.0, 1), (-0.3, 1), (0.01, 2), (0.5, 2), (5, 2)])
+def test_a_first_floor_that_is_too_high_is_seen(monkeypatch, off, passes):
+  embedding, identity = people(np.random.default_rng(7))
+  score, same, *_ = brute(embedding, identity)
+  best = np.sort(score[~same])[::-1][:200]
+  guess = best[-1] + off - 16 * 2.0**-23 - 1e-9
+  monkeypatch.setattr(impostors, '_guess', lambda *_: guess)
+  once, floors = impostors._pass, []
+  monkeypatch.setattr(impostors, '_pass', lambda *all_of: (floors.append(all_of[2]), once(*all_of))[1])
+  found = impostors.most_alike(exact.sorted_images(embedding, identity), 200, progress='')
+  np.testing.assert_array_equal(found.cosine, best)
+  assert floors == [guess, -np.inf][:passes]
+
+
+@pytest.mark.parametrize('sample', [20, 64])
+def test_the_first_floor_comes_from_a_sample(monkeypatch, sample):
+  embedding, identity = people(np.random.default_rng(8), m=100)
+  monkeypatch.setattr(impostors, '_SAMPLE', sample)
+  images = exact.sorted_images(embedding, identity)
+  score, same, *_ = brute(embedding, identity)
+  guess, rising = impostors._guess(images, 300), np.sort(score[~same])
+  assert 20 < len(rising) - np.searchsorted(rising, guess) < len(rising) / 4
+  np.testing.assert_array_equal(impostors.most_alike(images, 300, progress='').cosine, rising[::-1][:300])
+  assert impostors._guess(images, len(rising)) == -np.inf
+
+
 def test_a_network_that_says_the_same_of_everybody_fills_no_memory():
   """All cosines tie: float32 cannot tell pairs apart, so that the best are picked exactly, again and again."""
   images = exact.sorted_images(np.ones((90, 3)), np.arange(90) // 2)

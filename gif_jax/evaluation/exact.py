@@ -40,8 +40,9 @@ class Images(NamedTuple):
     """Number of impostor pairs."""
     return int(np.sum(len(self.end) - self.end))
 
-  def some(self, rows: np.ndarray) -> 'Images':
-    """Those of `rows`, int [k], rising."""
+  def drawn(self, k: int) -> 'Images':
+    """`k` of them at random, always the same ones."""
+    rows = np.sort(np.random.default_rng(0).choice(len(self.z), k, replace=False))
     person = np.unique(self.person[rows], return_inverse=True)[1].astype(np.int32)
     return Images(self.z[rows], self.order[rows], person, np.searchsorted(person, person, side='right'))
 
