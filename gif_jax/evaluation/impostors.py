@@ -193,9 +193,8 @@ class _Best:
     pairs, cosine = pairs[kept], cosine[kept]
     if len(pairs) > 1.5 * self.k + _SPARE:  # so many are alike that float32 cannot tell
       chosen, exact = self._best(pairs)
-      cosine = cosine[np.isin(pairs, chosen)]
-      pairs = pairs[np.isin(pairs, chosen)]
-      self._rise(exact[-1])
+      pairs, cosine = pairs[chosen], cosine[chosen]
+      self._rise(exact.min())
     self.pairs, self.cosine, self.held = [pairs], [cosine], len(pairs)
 
   def _rise(self, cosine):
@@ -206,17 +205,24 @@ class _Best:
     return np.concatenate([np.empty(0, np.int64), *self.pairs]), np.concatenate([np.empty(0, np.float32), *self.cosine])
 
   def _best(self, pairs):
-    pairs = np.sort(pairs)
-    cosine = cosines(self.images.z, *np.divmod(pairs, len(self.images.z)))
-    order = np.argsort(-cosine, kind='stable')[: self.k]
-    return pairs[order], cosine[order]
+    """Places of the k best in `pairs`, and their exact cosines; of those alike the first pairs, which come first."""
+    order = np.argsort(pairs, kind='stable')
+    cosine = cosines(self.images.z, *np.divmod(pairs[order], len(self.images.z)))
+    if len(pairs) > self.k:
+      least = np.partition(cosine, -self.k)[-self.k]
+      taken = cosine > least
+      taken[np.flatnonzero(cosine == least)[: self.k - taken.sum()]] = True
+      order, cosine = order[taken], cosine[taken]
+    return order, cosine
 
   def exactly(self):
     """Pairs int64 [<= k] and their exact cosines float64, falling."""
     pairs, cosine = self._joined()
     if len(pairs) > self.k:
       pairs = pairs[cosine >= np.partition(cosine, -self.k)[-self.k] - 2 * self.margin]
-    return self._best(pairs)
+    chosen, cosine = self._best(pairs)
+    falling = np.argsort(-cosine, kind='stable')
+    return pairs[chosen[falling]], cosine[falling]
 
 
 def _of_all_processes(pairs, cosine, n, k):
