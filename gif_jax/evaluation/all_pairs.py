@@ -127,8 +127,7 @@ def _spread(images):
   n = len(images.z)
   if n * (n - 1) // 2 <= _FEW:
     return all_impostors(images), 0
-  rows = np.sort(np.random.default_rng(0).choice(n, _SAMPLE, replace=False))
-  return all_impostors(images.some(rows)), _SAMPLE
+  return all_impostors(images.drawn(_SAMPLE)), _SAMPLE
 
 
 def _accepted(rising, above):

@@ -1,10 +1,12 @@
 """The impostor pairs of the largest cosines among all pairs of a set: in blocks on the devices, never n x n.
 
 TAR at small FARs depends on nothing else of the impostors. Devices compare in float32 and hand over what reaches a
-floor; the host keeps the k best, and the k-th best of the pairs seen so far is the next floor. So one pass suffices,
-and the floor needs no guess: it only rises, and is never above the k-th best of all. What float32 sums are off by
-depends on the device and on the shape of blocks, but has a bound: the floor lies twice as much lower, and what reaches
-it is computed again as `evaluation.exact` does. The result is therefore the same bits everywhere.
+floor; the host keeps the k best, and the k-th best of the pairs seen so far is the next floor, never above the k-th
+best of all. The first floor is guessed from a sample, so that little is handed over in vain. Whether fewer than k pairs
+reach it is seen at the end; then all is done again from no floor: one pass, two at most, and nothing is assumed.
+
+What float32 sums are off by depends on the device and on the shape of blocks, but has a bound: the floor lies twice as
+much lower, and what reaches it is computed again as `evaluation.exact` does. The result is the same bits everywhere.
 """
 
 import functools
@@ -18,14 +20,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from gif_jax.evaluation import shares
-from gif_jax.evaluation.exact import Images, cosines
+from gif_jax.evaluation.exact import Images, all_impostors, cosines
 from gif_jax.models.devices import batch_sharding, make_mesh
 
-_TILE = 128  # rows of a tile, a piece of one column: what a device looks for and hands over
+_TILE = 64  # rows of a tile, a piece of one column: what a device looks for and hands over
 _ROWS = 16384  # of a block, at most, on each device: on a GPU they outweigh the time columns take to get there
-_BLOCKS = 64  # of rows or columns, at least, if the set is large enough: those on the diagonal are compared twice
+_BLOCKS = 64  # of rows or columns, at least, if the set is large enough: half of those on the diagonal is in vain
 _COLUMNS = 4096  # of a block, at most
 _HANDED = 16  # one in so many tiles can be handed over; where there are more, the block comes whole
+_SAMPLE = 2048  # images for the first guess: 2 million pairs, .1 CPU-seconds
 _SPARE = 2**16  # pairs kept beyond 2 k before the best of them are picked
 _BINS = 2**16  # by which processes find the k-th best of all of them
 
@@ -50,7 +53,34 @@ def most_alike(images: Images, k: int, *, progress: str = 'comparing all pairs')
     k: pairs wanted, at least 1.
     progress: name of the progress bar (pairs/s, time left); '' shows none.
   """
-  n, best = len(images.z), _Best(images, k)
+  floor = _guess(images, k)
+  found = _pass(images, k, floor, progress)
+  if len(found.cosine) < min(k, images.impostors()) or found.cosine[-1] < floor + _margin(images):
+    found = _pass(images, k, -np.inf, progress)
+  return found
+
+
+def _guess(images, k):
+  """Twice as many pairs as wanted should reach it, going by all pairs of some images."""
+  if len(images.z) < 4 * _SAMPLE:
+    return -np.inf
+  rising = all_impostors(images.drawn(_SAMPLE))
+  rank = int(2 * k / images.impostors() * len(rising)) + 10
+  return float(rising[-rank]) if rank <= len(rising) else -np.inf
+
+
+def _margin(images):
+  """How far a device's cosine may be from the exact one.
+
+  Float32 sums of d products, in any order, are off by at most d 2^-24 of the lengths' product; twice that for what a
+  device may do otherwise, such as products of three bfloat16 parts.
+  """
+  return images.z.shape[1] * 2.0**-23
+
+
+def _pass(images, k, floor, progress):
+  """The best k of the pairs that reach the floor; those a margin above it are all there."""
+  n, best = len(images.z), _Best(images, k, floor)
   mesh = make_mesh(jax.local_devices())
   high = _tiled(min(_ROWS, -(-n // (_BLOCKS * mesh.size)))) * mesh.size
   wide = min(_COLUMNS, _tiled(-(-n // _BLOCKS)))
@@ -141,11 +171,8 @@ class _Best:
   A pair is known by left * n + right.
   """
 
-  def __init__(self, images, k):
-    self.images, self.k, self.floor = images, k, -np.inf
-    # Float32 sums of d products, in any order, are off by at most d 2^-24 of the lengths' product; twice that for what
-    # a device may do otherwise, such as products of three bfloat16 parts.
-    self.margin = images.z.shape[1] * 2.0**-23
+  def __init__(self, images, k, floor):
+    self.images, self.k, self.floor, self.margin = images, k, floor, _margin(images)
     self.pairs, self.cosine, self.held = [], [], 0
 
   def add(self, row, column, cosine):
@@ -166,9 +193,8 @@ class _Best:
     pairs, cosine = pairs[kept], cosine[kept]
     if len(pairs) > 1.5 * self.k + _SPARE:  # so many are alike that float32 cannot tell
       chosen, exact = self._best(pairs)
-      cosine = cosine[np.isin(pairs, chosen)]
-      pairs = pairs[np.isin(pairs, chosen)]
-      self._rise(exact[-1])
+      pairs, cosine = pairs[chosen], cosine[chosen]
+      self._rise(exact.min())
     self.pairs, self.cosine, self.held = [pairs], [cosine], len(pairs)
 
   def _rise(self, cosine):
@@ -179,17 +205,24 @@ class _Best:
     return np.concatenate([np.empty(0, np.int64), *self.pairs]), np.concatenate([np.empty(0, np.float32), *self.cosine])
 
   def _best(self, pairs):
-    pairs = np.sort(pairs)
-    cosine = cosines(self.images.z, *np.divmod(pairs, len(self.images.z)))
-    order = np.argsort(-cosine, kind='stable')[: self.k]
-    return pairs[order], cosine[order]
+    """Places of the k best in `pairs`, and their exact cosines; of those alike the first pairs, which come first."""
+    order = np.argsort(pairs, kind='stable')
+    cosine = cosines(self.images.z, *np.divmod(pairs[order], len(self.images.z)))
+    if len(pairs) > self.k:
+      least = np.partition(cosine, -self.k)[-self.k]
+      taken = cosine > least
+      taken[np.flatnonzero(cosine == least)[: self.k - taken.sum()]] = True
+      order, cosine = order[taken], cosine[taken]
+    return order, cosine
 
   def exactly(self):
     """Pairs int64 [<= k] and their exact cosines float64, falling."""
     pairs, cosine = self._joined()
     if len(pairs) > self.k:
       pairs = pairs[cosine >= np.partition(cosine, -self.k)[-self.k] - 2 * self.margin]
-    return self._best(pairs)
+    chosen, cosine = self._best(pairs)
+    falling = np.argsort(-cosine, kind='stable')
+    return pairs[chosen[falling]], cosine[falling]
 
 
 def _of_all_processes(pairs, cosine, n, k):

@@ -1,6 +1,7 @@
 """Images divided among the processes of a run, and what each made of its share put together again."""
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import jax
@@ -41,7 +42,8 @@ def added(rows: np.ndarray, parts: list[range]) -> np.ndarray:
 
 def _of_all(rows: np.ndarray, longest: int) -> Iterator[tuple[int, np.ndarray]]:
   """(first row, the rows from there on of every process [processes, b, ...]) until `longest`, short ones padded."""
-  size = max(1, _BLOCK // (jax.process_count() * max(1, rows[:1].nbytes)))
+  # The same in every process, also in one without rows.
+  size = max(1, _BLOCK // (jax.process_count() * max(1, rows.itemsize * math.prod(rows.shape[1:]))))
   for first in range(0, longest, size):
     block = np.zeros((min(size, longest - first), *rows.shape[1:]), rows.dtype)
     own = rows[first : first + size]
