@@ -1,6 +1,7 @@
 """The command that measures networks: from a checkpoint, from files, and everything that can be wrong with either."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -192,12 +193,16 @@ def test_embeddings_that_nothing_can_be_said_of(run, tmp_path, spoil, message):
     evaluate(settings)
 
 
-def test_the_command(run, results, command, tmp_path):
+def test_the_command_on_eight_devices_says_what_one_says(run, results, command, tmp_path):
+  shutil.copytree(run[0] / 'run' / 'checkpoints', tmp_path / 'run' / 'checkpoints')  # without embeddings made before
   done = command(
-    'evaluate', f'--workdir={run[0] / "run"}', f'--benchmarks={run[0] / "six.bin"}', f'--output={tmp_path / "out"}',
-    '--replicates=0', '--batch_size=16',
+    'evaluate', f'--workdir={tmp_path / "run"}', f'--benchmarks={_settings(run).benchmarks}', '--replicates=0',
+    '--batch_size=16', devices=8,
   )  # fmt: skip
   assert done.returncode == 0, done.stdout
-  assert 'six' in done.stdout and str(tmp_path / 'out' / 'evaluation.html') in done.stdout
+  assert 'six' in done.stdout and str(tmp_path / 'run' / 'evaluation' / 'evaluation.html') in done.stdout
+  found = json.loads((tmp_path / 'run' / 'evaluation' / 'evaluation.json').read_text())['results']
+  for one, result in zip(found, results, strict=True):
+    assert one['figures'] == pytest.approx(result.figures, abs=1e-5)
   done = command('evaluate', f'--workdir={run[0] / "run"}', '--benchmarks=IJBC')
   assert done.returncode == 1 and 'DataError: IJBC does not exist' in done.stdout

@@ -281,7 +281,8 @@ def _unseen(config, workdir, test, predict):
   embedding = figures.embed(predict, test, config.eval, 'unseen people')
   found = figures.verification_figures(embedding, identity, config.eval)
   pixels = figures.pixel_figures(test, config.eval)
-  np.savez(workdir / 'eval.partial.npz', embedding=embedding, identity=identity)
+  lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
+  np.savez(workdir / 'eval.partial.npz', embedding=embedding / np.maximum(lengths, 1e-12), identity=identity)
   (workdir / 'eval.partial.npz').replace(workdir / 'eval.npz')
   report.plot_roc({'this run': found.curve, 'raw pixels': pixels.curve}, workdir / 'roc.png')
   return found.figures | {f'pixel_{name}': value for name, value in pixels.figures.items()}

@@ -45,7 +45,7 @@ def open_benchmark(where: str, size: int) -> Any:
 def open_targets(config) -> dict[str, Any]:
   """The benchmarks that eval.targets names: a path, or NAME for data.path/NAME.bin; {name: benchmark}.
 
-  Raises ConfigError for one that does not exist, DataError for one that cannot be used.
+  Raises ConfigError for one that does not exist and for two of one name, DataError for one that cannot be used.
   """
   targets = {}
   for name in filter(None, config.eval.targets.split(',')):
@@ -57,5 +57,7 @@ def open_targets(config) -> dict[str, Any]:
         'in config.data.path; everything else is given with its path.'
       )
     target = open_benchmark(where, config.data.size)
+    if target.name in targets:
+      raise ConfigError(f'config.eval.targets={config.eval.targets}: two are called {target.name}; rename one.')
     targets[target.name] = target
   return targets
