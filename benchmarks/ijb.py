@@ -2,6 +2,7 @@
 
 python -m benchmarks.ijb            # 1.3 GB in the temporary folder, removed afterwards
 python -m benchmarks.ijb --small    # a hundredth of the pairs, to see that it works
+python -m benchmarks.ijb --workdir=runs/quickstart    # the whole command on as many pictures, with that run's network
 
 469 375 embeddings of 512 float32, memory-mapped, a subject's centre with noise of varying strength; 3531 subjects, each
 with a gallery template, and 19 593 probes; 15 658 489 pairs of a gallery template and a probe, 19 557 of them genuine.
@@ -9,6 +10,8 @@ with a gallery template, and 19 593 probes; 15 658 489 pairs of a gallery templa
 
 import argparse
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,13 +19,20 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from benchmarks.processes import cpu_seconds
+from gif_jax.data.align import template
 from gif_jax.data.benchmarks.opening import open_benchmark
+from gif_jax.data.faces import FaceRenderer
 from gif_jax.evaluation import benchmarks, templates
 
+ROOT = Path(__file__).parent.parent
+
 _BLOCK = 16384  # embeddings made at a time
+_PICTURES, _PICTURE = 64, 200  # files and pixels a side
+_SIDE = 112  # pixels a side of a face in them
 
 
 class Shape(NamedTuple):
@@ -40,8 +50,8 @@ IJBC = Shape(469_375, 3531, 19_593, 15_658_489, 19_557, 512)
 SMALL = Shape(20_000, 353, 1959, 150_000, 1900, 64)
 
 
-def make(folder: Path, shape: Shape) -> None:
-  """Writes meta/ and embeddings.npy."""
+def make(folder: Path, shape: Shape, pictures: bool) -> None:
+  """Writes meta/ and embeddings.npy; with `pictures` loose_crop/ instead, files that the lists name over and over."""
   rng = np.random.default_rng(0)
   (folder / 'meta').mkdir()
   t = shape.subjects + shape.probes
@@ -54,18 +64,30 @@ def make(folder: Path, shape: Shape) -> None:
   template = np.append(np.arange(t), rng.choice(t, shape.images - t, p=rng.dirichlet(np.full(t, 0.3))))
   rng.shuffle(template)
   quality = rng.beta(4, 2, size=shape.images)
-  _write_images(rng, folder / 'meta', ids[template], quality)
-  _write_embeddings(rng, folder, shape, subject[template], quality)
+  _write_images(rng, folder / 'meta', ids[template], quality, pictures)
+  if pictures:
+    _write_pictures(folder / 'loose_crop')
+  else:
+    _write_embeddings(rng, folder, shape, subject[template], quality)
   _write_pairs(rng, folder / 'meta' / 'ijbc_template_pair_label.txt', shape, ids, gallery, probes, subject)
 
 
-def _write_images(rng, meta, template_id, quality):
+def _write_images(rng, meta, template_id, quality, pictures):
   media = rng.integers(1, 8, size=len(template_id)) * 10_000
-  points = rng.uniform(20, 200, size=(len(template_id), 10)).round(3)
+  points = (rng.normal(template(_SIDE), 3, (len(template_id), 5, 2)) + (_PICTURE - _SIDE) / 2).reshape(-1, 10).round(3)
   with (meta / 'ijbc_face_tid_mid.txt').open('w') as faces, (meta / 'ijbc_name_5pts_score.txt').open('w') as found:
     for i, row in enumerate(zip(template_id.tolist(), media.tolist(), points.tolist(), quality.tolist())):
-      faces.write(f'{i + 1}.jpg {row[0]} {row[1]}\n')
-      found.write(f'{i + 1}.jpg {" ".join(map(str, row[2]))} {row[3]:.6f}\n')
+      name = f'{i % _PICTURES if pictures else i + 1}.jpg'
+      faces.write(f'{name} {row[0]} {row[1]}\n')
+      found.write(f'{name} {" ".join(map(str, row[2]))} {row[3]:.6f}\n')
+
+
+def _write_pictures(folder):
+  """Rendered faces, as loosely cropped as IJB's."""
+  folder.mkdir()
+  images = FaceRenderer(size=_PICTURE).render(np.arange(_PICTURES), np.zeros(_PICTURES, np.int64))
+  for i, image in enumerate(images):
+    assert cv2.imwrite(str(folder / f'{i}.jpg'), image[..., ::-1])
 
 
 def _write_embeddings(rng, folder, shape, subject, quality):
@@ -149,14 +171,20 @@ def main():
   parser.add_argument('--folder', type=Path, help='where the data is made; default: the system temporary folder')
   parser.add_argument('--small', action='store_true', help='a hundredth of the pairs')
   parser.add_argument('--replicates', type=int, default=1000, help='of the bootstrap')
+  parser.add_argument('--workdir', type=Path, help='a run whose network embeds pictures; default: ready embeddings')
   parser.add_argument('--made', type=Path, help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   if arguments.made:
     return measure(arguments.made, arguments.replicates)
   with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-    make(Path(name), SMALL if arguments.small else IJBC)
-    call = [sys.executable, '-m', 'benchmarks.ijb', f'--made={name}', f'--replicates={arguments.replicates}']
-    subprocess.run(call, cwd=Path(__file__).parent.parent, env=os.environ, check=True)
+    make(Path(name), SMALL if arguments.small else IJBC, pictures=arguments.workdir is not None)
+    call = [sys.executable, '-m', 'benchmarks.ijb', f'--made={name}']
+    if arguments.workdir:
+      workdir = shutil.copytree(arguments.workdir / 'checkpoints', Path(name) / 'run' / 'checkpoints').parent
+      call = [sys.executable, '-m', 'gif_jax.evaluate', f'--workdir={workdir}', f'--benchmarks={name}']
+    subprocess.run([*call, f'--replicates={arguments.replicates}'], cwd=ROOT, env=os.environ, check=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f'all: {used.ru_utime + used.ru_stime:.0f} CPU-s, largest memory {used.ru_maxrss * 1024 / 1e6:.0f} MB')
 
 
 if __name__ == '__main__':

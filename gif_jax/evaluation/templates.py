@@ -24,7 +24,7 @@ _MODES = {
   'N0D0': (False, False, 'plain averages, for comparison; no board reports it'),
 }
 _RULE = (
-  '{}: embeddings {} their length and {} the detector\'s score, averaged over each medium, summed over the media of a '
+  'Embeddings {} their length and {} the detector\'s score, averaged over each medium, summed over the media of a '
   'template, cosine of templates; TAR at the point of the ROC (collinear points left out) nearest to each FAR: {}.'
 )
 _ROWS = 4096  # embeddings in float64 at a time
@@ -132,7 +132,7 @@ def _numbered(values, t):
 
 def _result(benchmark, mode, z, weights, replicates):
   keeps_length, scored, who = _MODES[mode]
-  rule = _RULE.format(mode, 'with' if keeps_length else 'without', 'times' if scored else 'without', who)
+  rule = _RULE.format('with' if keeps_length else 'without', 'times' if scored else 'without', who)
   score = pair_scores(z, benchmark.left, benchmark.right)
   fars = resolvable(FARS, len(score) - weights.genuine)
   far, tar, threshold = roc_curve(benchmark.same, score)
