@@ -22,9 +22,10 @@ class CheckpointError(ValueError):
 class Checkpoints:
   """DIR/checkpoints/<step>/: the newest `keep`, and the best by validation accuracy.
 
-  `origin` ({name: JSON value}) is stored with every checkpoint and must be the same when one is restored: the network's
-  settings and the identity-code table's fingerprint. Of the table it may also be one in `extends`, fingerprints of
-  tables with the same rows for fewer people: heads do not depend on how many there are. The rows of `joint` do.
+  `origin` ({name: JSON value}) is stored with every checkpoint, beside what the network takes (`gif.INPUT`), and must be
+  the same when one is restored: the network's settings and the identity-code table's fingerprint. Of the table it may
+  also be one in `extends`, fingerprints of tables with the same rows for fewer people: heads do not depend on how many
+  there are. The rows of `joint` do.
   """
 
   def __init__(self, folder: Path, keep: int, origin: dict, extends: Collection[str] = ()):
@@ -36,7 +37,7 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       cleanup_tmp_directories=True, best_fn=lambda m: m[_BEST], best_mode='max', preservation_policy=policy
     )
-    self.folder, self.origin, self.extends = folder, origin, extends
+    self.folder, self.origin, self.extends = folder, _with_input(origin), extends
     self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
   def restore(self, like):
@@ -133,5 +134,5 @@ def read_saved(workdir: Path, step: int | None = None) -> Saved:
 
 
 def _with_input(origin):
-  """Checkpoints that say nothing of their input are older than this entry, and of the only input there was."""
+  """With what the network takes; checkpoints that do not say it are older, and of the only input there was."""
   return {'input': INPUT} | origin

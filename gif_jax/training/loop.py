@@ -142,7 +142,6 @@ def _checkpoints(config, workdir, table):
   origin = {
     'config.model': config.model.to_dict(), 'config.data.size': config.data.size,
     'config.optim.name': config.optim.name, 'config.joint.enabled': config.joint.enabled, 'table': table.fingerprint,
-    'input': gif.INPUT,
   }  # fmt: skip
   return Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin, table.extends)
 
