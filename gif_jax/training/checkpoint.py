@@ -22,10 +22,10 @@ class CheckpointError(ValueError):
 class Checkpoints:
   """DIR/checkpoints/<step>/: the newest `keep`, and the best by validation accuracy.
 
-  `origin` ({name: JSON value}) is stored with every checkpoint, beside what the network takes (`gif.INPUT`), and must be
-  the same when one is restored: the network's settings and the identity-code table's fingerprint. Of the table it may
-  also be one in `extends`, fingerprints of tables with the same rows for fewer people: heads do not depend on how many
-  there are. The rows of `joint` do.
+  `origin` ({name: JSON value}) is stored with every checkpoint, beside what the network takes (`gif.INPUT`), and must
+  be the same when one is restored: the network's settings and the identity-code table's fingerprint. Of the table it
+  may also be one in `extends`, fingerprints of tables with the same rows for fewer people: heads do not depend on how
+  many there are. The rows of `joint` do.
   """
 
   def __init__(self, folder: Path, keep: int, origin: dict, extends: Collection[str] = ()):
