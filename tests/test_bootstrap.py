@@ -95,3 +95,4 @@ def test_no_replicates_no_intervals():
 def test_interval_leaves_out_what_could_not_be_measured():
   low, high = bootstrap.interval([*np.linspace(0, 1, 101), np.nan])
   assert (low, high) == pytest.approx((0.025, 0.975))
+  assert np.isnan(bootstrap.interval([np.nan, np.nan])).all()

@@ -23,7 +23,12 @@ def draws(identities: int, replicates: int, seed: int = 0) -> Iterator[np.ndarra
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-  """The middle 95 % of the figures of the replicates; NaN, where a replicate could not be measured, is left out."""
+  """The middle 95 % of the figures of the replicates; NaN, where a replicate could not be measured, is left out.
+
+  (NaN, NaN) where none could be.
+  """
+  if np.isnan(values).all():
+    return np.nan, np.nan
   low, high = np.nanquantile(np.asarray(values, np.float64), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
   return float(low), float(high)
 

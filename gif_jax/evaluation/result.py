@@ -89,8 +89,9 @@ def thinned(far: np.ndarray, tar: np.ndarray, points: int = _POINTS) -> Curve:
   if len(far) <= points:
     return Curve(np.asarray(far, np.float64), np.asarray(tar, np.float64))
   least = far[np.searchsorted(far, 0, side='right') :][:1]  # the smallest FAR above 0
-  grid = np.append(np.geomspace(*least, 1, points - 2), 1) if len(least) else np.ones(1)
-  kept = np.unique(np.concatenate([[0], np.searchsorted(far, grid, side='right') - 1]))
+  grid = np.append(np.geomspace(*least, 1, points - 3), 1) if len(least) else np.ones(1)
+  # Of points of one FAR the last: it has the largest TAR. Before all, where the curve begins.
+  kept = np.unique(np.append(0, np.searchsorted(far, np.append(0, grid), side='right') - 1))
   return Curve(np.asarray(far, np.float64)[kept], np.asarray(tar, np.float64)[kept])
 
 
