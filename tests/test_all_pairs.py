@@ -271,3 +271,10 @@ def test_the_order_of_images_does_not_matter():
   for before, after in zip(all_pairs.roc_of_all_pairs(embedding, identity),
                            all_pairs.roc_of_all_pairs(embedding[order], identity[order])):  # fmt: skip
     np.testing.assert_array_equal(before, after)
+
+
+def test_pairs_far_apart_in_a_large_set():
+  """A block of all of them would have more cosines than int32 can count."""
+  z = np.repeat(np.array([[1, 0], [0.5, 0.5]], np.float32), 25_000, axis=0)
+  left, right = (np.array(rows, np.int32) for rows in ([0, 1, 49_998], [49_999, 2, 49_999]))
+  assert exact.cosines(z, left, right).tolist() == [0.5, 1, 0.5]

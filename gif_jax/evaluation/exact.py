@@ -70,8 +70,9 @@ def cosines(z: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
   found = np.empty(len(left))
   for start in range(0, len(left), _PAIRS):
     some = slice(start, start + _PAIRS)
-    first, until = right[some].min(), right[some].max() + 1
-    rows = slice(left[some][0], left[some][-1] + 1)
+    # Numbers of Python: rows are int32, whose products may be too large for it.
+    first, until = int(right[some].min()), int(right[some].max()) + 1
+    rows = slice(int(left[some][0]), int(left[some][-1]) + 1)
     if (rows.stop - rows.start) * (until - first) <= _DENSE * len(left[some]):
       block = z[rows].astype(np.float64) @ z[first:until].astype(np.float64).T
       found[some] = block[left[some] - rows.start, right[some] - first]
