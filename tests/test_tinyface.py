@@ -1,16 +1,12 @@
 """TinyFace: a small tree of pictures, read as the set is laid out; copies aligned by others; what is missing."""
 
-import os
 import shutil
-import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
-from scipy.io import loadmat, savemat
+from scipy.io import savemat
 
 from gif_jax.data.benchmarks.matlab import read_names
 from gif_jax.data.benchmarks.opening import open_benchmark
@@ -194,77 +190,37 @@ def test_an_image_that_cannot_be_decoded_is_named(tree):
 
 
 @pytest.mark.parametrize('compressed', [False, True])
-def test_lists_are_those_of_scipy(tmp_path, compressed):
+def test_lists_are_what_was_written(tmp_path, compressed):
   path = tmp_path / 'list.mat'
   names = ['1_1.jpg', 'a', '12', '123', '1234', '12345', 'ä_é.jpg', 'x' * 300]
-  for cells in (_cells(names), _cells(names).T, _cells(names)[:0]):
+  for cells, expected in ((_cells(names), names), (_cells(names).T, names), (_cells(names)[:0], [])):
     savemat(path, {'ids': np.arange(9.0)[:, None], 'names': cells, 'text': 'names'}, do_compression=compressed)
-    expected = [str(cell[0]) for cell in loadmat(path)['names'].ravel()]
     assert read_names(path, 'names') == expected
-  assert read_names(path, 'names') == []
 
 
-@pytest.mark.parametrize('order', ['<', '>'])
-def test_a_list_by_hand_as_matlab_writes_it(tmp_path, order):
-  """Characters of 16 bits, in elements of 8 bytes and more and in small ones."""
-
-  def element(kind, data):
-    if kind != 14 and len(data) <= 4:
-      packed = struct.pack(order + 'I', len(data) << 16 | kind) + data
-    else:
-      packed = struct.pack(order + 'II', kind, len(data)) + data
-    return packed + bytes(-len(packed) % 8)
-
-  def array(what, shape, name, values):
-    flags = element(6, struct.pack(order + 'II', what, 0))
-    return element(14, flags + element(5, struct.pack(order + '2i', *shape)) + element(1, name) + values)
-
-  def string(text):
-    data = text.encode('utf-16-le' if order == '<' else 'utf-16-be')
-    return array(4, (1, len(text)), b'', element(4, data))
-
-  header = b'MATLAB 5.0 MAT-file'.ljust(124) + struct.pack(order + 'H', 0x100) + (b'IM' if order == '<' else b'MI')
-  number = array(6, (1, 1), b'n', element(9, struct.pack(order + 'd', 1)))
-  path = tmp_path / 'list.mat'
-  path.write_bytes(header + number + array(1, (2, 1), b'probe_set', string('5_1.jpg') + string('ab')))
-  assert read_names(path, 'probe_set') == ['5_1.jpg', 'ab'] == [cell[0] for cell in loadmat(path)['probe_set'][:, 0]]
-  with pytest.raises(DataError, match=r'list\.mat cannot be read as a list n: it is no cell array; unpack'):
-    read_names(path, 'n')
-  path.write_bytes(header + number + array(1, (3, 1), b'probe_set', string('5_1.jpg') + string('ab')))
-  with pytest.raises(DataError, match='cut off or damaged'):
-    read_names(path, 'probe_set')
-
-
-def test_what_is_no_list(tmp_path):
-  path = tmp_path / 'list.mat'
-  for content, what in (
+@pytest.mark.parametrize(
+  ('content', 'what'),
+  [
     ({'other': _cells(['a'])}, 'no such variable'),
-    ({'names': 'a'}, 'no cell array'),
-    ({'names': _cells([['a', 'b']])}, 'a cell is no string'),
-    ({'names': _cells([np.array(['ab', 'cd'])])}, 'a cell is no string'),
-    ({'names': _cells([3])}, 'a cell is no string'),
-    ({'names': _cells(['a', ''])}, 'or an empty one'),
-  ):
-    savemat(path, content)
-    with pytest.raises(DataError, match=what):
-      read_names(path, 'names')
-  path.write_bytes(b'\x89HDF\r\n\x1a\n' + bytes(600))
-  with pytest.raises(DataError, match='not of version 5 to 7'):
-    read_names(path, 'names')
-  with pytest.raises(DataError, match='cannot be read'):
-    read_names(tmp_path, 'names')
+    ({'names': 'a'}, 'no cell array of strings'),
+    ({'names': _cells([['a', 'b']])}, 'no cell array of strings'),
+    ({'names': _cells([3])}, 'no cell array of strings'),
+    ({'names': _cells(['a', ''])}, 'no cell array of strings'),
+  ],
+)
+def test_what_is_no_list(tmp_path, content, what):
+  savemat(tmp_path / 'list.mat', content)
+  with pytest.raises(DataError, match=rf'list\.mat cannot be read as a list names: .*{what}; unpack'):
+    read_names(tmp_path / 'list.mat', 'names')
 
 
-@settings(max_examples=int(os.environ.get('FUZZ', 100)), deadline=None, derandomize='FUZZ' not in os.environ)
-@given(st.data(), st.booleans())
-def test_any_list_that_is_damaged_is_an_error_or_a_list(tmp_path_factory, data, compressed):
-  path = tmp_path_factory.mktemp('list') / 'list.mat'
-  savemat(path, {'names': _cells(PROBES)}, do_compression=compressed)
+@pytest.mark.parametrize('damage', ['empty', 'cut', 'another format', 'a wrong length'])
+def test_damaged_lists_are_named(tmp_path, damage):
+  path = tmp_path / 'list.mat'
+  savemat(path, {'names': _cells(PROBES)})
   content = bytearray(path.read_bytes())
-  for _ in range(data.draw(st.integers(1, 3))):
-    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-  path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-  try:
-    assert len(read_names(path, 'names')) == 3
-  except DataError as error:
-    assert str(path) in str(error)
+  if damage == 'a wrong length':
+    content[232] = 124  # of a name; takes the process down that reads it with SciPy 1.17
+  path.write_bytes({'empty': b'', 'cut': content[:300], 'another format': b'\x89HDF' + bytes(600)}.get(damage, content))
+  with pytest.raises(DataError, match=r'list\.mat cannot be read as a list names: .*; unpack'):
+    read_names(path, 'names')
