@@ -6,6 +6,7 @@ WORKDIR/thresholds.json. Embeddings made elsewhere: --embeddings=FILE.npy,... in
 """
 
 import sys
+import tempfile
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +59,7 @@ def evaluate(settings: Settings) -> tuple[list[Result], dict[str, Any]]:
   # All of them are opened first: what is missing shows itself now and not after hours of work.
   benchmarks = [open_benchmark(where, source.size) for where in _listed(settings.benchmarks)]
   source.check(benchmarks)
+  _check_writable(folder, Path(settings.workdir) if settings.workdir else folder)
   results = []
   for i, benchmark in enumerate(benchmarks):
     found = source.embeddings(i, benchmark)
@@ -91,6 +93,17 @@ def _check_names(benchmarks):
   twice = next((name for name in names if names.count(name) > 1), None)
   if twice:
     raise ConfigError(f'two of --benchmarks are called {twice}: rename one, or measure them one after the other.')
+
+
+def _check_writable(*folders):
+  """Hours of embedding must not end in an error about permissions."""
+  for folder in folders:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      with tempfile.TemporaryFile(dir=folder):
+        pass
+    except OSError as error:
+      raise ConfigError(f'{folder} cannot be written to ({error.strerror}); give another --output, or free it.') from error
 
 
 class _Checkpoint:

@@ -22,7 +22,7 @@ FARS = {1: 1e-1, 2: 1e-2, 3: 1e-3, 4: 1e-4}  # by the exponent in their names
 
 def embed(predict, faces, settings, name) -> np.ndarray:
   """Embeddings z of a set of faces: float32 [n, d]. settings: `config.eval`; predict: see training.steps."""
-  return _predict(predict, faces, settings, name)['embedding']
+  return _predict(predict, faces, settings, name, 'embedding')['embedding']
 
 
 def target_figures(predict, targets, settings) -> dict[str, dict[str, float]]:
@@ -33,7 +33,7 @@ def target_figures(predict, targets, settings) -> dict[str, dict[str, float]]:
   """
   found = {}
   for name, target in targets.items():
-    out = _predict(predict, target.images, settings, name)
+    out = _predict(predict, target.images, settings, name, 'embedding', 'norm')
     for i, result in enumerate(measure(target, out['embedding'], norm=out['norm'], replicates=0)):
       if best := quoted(result):
         title = f'{name} {result.protocol} {result.mode}'.rstrip() if i else name
@@ -41,18 +41,24 @@ def target_figures(predict, targets, settings) -> dict[str, dict[str, float]]:
   return found
 
 
-def _predict(predict, faces, settings, name):
-  """Predictions for a set of faces. Where the network overflows, z is 0 and every digit equally likely, with a warning.
+def _predict(predict, faces, settings, name, *parts):
+  """Parts of the predictions for a set of faces, `embedding` among them; the others never leave the devices.
 
-  A deep network does that in its first steps, while the running statistics are still far from those of a batch.
+  Where the network overflows, z is 0 and every digit equally likely, with a warning. A deep network does that in its
+  first steps, while the running statistics are still far from those of a batch.
   """
-  out = extract(predict, faces, settings.batch_size, progress=name)
+
+  def some(images):
+    out = predict(images)
+    return {part: out[part] for part in parts}
+
+  out = extract(some, faces, settings.batch_size, progress=name)
   bad = ~np.isfinite(out['embedding']).all(1)
   if bad.any():
     _LOG.warning('%s: %d of %d embeddings are not finite and count as unknown faces; after the first few hundred '
                  'steps this means the network has diverged', name, bad.sum(), len(bad))  # fmt: skip
-    out['embedding'][bad] = out['norm'][bad] = 0
-    out['log_probs'][bad] = -np.log(out['log_probs'].shape[2])
+    for part, values in out.items():
+      values[bad] = -np.log(values.shape[2]) if part == 'log_probs' else 0
   return out
 
 
@@ -107,7 +113,7 @@ def closed_set_figures(predict, held_out, table, settings) -> dict:
     return {}
   chosen = np.unique(np.linspace(0, len(held_out) - 1, settings.closed_set).astype(np.int64))
   labels = held_out.labels(chosen)
-  out = _predict(predict, _Selected(held_out, chosen), settings, 'closed set')
+  out = _predict(predict, _Selected(held_out, chosen), settings, 'closed set', 'embedding', 'log_probs')
   index = build_index(np.asarray(table.codes), table.v)
   decoded, _ = decode(index, out['log_probs'], settings.beam, 5)
   by_code = rank_rates(np.asarray(decoded), labels)
