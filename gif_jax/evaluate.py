@@ -103,7 +103,7 @@ def _check_writable(*folders):
       with tempfile.TemporaryFile(dir=folder):
         pass
     except OSError as error:
-      raise ConfigError(f'{folder} cannot be written to ({error.strerror}); give another --output, or free it.') from error
+      raise ConfigError(f'{folder} cannot be written to ({error.strerror}); name another --output.') from error
 
 
 class _Checkpoint:

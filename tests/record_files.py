@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gif_jax.data.pairs import write_pairs
 from gif_jax.data.recordio import RecordWriter, framing
 from gif_jax.data.records import Packed, Person, write_index
 from tests.pictures import encode
@@ -56,3 +57,13 @@ def packed_faces(folder, faces, people=None, origin='test'):
   chosen = np.arange(len(faces) if people is None else people * faces.images)
   images = [encode(image, quality=95) for image in faces[chosen]]
   return write_records(folder, images, faces.labels(chosen).tolist(), origin=origin)
+
+
+def six_people(path, faces):
+  """A verification set of six people with four faces each: 4 genuine pairs of each, as many impostors."""
+  pairs, same = [], []
+  for person in range(6):
+    for i, j in ((0, 1), (1, 2), (2, 3), (3, 0)):
+      pairs += [4 * person + i, 4 * person + j, 4 * person + i, (4 * person + 4 + j) % 24]
+      same += [True, False]
+  write_pairs(path, [encode(image) for image in faces[np.array(pairs)]], same)

@@ -17,7 +17,7 @@ from gif_jax.evaluation.result import EvaluationError
 from gif_jax.training.checkpoint import CheckpointError
 from tests import template_files, tiny
 from tests.pictures import encode
-from tests.record_files import packed_faces
+from tests.record_files import packed_faces, six_people
 
 BENCHMARKS = ('six.bin', 'people', 'IJBC', 'tinyface')
 
@@ -50,16 +50,10 @@ def _write_tinyface(folder, faces):
 def run(tiny_faces, tmp_path_factory):
   """A run of two steps, beside it a verification set and people to compare."""
   folder = tmp_path_factory.mktemp('evaluate')
-  faces = tiny_faces.test
-  pairs, same = [], []
-  for person in range(6):
-    for i, j in ((0, 1), (1, 2), (2, 3), (3, 0)):
-      pairs += [4 * person + i, 4 * person + j, 4 * person + i, (4 * person + 4 + j) % 24]
-      same += [True, False]
-  write_pairs(folder / 'six.bin', [encode(image) for image in faces[np.array(pairs)]], same)
+  six_people(folder / 'six.bin', tiny_faces.test)
   packed_faces(folder / 'people', tiny_faces.train, 6)
   _write_ijbc(folder / 'IJBC', tiny_faces)
-  _write_tinyface(folder / 'tinyface', faces)
+  _write_tinyface(folder / 'tinyface', tiny_faces.test)
   config = tiny.get_config()
   config.train.steps, config.checkpoint.every_steps, config.checkpoint.keep = 2, 1, 2
   config.eval.targets = ','.join(str(folder / name) for name in BENCHMARKS)

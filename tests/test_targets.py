@@ -9,26 +9,18 @@ from gif_jax import main
 from gif_jax.config import ConfigError
 from gif_jax.data.benchmarks.opening import open_targets
 from gif_jax.data.images import DataError
-from gif_jax.data.pairs import write_pairs
 from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.verification import pixel_embedding
 from gif_jax.training.figures import target_figures
 from tests import tiny
-from tests.pictures import encode
-from tests.record_files import packed_faces
+from tests.record_files import packed_faces, six_people
 
 
 @pytest.fixture
 def data(tiny_faces, tmp_path):
   """A data set with a verification set beside its records: 6 people, 4 genuine pairs of each, as many impostors."""
   packed = packed_faces(tmp_path / 'data', tiny_faces.train)
-  faces = tiny_faces.test
-  pairs, same = [], []
-  for person in range(6):
-    for i, j in ((0, 1), (1, 2), (2, 3), (3, 0)):
-      pairs += [4 * person + i, 4 * person + j, 4 * person + i, (4 * person + 4 + j) % 24]
-      same += [True, False]
-  write_pairs(tmp_path / 'data' / 'six.bin', [encode(image) for image in faces[np.array(pairs)]], same)
+  six_people(tmp_path / 'data' / 'six.bin', tiny_faces.test)
   config = tiny.get_config()
   config.data.source, config.data.path = 'records', str(packed.path)
   config.eval.targets = 'six'
