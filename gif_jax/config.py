@@ -7,7 +7,9 @@ No key defaults to None, so that every key can be set by a flag.
 import logging
 import math
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -111,7 +113,7 @@ def default() -> ConfigDict:
 
   c.eval = ConfigDict()
   c.eval.every_steps = 0  # on targets and on validation identities, who pick the best checkpoint; 0 = at the end alone
-  c.eval.targets = ''  # verification sets, separated by commas: NAME of data.path/NAME.bin, or a path ending in .bin
+  c.eval.targets = ''  # benchmarks, separated by commas: NAME of data.path/NAME.bin, or any path gif_jax.evaluate takes
   c.eval.validation_identities = 100  # unseen people for choosing settings; 0 = none
   c.eval.identities = 400  # other unseen people for the figures reported; 0 = no verification figures
   c.eval.images = 10  # images of each (folder: at most)
@@ -297,6 +299,21 @@ def read_flag(holder) -> ConfigDict:
     return holder.value.copy_and_resolve_references()
   except OSError as error:
     raise ConfigError(f'the file given to --config cannot be loaded: {error}') from error
+
+
+def make_writable(flag: str, folder: Path) -> None:
+  """Makes the folder that --FLAG names, and a file in it: hours of work must not end in an error about permissions.
+
+  Raises ConfigError where that cannot be done.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise ConfigError(
+      f'--{flag}={folder} cannot be written to ({error.strerror}); name a folder that can, or free this one.'
+    ) from error
 
 
 def train_steps(config: ConfigDict, images: int) -> int:

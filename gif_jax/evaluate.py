@@ -6,7 +6,6 @@ WORKDIR/thresholds.json. Embeddings made elsewhere: --embeddings=FILE.npy,... in
 """
 
 import sys
-import tempfile
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +15,8 @@ import numpy as np
 from absl import app, flags
 
 from gif_jax import __version__
-from gif_jax.config import ConfigError, parse_flags, quiet_libraries
-from gif_jax.data.benchmarks.opening import open_benchmark
+from gif_jax.config import ConfigError, make_writable, parse_flags, quiet_libraries
+from gif_jax.data.benchmarks.opening import open_benchmarks
 from gif_jax.data.colour import check_colour
 from gif_jax.data.images import DataError
 from gif_jax.evaluation import cache
@@ -57,15 +56,17 @@ def evaluate(settings: Settings) -> tuple[list[Result], dict[str, Any]]:
   folder = Path(settings.output or Path(settings.workdir) / 'evaluation')
   source = _Files(settings) if settings.embeddings else _Checkpoint(settings)
   # All of them are opened first: what is missing shows itself now and not after hours of work.
-  benchmarks = [open_benchmark(where, source.size) for where in _listed(settings.benchmarks)]
-  source.check(benchmarks)
-  _check_writable(folder, Path(settings.workdir) if settings.workdir else folder)
+  benchmarks = open_benchmarks(_listed(settings.benchmarks), source.size)
+  source.check(benchmarks.values())
+  if settings.workdir:
+    make_writable('workdir', Path(settings.workdir))
+  make_writable('output', folder)
   results = []
-  for i, benchmark in enumerate(benchmarks):
+  for i, (name, benchmark) in enumerate(benchmarks.items()):
     found = source.embeddings(i, benchmark)
-    check_embedding(found.embedding, len(benchmark.identity), benchmark.name)
+    check_embedding(found.embedding, len(benchmark.identity), name)
     results += measure(benchmark, found.embedding, norm=found.norm, replicates=settings.replicates)
-  write_report(folder, results, {benchmark.name: benchmark.images for benchmark in benchmarks}, source.about)
+  write_report(folder, results, {name: benchmark.images for name, benchmark in benchmarks.items()}, source.about)
   if settings.workdir:
     file = 'thresholds.json' if settings.flip else 'thresholds_noflip.json'
     write_thresholds(Path(settings.workdir) / file, results, source.about)
@@ -88,24 +89,6 @@ def _check(settings):
     raise ConfigError(f'--embeddings names {len(files)} files for {len(benchmarks)} benchmarks: give one for each.')
 
 
-def _check_names(benchmarks):
-  names = [benchmark.name for benchmark in benchmarks]
-  twice = next((name for name in names if names.count(name) > 1), None)
-  if twice:
-    raise ConfigError(f'two of --benchmarks are called {twice}: rename one, or measure them one after the other.')
-
-
-def _check_writable(*folders):
-  """Hours of embedding must not end in an error about permissions."""
-  for folder in folders:
-    try:
-      folder.mkdir(parents=True, exist_ok=True)
-      with tempfile.TemporaryFile(dir=folder):
-        pass
-    except OSError as error:
-      raise ConfigError(f'{folder} cannot be written to ({error.strerror}); name another --output.') from error
-
-
 class _Checkpoint:
   """Embeddings by a network that a run has trained."""
 
@@ -119,8 +102,7 @@ class _Checkpoint:
     }  # fmt: skip
 
   def check(self, benchmarks):
-    """Raises DataError or ConfigError for what this network should not be measured on."""
-    _check_names(benchmarks)
+    """Raises DataError for what this network should not be measured on."""
     for benchmark in benchmarks:
       if benchmark.images is None:
         raise DataError(f'{benchmark.name} has no pictures to embed; give --embeddings, or the folder with pictures.')
@@ -146,8 +128,7 @@ class _Files:
     self.about = _about('embeddings made elsewhere', ', '.join(self.paths))
 
   def check(self, benchmarks):
-    """Raises ConfigError for benchmarks that could not be told apart."""
-    _check_names(benchmarks)
+    """Pictures were looked at by whoever made the embeddings."""
 
   def embeddings(self, i, benchmark) -> cache.Embeddings:
     """File i."""

@@ -4,13 +4,12 @@ Makes the identity-code table first where it is missing, continues from the newe
 """
 
 import sys
-import tempfile
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
+from gif_jax.config import ConfigError, make_writable, parse_flags, quiet_libraries, read_flag, validate
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config>.')
@@ -25,7 +24,7 @@ def run(config, workdir: Path) -> dict | None:
   from gif_jax.training.loop import check_table, train
 
   _check_apart(config.data, workdir)
-  _make_writable(workdir)
+  make_writable('workdir', workdir)
   config = tokenize.with_own_identities(config)
   validate(config)
   faces = open_faces(config, workdir / 'cache')
@@ -45,18 +44,6 @@ def _check_apart(data, workdir):
         f'--workdir={workdir} lies inside config.data.{key}={folder}, where its pictures would be taken for those of a '
         'person; name a folder elsewhere.'
       )
-
-
-def _make_writable(workdir):
-  """Makes the folder and a file in it: hours of training must not end in an error about permissions."""
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=workdir):
-      pass
-  except OSError as error:
-    raise ConfigError(
-      f'--workdir={workdir} cannot be written to ({error.strerror}); name a folder that can, or free this one.'
-    ) from error
 
 
 def _name(config_file):

@@ -158,13 +158,13 @@ def test_what_cannot_be_measured_is_named(run, changes, error, message):
 def test_a_report_that_cannot_be_written_is_noticed_before_anything_is_embedded(run, tmp_path, monkeypatch):
   (tmp_path / 'file').write_text('')
   monkeypatch.setattr(cache, 'extract', None)
-  with pytest.raises(ConfigError, match=r'file/report cannot be written to.*--output'):
+  with pytest.raises(ConfigError, match=r'--output=.*/file/report cannot be written to'):
     evaluate(_settings(run, output=str(tmp_path / 'file' / 'report')))
 
 
 def test_two_benchmarks_of_one_name(run):
   six = run[0] / 'six.bin'
-  with pytest.raises(ConfigError, match='called six'):
+  with pytest.raises(ConfigError, match='two benchmarks are called six'):
     evaluate(_settings(run, benchmarks=f'{six},{six}'))
 
 

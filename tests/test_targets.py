@@ -84,7 +84,7 @@ def test_targets_that_are_not_there(data, tmp_path):
   with pytest.raises(ConfigError, match=r'config\.eval\.targets=six,lfw: .*lfw\.bin nor lfw exists'):
     open_targets(data)
   data.eval.targets = f'six,{tmp_path}/data/six.bin'
-  with pytest.raises(ConfigError, match='two are called six'):
+  with pytest.raises(ConfigError, match='two benchmarks are called six'):
     open_targets(data)
   data.eval.targets = 'six,lfw'
   (tmp_path / 'data' / 'lfw.bin').write_bytes(b'')

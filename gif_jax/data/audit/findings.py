@@ -6,9 +6,9 @@ import numpy as np
 
 from gif_jax.data.audit.duplicates import candidates, confirmed, repeats
 from gif_jax.data.audit.marks import BLANK, COLOUR, KINDS, UNDECODABLE, Together
+from gif_jax.data.colour import swapped
 
 _SIZES = 10  # sizes of images that are named
-_SKIN = 20  # colour images from which the order of the channels can be told
 
 
 class Pairs(NamedTuple):
@@ -77,7 +77,7 @@ def _spread(values):
 
 
 def _colour(marks):
-  """Means of red and blue where the skin is. It reflects more red under any usual light: else channels are swapped.
+  """Means of red and blue where the skin is, and whether they are swapped.
 
   Grey pictures that are stored as colour ones tell nothing and are not counted.
   """
@@ -85,9 +85,8 @@ def _colour(marks):
   if not len(marks):
     return {'images': 0, 'swapped': False}
   red, blue = (marks[name].astype(np.int64) for name in ('red', 'blue'))
-  swapped = len(marks) >= _SKIN and blue.mean() > red.mean()
   shares = {'red': round(float(red.mean()), 2), 'blue': round(float(blue.mean()), 2)}
-  return {'images': len(marks), **shares, 'blue_above_red': float((blue > red).mean()), 'swapped': bool(swapped)}
+  return {'images': len(marks), **shares, 'blue_above_red': float((blue > red).mean()), 'swapped': swapped(red, blue)}
 
 
 def describe_pairs(pairs: Pairs) -> dict:

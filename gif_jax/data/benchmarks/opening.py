@@ -1,5 +1,6 @@
 """Opens a benchmark, whatever kind it is, by the file or folder that holds it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,23 @@ def open_benchmark(where: str, size: int) -> Any:
   return LabelledSet.of_records(where, size)
 
 
+def open_benchmarks(wheres: Iterable[str], size: int) -> dict[str, Any]:
+  """All of them by their names; see `open_benchmark`. Raises ConfigError for two of one name, too."""
+  found = {}
+  for where in wheres:
+    benchmark = open_benchmark(where, size)
+    if benchmark.name in found:
+      raise ConfigError(f'two benchmarks are called {benchmark.name}: rename one, or measure one after the other.')
+    found[benchmark.name] = benchmark
+  return found
+
+
 def open_targets(config) -> dict[str, Any]:
   """The benchmarks that eval.targets names: a path, or NAME for data.path/NAME.bin; {name: benchmark}.
 
   Raises ConfigError for one that does not exist and for two of one name, DataError for one that cannot be used.
   """
-  targets = {}
+  wheres = []
   for name in filter(None, config.eval.targets.split(',')):
     beside = Path(config.data.path) / f'{name}.bin'
     where = str(beside) if beside.is_file() else name
@@ -56,8 +68,5 @@ def open_targets(config) -> dict[str, Any]:
         f'config.eval.targets={config.eval.targets}: neither {beside} nor {name} exists. Names are those of .bin files '
         'in config.data.path; everything else is given with its path.'
       )
-    target = open_benchmark(where, config.data.size)
-    if target.name in targets:
-      raise ConfigError(f'config.eval.targets={config.eval.targets}: two are called {target.name}; rename one.')
-    targets[target.name] = target
-  return targets
+    wheres.append(where)
+  return open_benchmarks(wheres, config.data.size)
