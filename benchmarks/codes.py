@@ -30,7 +30,7 @@ from gif_jax.evaluation.identification import digit_accuracy, rank_rates
 from gif_jax.identification.decode import build_index, decode
 from gif_jax.models.encoders import pixels
 from gif_jax.models.heads import unit
-from gif_jax.training.loop import open_trained
+from gif_jax.training.program import open_trained
 
 STEPS = 60  # of L-BFGS: more change no digit accuracy by more than half a point
 DECAY = 1e-3

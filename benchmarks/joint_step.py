@@ -19,7 +19,8 @@ from configs import quickstart, quickstart_joint
 from gif_jax.codes import size, tree
 from gif_jax.codes.table import CodeTable
 from gif_jax.models.devices import make_mesh
-from gif_jax.training import loop, sharding
+from gif_jax.training import sharding
+from gif_jax.training.program import make_program
 
 
 def _table(m, d, folder):
@@ -34,7 +35,7 @@ def _table(m, d, folder):
 
 def _subject(config, table, mesh):
   """A compiled step with its state and batch, and the device memory its state and its temporaries take."""
-  program = loop.make_program(config, table, 1000, mesh)
+  program = make_program(config, table, 1000, mesh)
   rng = np.random.default_rng(0)
   b, s = config.train.batch_size, config.data.size
   label = rng.integers(0, table.m, b)

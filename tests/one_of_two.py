@@ -15,7 +15,8 @@ from gif_jax.evaluation.exact import sorted_images
 from gif_jax.evaluation.extract import extract, identity_moments
 from gif_jax.evaluation.impostors import most_alike
 from gif_jax.models.devices import make_mesh
-from gif_jax.training import figures, loop
+from gif_jax.training import figures
+from gif_jax.training.program import make_predictor
 from gif_jax.training.steps import TrainState
 from tests import tiny
 
@@ -53,7 +54,7 @@ def results(state: Path | None = None) -> dict[str, np.ndarray]:
   everywhere = NamedSharding(make_mesh(), PartitionSpec())
   weights = jax.make_array_from_callback(WEIGHTS.shape, everywhere, lambda index: WEIGHTS[index])
   trained = TrainState(step=weights, params=weights, batch_stats={}, opt_state=None)
-  predictor = loop._predictor(SimpleNamespace(predict=predict), trained)
+  predictor = make_predictor(SimpleNamespace(predict=predict), trained)
   return found | {'embedding': figures.embed(predictor, IMAGES, SimpleNamespace(batch_size=5), '')}
 
 

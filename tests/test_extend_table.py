@@ -16,7 +16,8 @@ from gif_jax.evaluation.extract import identity_moments
 from gif_jax.identification.decode import build_index, decode
 from gif_jax.models.encoders import pixels
 from gif_jax.training.checkpoint import CheckpointError
-from gif_jax.training.loop import check_table, open_trained
+from gif_jax.training.loop import check_table
+from gif_jax.training.program import open_trained
 from tests.photographs import folder_config, names, write_people
 
 RUN = (

@@ -12,8 +12,9 @@ from gif_jax.codes.homogenise import gaussian_potential
 from gif_jax.codes.table import CodeTable
 from gif_jax.data import pipeline
 from gif_jax.models.devices import make_mesh
-from gif_jax.training import joint, loop, losses, sharding
+from gif_jax.training import joint, losses, sharding
 from gif_jax.training.checkpoint import Checkpoints
+from gif_jax.training.program import make_program
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path):
 def _trained(config, table, faces, devices, steps):
   """Losses of the first steps on `devices` devices, and the final state."""
   mesh = _mesh(devices)
-  program = loop.make_program(config, table, steps, mesh)
+  program = make_program(config, table, steps, mesh)
   state, found = program.init(), []
   iterator = pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0, labels=True)
   for _ in range(steps):
@@ -156,7 +157,7 @@ def test_one_device_equals_eight(joint_config, tiny_faces, tiny_table):
 
 def _step_text(config, m, path, devices):
   table, mesh = _table(path, m, l=5, v=16), _mesh(devices)
-  program = loop.make_program(config, table, 10, mesh)
+  program = make_program(config, table, 10, mesh)
   images = np.zeros((16, config.data.size, config.data.size, 3), np.uint8)
   batch = sharding.put_batch({'image': images, 'label': np.arange(16, dtype=np.int32)}, mesh)
   return program.train_step.lower(program.like, batch)
@@ -177,7 +178,7 @@ def test_a_checkpoint_of_eight_devices_continues_on_three(joint_config, tiny_fac
   saved = Checkpoints(tmp_path, 1, {})
   saved.save(2, state)
   saved.close()
-  program = loop.make_program(joint_config, tiny_table, 2, _mesh(3))
+  program = make_program(joint_config, tiny_table, 2, _mesh(3))
   again = Checkpoints(tmp_path, 1, {})
   restored = again.restore(program.like)
   again.close()

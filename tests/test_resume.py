@@ -16,7 +16,7 @@ from gif_jax.data.sources import open_faces
 from gif_jax.training import sharding
 from gif_jax.training.backbone import open_backbone
 from gif_jax.training.checkpoint import CheckpointError
-from gif_jax.training.loop import open_trained
+from gif_jax.training.program import open_trained
 
 # The forms of the method as flags. `joint` is re-tokenised within its 12 steps.
 FORMS = {

@@ -11,13 +11,14 @@ from gif_jax.codes.table import CodeTable
 from gif_jax.config import default
 from gif_jax.data import pipeline
 from gif_jax.models.devices import make_mesh
-from gif_jax.training import loop, optim, sharding
+from gif_jax.training import optim, sharding
+from gif_jax.training.program import make_program
 
 
 def _run(config, table, faces, devices, steps):
   """Losses and gradient norms of the first steps on `devices` devices."""
   mesh = make_mesh(jax.devices()[:devices])
-  program = loop.make_program(config, table, steps, mesh)
+  program = make_program(config, table, steps, mesh)
   state, rows = program.init(), []
   iterator = pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0)
   for _ in range(steps):
@@ -48,7 +49,7 @@ def _lowered(config, m, path):
   codes = tree.random_codes(m, 5, 16, 0)
   table = CodeTable.write(path, codes, vectors, v=16, encoder='', seed=0, label_space='', settings={})
   mesh = make_mesh()
-  program = loop.make_program(config, table, 10, mesh)
+  program = make_program(config, table, 10, mesh)
   code, code_vector = table.rows(np.arange(16) * (m // 16))
   images = np.zeros((16, config.data.size, config.data.size, 3), np.uint8)
   batch = sharding.put_batch({'image': images, 'code': code, 'code_vector': code_vector}, mesh)
@@ -66,7 +67,7 @@ def test_the_train_step_is_the_same_program_for_any_number_of_identities(experim
 
 def test_losses_fall_on_a_batch_seen_again_and_again(tiny_config, tiny_faces, tiny_table):
   mesh = make_mesh(jax.devices()[:1])
-  program = loop.make_program(tiny_config, tiny_table, 40, mesh)
+  program = make_program(tiny_config, tiny_table, 40, mesh)
   iterator = pipeline.batches(tiny_faces.train, tiny_table, batch_size=16, seed=0)
   batch = sharding.put_batch(next(iterator), mesh)
   iterator.close()
