@@ -73,6 +73,7 @@ def default() -> ConfigDict:
   c.model.projection = 128  # p, width each head projects the embedding to
   c.model.dropout = 0.0  # before the embedding layer
   c.model.dtype = 'bfloat16'  # of the backbone's arithmetic; heads, losses and weights are float32
+  c.model.remat = False  # blocks are computed again in the backward pass: less memory, a third more arithmetic
 
   c.loss = ConfigDict()
   c.loss.margin_type = 'cosface'  # 'cosface' (cosine - margin) or 'arcface' (angle + margin)
@@ -91,6 +92,18 @@ def default() -> ConfigDict:
   c.joint.lr = 0.5  # highest learning rate of the code vectors, which follows the schedule of optim; 0 = not moved
   c.joint.retokenize_every_steps = 0  # new codes from the vectors as they are by then; 0 = codes stay as they are
 
+  c.softmax = ConfigDict()  # the baselines: a softmax over all m identities instead of codes, or over a share of them
+  c.softmax.enabled = False  # True: no table, no heads, and a centre for every identity
+  c.softmax.sample_rate = 1.0  # share of the identities that a step compares with; below 1: Partial FC
+  c.softmax.margin_type = 'arcface'  # 'arcface', 'cosface', 'adaface' or 'combined'
+  c.softmax.margin = 0.5
+  c.softmax.combined = (1.0, 0.5, 0.0)  # m1, m2, m3 of cos(m1 theta + m2) - m3, instead of margin
+  c.softmax.scale = 64.0  # logits = scale * cosine
+  c.softmax.exact_margin = False  # as loss.exact_margin
+  c.softmax.adaface_h = 0.333  # how far the length of f(x) moves the margin
+  c.softmax.adaface_rate = 0.01  # of the running mean and deviation of that length
+  c.softmax.interclass_filtering_threshold = 0.0  # other centres with a larger cosine do not push; 0 = all do
+
   c.optim = ConfigDict()
   c.optim.name = 'sgd'  # 'sgd' or 'adamw'
   c.optim.lr = 0.1  # highest learning rate
@@ -105,6 +118,9 @@ def default() -> ConfigDict:
   c.train.steps = 0  # length of the run; 0 = train.epochs says
   c.train.epochs = 0.0  # passes over the training images; ignored where train.steps is above 0
   c.train.batch_size = 128  # B, over all devices
+  c.train.accumulate = 1  # parts of a batch taken one after the other: memory for B / accumulate images, one step
+  c.train.ema = 0.0  # decay of a moving average of the weights, which is then what is evaluated; 0 = none
+  c.train.fsdp = 1  # devices that share one copy of weights and optimiser; 1 = each has its own
   c.train.seed = 0  # initial weights, order of the data, augmentation
 
   c.checkpoint = ConfigDict()
@@ -136,6 +152,7 @@ _CHOICES = {
   'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'),
   'model.dtype': ('bfloat16', 'float32'),
   'loss.margin_type': ('cosface', 'arcface'),
+  'softmax.margin_type': ('arcface', 'cosface', 'adaface', 'combined'),
   'optim.name': ('sgd', 'adamw'),
   'optim.schedule': ('cosine', 'polynomial'),
 }
@@ -159,9 +176,13 @@ _AT_LEAST = {
   'joint.uniformity': 0,
   'joint.lr': 0,
   'joint.retokenize_every_steps': 0,
+  'softmax.interclass_filtering_threshold': 0,
   'optim.clip': 0,
   'optim.warmup': 0,
   'train.batch_size': 1,
+  'train.accumulate': 1,
+  'train.ema': 0,
+  'train.fsdp': 1,
   'checkpoint.every_steps': 1,
   'checkpoint.keep': 1,
   'eval.every_steps': 0,
@@ -202,6 +223,12 @@ def validate(config: ConfigDict) -> None:
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
       'set one of them above 0, or nothing will be trained.'
     )
+  if not 0 < config.softmax.sample_rate <= 1:
+    raise ConfigError(f'config.softmax.sample_rate={config.softmax.sample_rate}: give a share above 0, up to 1 (all).')
+  if config.train.ema >= 1:
+    raise ConfigError(f'config.train.ema={config.train.ema} would never move; give less than 1, such as .999, or 0.')
+  if config.joint.enabled and config.softmax.enabled:
+    raise ConfigError('config.joint.enabled and config.softmax.enabled are two ways to train: set one to False.')
   _check_encoder(config.tokenizer)
   _check_evaluation(config.eval)
 

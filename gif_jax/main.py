@@ -22,14 +22,18 @@ def run(config, workdir: Path) -> dict | None:
   from gif_jax.data.sources import open_faces
   from gif_jax.evaluation.files import write_json
   from gif_jax.training.loop import check_table, train
+  from gif_jax.training.softmax import Identities
 
   _check_apart(config.data, workdir)
   make_writable('workdir', workdir)
   config = tokenize.with_own_identities(config)
   validate(config)
   faces = open_faces(config, workdir / 'cache')
-  table = tokenize.ensure_table(config, faces, workdir)
-  check_table(table, config, faces)  # before people.json, which must say whose table and checkpoints lie beside it
+  if config.softmax.enabled:
+    table = Identities(faces.m, faces.label_space)
+  else:
+    table = tokenize.ensure_table(config, faces, workdir)
+    check_table(table, config, faces)  # before people.json, which must say whose table and checkpoints lie beside it
   if faces.people is not None:
     write_json(workdir / 'people.json', faces.people)
   return train(config, workdir, faces, table)

@@ -32,8 +32,8 @@ def flat(images):
 
 
 @jax.jit
-def predict(state, images):
-  return {'embedding': flat(images)['z'] @ state.params}
+def predict(variables, images):
+  return {'embedding': flat(images)['z'] @ variables['params']}
 
 
 def table(output: Path):

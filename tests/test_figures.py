@@ -27,7 +27,7 @@ def _perfect(faces, table):
 
 def test_perfect_predictions_score_everything(tiny_faces, tiny_table, settings):
   predict = _perfect(tiny_faces.held_out, tiny_table)
-  found = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, settings)
+  found = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
   assert found.pop('digit_accuracy') == [1.0] * tiny_table.l
   assert set(found.values()) == {1.0}
 
@@ -41,7 +41,7 @@ def test_the_closed_set_can_be_a_sample(tiny_faces, tiny_table, settings):
     seen.append(images)
     return _perfect(tiny_faces.held_out, tiny_table)(images)
 
-  figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, settings)
+  figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
   assert len({image.tobytes() for batch in seen for image in batch}) == 7
 
 
@@ -76,7 +76,7 @@ def test_an_overflowing_network_is_reported_and_counts_as_knowing_nobody(tiny_fa
 
   with caplog.at_level(logging.WARNING):
     embedding = figures.embed(predict, tiny_faces.test, settings, 'unseen people')
-    found = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, settings)
+    found = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
   assert 'unseen people: 24 of 24 embeddings are not finite' in caplog.text
   accuracy = figures.verification_figures(embedding, tiny_faces.test.labels(), settings).figures
   assert accuracy['verification_accuracy'] == 0.5

@@ -1,6 +1,7 @@
 """`joint`: trained code vectors. A step moves its batch's rows and no others, as dense training would."""
 
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -41,13 +42,19 @@ def _mesh(devices):
   return make_mesh(jax.devices()[:devices])
 
 
+def _columns(label):
+  """Of every example the first one of the same identity; and which examples are the first of theirs."""
+  first = joint.first_of_same(jnp.asarray(label))
+  return first, first == jnp.arange(len(label))
+
+
 LABEL = np.array([3, 7, 3, 0, 19, 7, 7, 12], np.int32)
 
 
 def test_in_batch_loss_against_a_softmax_over_the_distinct_identities(joint_config):
   settings = joint_config.joint
   z, h = _vectors(8, 16, 1), _vectors(20, 16, 2)
-  found = losses.in_batch_loss(z, h[LABEL], joint.first_of_same(jnp.asarray(LABEL)), settings)
+  found = losses.in_batch_loss(z, h[LABEL], *_columns(LABEL), settings)
   people, column = np.unique(LABEL, return_inverse=True)
   cosine = z.astype(np.float64) @ h[people].astype(np.float64).T
   cosine[np.arange(8), column] -= settings.margin
@@ -58,13 +65,13 @@ def test_in_batch_loss_against_a_softmax_over_the_distinct_identities(joint_conf
 
 def test_one_identity_alone_in_a_batch_costs_nothing(joint_config):
   z = _vectors(4, 16)
-  found = losses.in_batch_loss(z, jnp.tile(z[:1], (4, 1)), jnp.zeros(4, jnp.int32), joint_config.joint)
+  found = losses.in_batch_loss(z, jnp.tile(z[:1], (4, 1)), *_columns(np.zeros(4, np.int32)), joint_config.joint)
   np.testing.assert_allclose(found, 0, atol=1e-6)
 
 
 def test_batch_uniformity_is_the_gaussian_potential_of_the_distinct_vectors():
   h = _vectors(20, 16)
-  found = losses.batch_uniformity(h[LABEL], joint.first_of_same(jnp.asarray(LABEL)))
+  found = losses.batch_uniformity(h[LABEL], _columns(LABEL)[1])
   np.testing.assert_allclose(found, gaussian_potential(jnp.asarray(h[np.unique(LABEL)])), rtol=1e-5)
 
 
@@ -102,21 +109,22 @@ def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path):
   h = jnp.asarray(placed.on_host().vectors)
 
   def dense(h):
+    h = h / jnp.linalg.norm(h, axis=1, keepdims=True)
     people, column = jnp.unique(LABEL, return_inverse=True)
     logits = losses.margin_logits(z @ h[people].T, column, settings.margin, settings.scale, losses.cosface)
     softmax = jnp.mean(jax.nn.logsumexp(logits, 1) - logits[jnp.arange(8), column])
     return softmax + jnp.mean(losses.regression_loss(z, h[LABEL]))
 
+  joint_config.loss.digits = 0.0  # the digits' losses do not move code vectors
+  objective = joint.Joint(joint_config, table, lambda step: 0.1, mesh)
+
   @jax.jit
   def sparse(placed):
-    first = joint.first_of_same(jnp.asarray(LABEL))
-    rows = joint.read(placed, LABEL, mesh)
-
-    def loss(vectors):
-      h = vectors[first]
-      return jnp.mean(losses.in_batch_loss(z, h, first, settings)) + jnp.mean(losses.regression_loss(z, h))
-
-    return joint.move(placed, rows.vectors, jax.grad(loss)(rows.vectors), LABEL, first, 0.1, mesh)
+    state = SimpleNamespace(joint=placed, step=0)
+    rows, batch, whole = objective.read(state, {'label': jnp.asarray(LABEL)})
+    cosines = jnp.zeros((8, table.l, table.v))
+    gradient = jax.grad(lambda rows: objective.loss(rows, z, cosines, batch, whole)[0])(rows)
+    return objective.move(state, rows, gradient, whole, {})['joint']
 
   touched = np.unique(LABEL)
   for _ in range(3):

@@ -133,7 +133,7 @@ def _compare(rows, columns, floor, mesh, most):
     strip, column = jnp.nonzero(reached, size=most, fill_value=0)
     return cosine, reached.sum()[None], strip, column, tiles[strip, :, column]
 
-  split, whole = PartitionSpec('data'), PartitionSpec()
+  split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
   return jax.shard_map(on_one, mesh=mesh, in_specs=(split, whole, whole), out_specs=split)(rows, columns, floor)
 
 

@@ -1,15 +1,21 @@
-"""The devices a network runs on: one axis, 'data', along which batches are split."""
+"""The devices a network runs on. Batches are split over all of them; parameters may be split over some."""
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
-def make_mesh(devices=None) -> jax.sharding.Mesh:
-  """A mesh of all devices (or those given) along one axis, 'data'."""
+def make_mesh(devices=None, fsdp: int = 1) -> jax.sharding.Mesh:
+  """A mesh of all devices (or those given): ('data', 'fsdp') of n / fsdp x fsdp.
+
+  `fsdp` devices, neighbours, share one copy of the parameters where a sharding rule says so; `data` counts the copies.
+  Raises ValueError where fsdp does not divide the devices.
+  """
   devices = jax.devices() if devices is None else devices
-  return jax.make_mesh((len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices)
+  if len(devices) % fsdp:
+    raise ValueError(f'{len(devices)} devices cannot be split into groups of {fsdp}')
+  return jax.make_mesh((len(devices) // fsdp, fsdp), ('data', 'fsdp'), (AxisType.Auto,) * 2, devices=devices)
 
 
 def batch_sharding(mesh) -> NamedSharding:
-  """Batches are split over the devices along their first axis."""
-  return NamedSharding(mesh, PartitionSpec('data'))
+  """Batches are split over all devices along their first axis."""
+  return NamedSharding(mesh, PartitionSpec(mesh.axis_names))

@@ -14,29 +14,26 @@ INPUT = {'colour': 'RGB', 'normalisation': '(x - 127.5) / 127.5'}
 
 
 class GIF(nn.Module):
-  """Face crops uint8 [B, size, size, 3] (RGB) -> (z float32 [B, d] unit rows, cosines float32 [B, l, v]).
+  """Face crops uint8 [B, size, size, 3] (RGB) -> (f(x) float32 [B, d], cosines float32 [B, l, v]).
 
-  Pixels are normalised here, (x - 127.5) / 127.5, so that uint8 travels to the device.
+  z is f(x) at length 1. Pixels are normalised here, (x - 127.5) / 127.5, so that uint8 travels to the device. A network
+  for a softmax over identities (`config.softmax`) has no heads, and None for cosines: centres are no part of it.
   """
 
   backbone: nn.Module
-  heads: nn.Module
+  heads: nn.Module | None
 
   def __call__(self, images, train: bool = False):
-    z = self.embed(images, train)
-    return z, self.heads(z)
-
-  def embed(self, images, train: bool = False):
-    """z alone, float32 [B, d] unit rows."""
-    return unit(self.features(images, train))
+    features = self.features(images, train)
+    return features, self.read(features)
 
   def features(self, images, train: bool = False):
     """f(x), float32 [B, d]: the embedding at the length that the backbone gives it."""
     return self.backbone((images.astype(jnp.float32) - 127.5) / 127.5, train)
 
   def read(self, features):
-    """Cosines float32 [B, l, v] of the heads for f(x) [B, d]."""
-    return self.heads(unit(features))
+    """Cosines float32 [B, l, v] of the heads for f(x) [B, d]; None without heads."""
+    return self.heads and self.heads(unit(features))
 
 
 class Embedded(NamedTuple):
@@ -62,6 +59,7 @@ def embed(model: GIF, variables: dict, images: jax.Array, *, flip: bool = True) 
 
 
 def build(settings, l: int, v: int) -> GIF:
-  """The model for `config.model` and a table of l digits in 0..v-1."""
-  backbone = IResNet(SPECS[settings.backbone], settings.d, settings.dropout, jnp.dtype(settings.dtype))
-  return GIF(backbone, CodeHeads(l, v, settings.projection))
+  """The model for `config.model` and a table of l digits in 0..v-1; without heads where l is 0."""
+  spec, dtype = SPECS[settings.backbone], jnp.dtype(settings.dtype)
+  backbone = IResNet(spec, settings.d, settings.dropout, dtype, settings.remat)
+  return GIF(backbone, CodeHeads(l, v, settings.projection) if l else None)

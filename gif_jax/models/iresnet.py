@@ -70,13 +70,15 @@ class Block(nn.Module):
 class IResNet(nn.Module):
   """Face crop -> embedding before normalisation: float [B, size, size, 3] in -1..1 -> float32 [B, d].
 
-  Batch statistics are taken over the whole batch, also when it is sharded over devices.
+  Batch statistics are taken over the whole batch, also when it is sharded over devices. remat: what goes between blocks
+  is kept for the backward pass, what is within them computed again.
   """
 
   spec: Spec
   d: int
   dropout: float = 0.0
   dtype: jnp.dtype = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, x, train: bool):
@@ -88,9 +90,10 @@ class IResNet(nn.Module):
     )(x.astype(self.dtype))  # fmt: skip
     x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name='stem_bn')(x)
     x = PReLU(name='stem_prelu')(x)
+    block = nn.remat(Block, static_argnums=2) if self.remat else Block  # 0 is the module, 1 is x, 2 is train
     for i, (blocks, width, stride) in enumerate(zip(spec.blocks, spec.widths, spec.strides, strict=True)):
       for j in range(blocks):
-        x = Block(width, stride if j == 0 else 1, self.dtype, name=f'stage{i + 1}_block{j + 1}')(x, train)
+        x = block(width, stride if j == 0 else 1, self.dtype, name=f'stage{i + 1}_block{j + 1}')(x, train)
     x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name='bn')(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
     x = nn.Dense(self.d, dtype=self.dtype, name='embedding')(x).astype(jnp.float32)

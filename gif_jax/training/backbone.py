@@ -49,7 +49,7 @@ def open_network(workdir: str | Path, step: int | None = None) -> Network:
   """
   saved = read_saved(Path(workdir), step)
   try:
-    settings, size = ConfigDict(saved.origin['config.model']), saved.origin['config.data.size']
+    settings, size = ConfigDict({'remat': False} | saved.origin['config.model']), saved.origin['config.data.size']
     model = gif.build(settings, l=1, v=1)  # its heads are not used, so they may have any size
     if saved.origin['input'] != gif.INPUT:
       raise CheckpointError(f'{workdir}: its network takes {saved.origin["input"]}, this version gives {gif.INPUT}.')
@@ -60,7 +60,8 @@ def open_network(workdir: str | Path, step: int | None = None) -> Network:
     variables = model.init(jax.random.key(0), jnp.zeros((1, size, size, 3), jnp.uint8))
     return {kind: {'backbone': variables[kind]['backbone']} for kind in ('params', 'batch_stats')}
 
-  variables = saved.read(jax.eval_shape(init))
+  like = jax.eval_shape(init)
+  variables = saved.read({'ema': like})['ema'] if saved.origin['config.train.ema above 0'] else saved.read(like)
   what = f'backbone {settings.backbone}, d={settings.d}, at {size} pixels, step {saved.step}'
   return Network(model, variables, size, saved.step, what)
 

@@ -50,8 +50,8 @@ class Checkpoints:
     if step is None:
       return None
     self._check_origin(step, like.joint is not None)
-    # Another number of devices pads the rows of `joint` to another length; the padding is zeros, cut off or added here.
-    arguments = ocp.args.StandardRestore(like, strict=like.joint is None)
+    # Another number of devices pads rows of identities to another length; padding is never read, cut off or added here.
+    arguments = ocp.args.StandardRestore(like, strict=not (like.joint or like.softmax))
     return self.manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
 
   def _check_origin(self, step, joint):
@@ -134,5 +134,5 @@ def read_saved(workdir: Path, step: int | None = None) -> Saved:
 
 
 def _with_input(origin):
-  """With what the network takes; checkpoints that do not say it are older, and of the only input there was."""
-  return {'input': INPUT} | origin
+  """With what older checkpoints do not say, because there was one choice alone."""
+  return {'input': INPUT, 'config.softmax.enabled': False, 'config.train.ema above 0': False} | origin

@@ -107,19 +107,24 @@ class _Selected:
     return self.faces[self.chosen[rows]]
 
 
-def closed_set_figures(predict, held_out, table, settings) -> dict:
-  """Which training identity is on a held-out image: by decoded digits, and by the nearest code vector (z . h), 0..1."""
+def closed_set_figures(predict, held_out, table, vectors, settings) -> dict:
+  """Which training identity is on a held-out image: by decoded digits, and by the nearest vector (z . h), 0..1.
+
+  vectors [m, d]: code vectors, or a softmax's centres, of which the nearest by angle is taken; a softmax has no digits.
+  """
   if not len(held_out):
     return {}
   chosen = np.unique(np.linspace(0, len(held_out) - 1, settings.closed_set).astype(np.int64))
   labels = held_out.labels(chosen)
-  out = _predict(predict, _Selected(held_out, chosen), settings, 'closed set', 'embedding', 'log_probs')
-  index = build_index(np.asarray(table.codes), table.v)
-  decoded, _ = decode(index, out['log_probs'], settings.beam, 5)
-  by_code = rank_rates(np.asarray(decoded), labels)
-  by_vector = rank_rates(nearest(out['embedding'], table.vectors, 5), labels)
-  return {
-    'digit_accuracy': digit_accuracy(out['log_probs'], table.codes[labels]),
-    **{f'decode_top{rank}': by_code[rank] for rank in (1, 5)},
-    **{f'vector_top{rank}': by_vector[rank] for rank in (1, 5)},
-  }
+  parts = ('embedding', 'log_probs') if table.l else ('embedding',)
+  out = _predict(predict, _Selected(held_out, chosen), settings, 'closed set', *parts)
+  by_vector = rank_rates(nearest(out['embedding'], vectors, 5), labels)
+  by_digits = _by_digits(out['log_probs'], labels, table, settings) if table.l else {}
+  return by_digits | {f'vector_top{rank}': by_vector[rank] for rank in (1, 5)}
+
+
+def _by_digits(log_probs, labels, table, settings):
+  decoded, _ = decode(build_index(np.asarray(table.codes), table.v), log_probs, settings.beam, 5)
+  rates = rank_rates(np.asarray(decoded), labels)
+  digits = {'digit_accuracy': digit_accuracy(log_probs, table.codes[labels])}
+  return digits | {f'decode_top{rank}': rates[rank] for rank in (1, 5)}

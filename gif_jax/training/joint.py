@@ -19,6 +19,8 @@ from gif_jax.codes.product import build_codes
 from gif_jax.codes.quality import explained_alone
 from gif_jax.codes.table import CodeTable
 from gif_jax.models.heads import unit
+from gif_jax.training import losses
+from gif_jax.training.fixed import code_losses
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,10 +107,42 @@ def first_of_same(label: jax.Array) -> jax.Array:
   return jnp.argmax(label[:, None] == label[None, :], axis=1).astype(jnp.int32)
 
 
-def move(joint: JointTable, vectors, gradient, label, first, rate, mesh) -> JointTable:
-  """One step of SGD on the batch's vectors [B, d]: gradient float32 [B, d], 0 where `first` [B] is another example."""
-  own = jnp.where(first == jnp.arange(len(first)), label, -1)
-  return write(joint, own, unit(vectors - rate * gradient), mesh)
+class Joint:
+  """L_C + gamma L_AR + weight L_B, by which the code vectors of a batch are trained too. See `steps.Objective`.
+
+  A batch has label int32 [B]; codes and vectors are part of the state. rate: step -> learning rate of the vectors.
+  """
+
+  def __init__(self, config, table: CodeTable, rate, mesh):
+    self.settings, self.loss_settings, self.table, self.rate, self.mesh = config.joint, config.loss, table, rate, mesh
+
+  def shape(self) -> dict:
+    return {'joint': shape(self.table, self.mesh)}
+
+  def place(self) -> dict:
+    return {'joint': place(self.table, self.mesh)}
+
+  def read(self, state, batch):
+    rows, first = read(state.joint, batch['label'], self.mesh), first_of_same(batch['label'])
+    own = first == jnp.arange(len(first))
+    # One row stands for all examples of an identity, so that the gradients of all of them meet in it.
+    return rows.vectors, batch | {'code': rows.codes.astype(jnp.int32), 'first': first}, (batch['label'], own)
+
+  def loss(self, rows, features, cosines, batch, whole):
+    settings, (_, own), h, z = self.settings, whole, unit(rows), unit(features)
+    loss, metrics = code_losses(z, cosines, batch['code'], h[batch['first']], self.loss_settings)
+    in_batch = jnp.mean(losses.in_batch_loss(z, h, batch['first'], own, settings))
+    loss += settings.weight * in_batch
+    if settings.uniformity:
+      loss += settings.uniformity * losses.batch_uniformity(h, own)
+    return loss, metrics | {'in_batch_loss': in_batch}
+
+  def move(self, state, rows, gradient, whole, metrics) -> dict:
+    """One step of SGD on the batch's rows: gradient float32 [B, d], 0 where another example stands for the identity."""
+    del metrics
+    label, own = whole
+    moved = unit(rows - self.rate(state.step) * gradient)
+    return {'joint': write(state.joint, jnp.where(own, label, -1), moved, self.mesh)}
 
 
 def retokenise(joint: JointTable, v: int, settings, mesh) -> JointTable:

@@ -20,6 +20,7 @@ from gif_jax.training import figures, joint, optim, sharding, steps
 from gif_jax.training.backbone import open_backbone
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints
+from gif_jax.training.softmax import Identities
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,11 +48,15 @@ def _sample(faces, seed, chances, rows=8, columns=8):
   return images.reshape(rows, columns, *images.shape[1:])
 
 
-def _check_divides(config, mesh):
-  for divisor, what in ((mesh.size, 'devices'), (jax.process_count(), 'processes')):
+def _check_divides(config):
+  devices, parts = jax.device_count(), config.train.accumulate
+  if devices % config.train.fsdp:
+    raise ConfigError(f'config.train.fsdp={config.train.fsdp} does not divide the {devices} devices; give a divisor.')
+  for divisor, what in ((parts * devices, f'{devices} devices'), (jax.process_count(), 'processes')):
     if config.train.batch_size % divisor:
+      accumulated = f' times config.train.accumulate={parts}' if divisor != jax.process_count() and parts > 1 else ''
       raise ConfigError(
-        f'config.train.batch_size={config.train.batch_size} cannot be split over {divisor} {what}; '
+        f'config.train.batch_size={config.train.batch_size} cannot be split over {what}{accumulated}; '
         f'choose a multiple of {divisor}.'
       )
 
@@ -77,19 +82,22 @@ class _Stop:
       signal.signal(number, handler)
 
 
-def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | None:
+def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities) -> dict | None:
   """Trains to the last step, continuing from the newest checkpoint in `workdir`, then evaluates.
+
+  table: of codes, or for a softmax who it tells apart.
 
   Writes checkpoints/, metrics.jsonl, tensorboard/, eval.npz, summary.json and plots. Returns the summary,
   or None if a signal stopped the run (its state is saved). Raises ConfigError, DataError, TableError, CheckpointError
   and NonFiniteLossError, each naming the cure.
   """
   # ---- Devices
-  mesh = make_mesh()
-  _check_divides(config, mesh)
+  _check_divides(config)
+  mesh = make_mesh(fsdp=config.train.fsdp)
 
   # ---- Data
-  check_table(table, config, faces)
+  if isinstance(table, CodeTable):
+    check_table(table, config, faces)
   if config.data.check_colour and config.data.source != 'synthetic':
     check_colour(faces.train, config.data.path, 'Or set config.data.check_colour=False.')
   total = train_steps(config, len(faces.train))
@@ -100,9 +108,8 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   program = make_program(config, table, total, mesh)
   checkpoints = open_checkpoints(config, workdir, table)
   parameters = sum(x.size for x in jax.tree.leaves(program.like.params['backbone'])) / 1e6
-  heads = sum(x.size for x in jax.tree.leaves(program.like.params['heads'])) / 1e6
-  _LOG.info('%s: backbone %.1f M parameters, code heads %.2f M (l=%d, v=%d, m=%d), %d device(s)',
-               config.model.backbone, parameters, heads, table.l, table.v, table.m, mesh.size)  # fmt: skip
+  _LOG.info('%s: backbone %.1f M parameters, %s, %d device(s)',
+            config.model.backbone, parameters, _classifier(program.like, table), mesh.size)  # fmt: skip
 
   # ---- Restore
   state = checkpoints.restore(program.like)
@@ -117,7 +124,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   # ---- Steps
   iterator = pipeline.batches(
     faces.train, table, batch_size=config.train.batch_size, seed=config.train.seed, start=start, stop=total,
-    workers=config.data.workers, chances=chances, labels=config.joint.enabled,
+    workers=config.data.workers, chances=chances, labels=config.joint.enabled or config.softmax.enabled,
     process=jax.process_index(), processes=jax.process_count(),
   )  # fmt: skip
   try:
@@ -162,6 +169,13 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable) -> dict | No
   return _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh)
 
 
+def _classifier(state, table):
+  if state.softmax:
+    return f'a softmax over {table.m} identities, {state.softmax.centres.size / 1e6:.2f} M parameters'
+  heads = sum(x.size for x in jax.tree.leaves(state.params['heads'])) / 1e6
+  return f'code heads {heads:.2f} M (l={table.l}, v={table.v}, m={table.m})'
+
+
 def _due(step, every):
   return every > 0 and step % every == 0
 
@@ -184,11 +198,12 @@ def _finish(config, workdir, faces, table, program, state, metrics, window, star
     encoder = open_backbone(workdir).name
     joint.write_table(again, table, workdir / 'next_table', encoder)
     table = joint.write_table(state.joint, table, workdir / 'trained_table', encoder)
+  vectors = state.softmax.on_host() if state.softmax else table.vectors
   targets = figures.target_figures(predict, faces.targets, config.eval)
   summary = {
     **({'targets': targets} if targets else {}),
     **(_unseen(config, workdir, faces.test, predict) if len(faces.test) else {}),
-    **figures.closed_set_figures(predict, faces.held_out, table, config.eval),
+    **figures.closed_set_figures(predict, faces.held_out, table, vectors, config.eval),
     'images_per_second': window.images / window.seconds if window.seconds else None,
     'steps': int(state.step),
     'resumed_from_step': start,

@@ -10,17 +10,18 @@ def cosface(cosine, margin):
   return cosine - margin
 
 
-def arcface(cosine, margin):
-  """cos(theta + margin) with the gradient of plain cos(theta), as arcface_torch trains (Deng et al., 2019).
+def arcface(cosine, margin, times=1.0):
+  """cos(times theta + margin) with the gradient of plain cos(theta), as arcface_torch trains (Deng et al., 2019).
 
   Straight-through: the true gradient is infinite where the cosine is 1.
   """
-  return cosine + jax.lax.stop_gradient(jnp.cos(jnp.arccos(jnp.clip(cosine, -1.0, 1.0)) + margin) - cosine)
+  moved = jnp.cos(times * jnp.arccos(jnp.clip(cosine, -1.0, 1.0)) + margin)
+  return cosine + jax.lax.stop_gradient(moved - cosine)
 
 
-def arcface_exact(cosine, margin):
-  """cos(theta + margin) with its true gradient; the cosine is kept 1e-6 away from 1 and -1 so that it stays finite."""
-  return jnp.cos(jnp.arccos(jnp.clip(cosine, -1.0 + 1e-6, 1.0 - 1e-6)) + margin)
+def arcface_exact(cosine, margin, times=1.0):
+  """The same with its true gradient; the cosine is kept 1e-6 away from 1 and -1 so that it stays finite."""
+  return jnp.cos(times * jnp.arccos(jnp.clip(cosine, -1.0 + 1e-6, 1.0 - 1e-6)) + margin)
 
 
 def target_margin(settings):
@@ -53,21 +54,20 @@ def regression_loss(z, code_vector):
   return 0.5 * jnp.square(jnp.sum(z * code_vector, axis=-1) - 1.0)
 
 
-def in_batch_loss(z, h, first, settings):
-  """Margin softmax of z against the code vectors of the batch's own identities, each of which is one column.
+def in_batch_loss(z, h, target, column, settings):
+  """Margin softmax of z against the code vectors of a batch's identities, each of which is one column.
 
-  z, h float32 [B, d], unit rows; first int32 [B], the first example of the same identity: its row of h is the column;
-  settings: `config.joint`. Returns float32 [B]. Cost B^2 d, whatever m is.
+  z float32 [b, d], examples of the batch or a part of it; h float32 [B, d], a row for each example of the whole batch,
+  unit rows; column bool [B]: the first example of every identity, whose row stands for it; target int32 [b]: which
+  column is the example's own; settings: `config.joint`. Returns float32 [b]. Cost b B d, whatever m is.
   """
-  logits = margin_logits(z @ h.T, first, settings.margin, settings.scale, cosface)
-  column = first == jnp.arange(len(first))
+  logits = margin_logits(z @ h.T, target, settings.margin, settings.scale, cosface)
   logits = jnp.where(column[None, :], logits, -jnp.inf)
-  return optax.softmax_cross_entropy_with_integer_labels(logits, first)
+  return optax.softmax_cross_entropy_with_integer_labels(logits, target)
 
 
-def batch_uniformity(h, first):
-  """L_GP over the distinct code vectors of a batch, h float32 [B, d]: a scalar (docs/method.md, 1.2)."""
-  column = first == jnp.arange(len(first))
+def batch_uniformity(h, column):
+  """L_GP over the distinct code vectors of a batch, h float32 [B, d] where column bool [B] (docs/method.md, 1.2)."""
   potential = jnp.exp(-4.0 * (1.0 - h @ h.T))  # t = 2, and |a - b|^2 = 2 - 2 a.b
   pairs = column[:, None] & column[None, :]
   return jnp.log(jnp.sum(jnp.where(pairs, potential, 0.0)) / jnp.sum(column))

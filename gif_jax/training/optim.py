@@ -21,10 +21,10 @@ def decayed(params):
   return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
-def optimiser(settings, steps: int) -> optax.GradientTransformation:
+def optimiser(settings, steps: int, clip: bool = True) -> optax.GradientTransformation:
   """SGD with momentum or AdamW, after clipping the global gradient norm."""
   rate = schedule(settings, steps, settings.lr)
-  clip = optax.clip_by_global_norm(settings.clip) if settings.clip else optax.identity()
+  clip = optax.clip_by_global_norm(settings.clip) if clip and settings.clip else optax.identity()
   if settings.name == 'adamw':
     return optax.chain(clip, optax.adamw(rate, weight_decay=settings.weight_decay, mask=decayed))
   decay = optax.add_decayed_weights(settings.weight_decay, decayed)

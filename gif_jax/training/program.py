@@ -10,8 +10,11 @@ import numpy as np
 from gif_jax.codes.table import CodeTable
 from gif_jax.models import gif
 from gif_jax.models.devices import batch_sharding, make_mesh
-from gif_jax.training import joint, optim, sharding, steps
+from gif_jax.training import optim, sharding, steps
 from gif_jax.training.checkpoint import CheckpointError, Checkpoints, abstract
+from gif_jax.training.fixed import Fixed
+from gif_jax.training.joint import Joint
+from gif_jax.training.softmax import Identities, Softmax
 
 
 class Program(NamedTuple):
@@ -19,28 +22,38 @@ class Program(NamedTuple):
 
   init: Callable  # () -> TrainState
   train_step: Callable  # (state, batch) -> (state, metrics); the state passed in is donated
-  predict: Callable  # (state, images uint8 [B, size, size, 3]) -> see `steps.make_predict`, on the devices of both
+  predict: Callable  # (variables, images uint8 [B, size, size, 3]) -> see `steps.make_predict`, on the devices of both
   like: steps.TrainState  # shapes, dtypes and shardings of the state
 
 
-def make_program(config, table: CodeTable, total_steps: int, mesh) -> Program:
-  """Everything jitted, sharded and donated, in this one place. Of `table` l and v matter, to `joint` its rows too."""
+def make_objective(config, table: CodeTable | Identities, total_steps: int, mesh) -> steps.Objective:
+  """What the config asks embeddings to be trained for."""
+  if config.softmax.enabled:
+    return Softmax(config, table.m, total_steps, mesh)
+  if config.joint.enabled:
+    return Joint(config, table, optim.schedule(config.optim, total_steps, config.joint.lr), mesh)
+  return Fixed(config.loss)
+
+
+def make_program(config, table: CodeTable | Identities, total_steps: int, mesh) -> Program:
+  """Everything jitted, sharded and donated, in this one place.
+
+  Of `table` l and v matter, to `joint` its rows too; to a softmax nothing but m.
+  """
   model = gif.build(config.model, table.l, table.v)
   tx = optim.optimiser(config.optim, total_steps)
-  init = steps.make_init(model, tx, config.data.size, config.train.seed)
-  shape = jax.eval_shape(init)
-  if config.joint.enabled:
-    shape = shape.replace(joint=joint.shape(table, mesh))
+  init, objective = steps.make_init(model, tx, config), make_objective(config, table, total_steps, mesh)
+  without = jax.eval_shape(init)
+  shape = without.replace(**objective.shape())
   placed = sharding.state_sharding(mesh, shape)
   rows = batch_sharding(mesh)
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   # Initial values need no optimised code, and on a CPU compiling it takes far longer than running it.
   options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
-  vector_rate = optim.schedule(config.optim, total_steps, config.joint.lr)
-  train_step = steps.make_train_step(model, tx, config, vector_rate, mesh)
-  fresh = jax.jit(init, out_shardings=placed.replace(joint=None), compiler_options=options)
+  train_step = steps.make_train_step(model, tx, objective, config, mesh)
+  fresh = jax.jit(init, out_shardings=sharding.state_sharding(mesh, without), compiler_options=options)
   return Program(
-    init=lambda: fresh().replace(joint=joint.place(table, mesh) if config.joint.enabled else None),
+    init=lambda: fresh().replace(**objective.place()),
     train_step=jax.jit(train_step, in_shardings=(placed, rows), out_shardings=(placed, whole), donate_argnums=0),
     predict=jax.jit(steps.make_predict(model, config.loss.scale)),
     like=abstract(shape, placed),
@@ -49,20 +62,20 @@ def make_program(config, table: CodeTable, total_steps: int, mesh) -> Program:
 
 def make_predictor(program, state):
   """predict(images) on this process's devices alone: `extract` has every process at other images."""
-  state = sharding.on_this_process(state.replace(opt_state=None, joint=None))  # neither is needed, both may be large
-  return lambda images: program.predict(state, images)
+  variables = sharding.on_this_process(state.variables)
+  return lambda images: program.predict(variables, images)
 
 
 class Trained(NamedTuple):
   """A network as a run left it, on all devices of this process."""
 
   predict: Callable  # uint8 [B, size, size, 3] -> {'embedding', 'norm', 'log_probs'}, see `steps.make_predict`
-  codes: np.ndarray  # uint8 [m, l], what the heads read
-  vectors: np.ndarray  # [m, d], the code vectors
+  codes: np.ndarray | None  # uint8 [m, l], what the heads read; None for a softmax
+  vectors: np.ndarray  # [m, d], the code vectors, or a softmax's centres
   step: int
 
 
-def open_trained(config, workdir: Path, table: CodeTable) -> Trained:
+def open_trained(config, workdir: Path, table: CodeTable | Identities) -> Trained:
   """The newest checkpoint in `workdir`, for use. `table` is the one the run began with, or one that extends it.
 
   Raises CheckpointError where there is none, or it was trained with another network or table.
@@ -74,14 +87,19 @@ def open_trained(config, workdir: Path, table: CodeTable) -> Trained:
   checkpoints.close()
   if state is None:
     raise CheckpointError(f'{workdir / "checkpoints"} holds no checkpoint yet: train first, or check the path.')
+  predict, step = make_predictor(program, state), int(state.step)
+  if state.softmax:
+    return Trained(predict, None, state.softmax.on_host(), step)
   rows = state.joint.on_host() if state.joint else table
-  return Trained(make_predictor(program, state), rows.codes, rows.vectors, int(state.step))
+  return Trained(predict, rows.codes, rows.vectors, step)
 
 
-def open_checkpoints(config, workdir: Path, table: CodeTable) -> Checkpoints:
+def open_checkpoints(config, workdir: Path, table: CodeTable | Identities) -> Checkpoints:
   """The checkpoints of a run, and what it must have in common with one that is restored."""
+  network = {key: value for key, value in config.model.items() if key != 'remat'}  # which changes memory alone
   origin = {
-    'config.model': config.model.to_dict(), 'config.data.size': config.data.size,
-    'config.optim.name': config.optim.name, 'config.joint.enabled': config.joint.enabled, 'table': table.fingerprint,
+    'config.model': network, 'config.data.size': config.data.size, 'config.optim.name': config.optim.name,
+    'config.joint.enabled': config.joint.enabled, 'config.softmax.enabled': config.softmax.enabled,
+    'config.train.ema above 0': config.train.ema > 0, 'table': table.fingerprint,
   }  # fmt: skip
   return Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin, table.extends)

@@ -3,23 +3,49 @@
 import re
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gif_jax.models.devices import batch_sharding, make_mesh
 
+_LEAST = 1 << 14  # values; smaller arrays are not worth a collective of their own
+
+
+def _everywhere(array, mesh):
+  """A copy on every device."""
+  del array, mesh
+  return PartitionSpec()
+
+
+def _identities(array, mesh):
+  """Rows, one per identity, split over all devices: all that grows with m. What is no matrix is copied."""
+  return PartitionSpec(mesh.axis_names) if array.ndim == 2 else PartitionSpec()
+
+
+def _shared(array, mesh):
+  """Split over the devices that share a copy, along the longest axis that can be; small arrays are copied."""
+  ways = mesh.shape['fsdp']
+  axes = [axis for axis in range(array.ndim) if array.shape[axis] % ways == 0]
+  if ways == 1 or array.size < _LEAST or not axes:
+    return PartitionSpec()
+  longest = max(axes, key=lambda axis: array.shape[axis])
+  return PartitionSpec(*('fsdp' if axis == longest else None for axis in range(array.ndim)))
+
+
 # First match wins; the pattern is searched in the array's path, e.g. `.params['backbone']['embedding']['kernel']`.
 RULES = (
-  (r'^\.joint\b', PartitionSpec('data')),  # rows of identities: all that grows with their number
-  (r'.*', PartitionSpec()),  # small enough to be copied to every device
+  (r'^\.(joint|softmax)\b', _identities),
+  (r'^\.(params|opt_state|ema)\b', _shared),
+  (r'.*', _everywhere),
 )
 
 
 def state_sharding(mesh, state):
   """A sharding for every array of `state` (abstract or not), by RULES."""
 
-  def place(path, _):
+  def place(path, array):
     name = jax.tree_util.keystr(path)
-    return NamedSharding(mesh, next(spec for pattern, spec in RULES if re.search(pattern, name)))
+    return NamedSharding(mesh, next(rule for pattern, rule in RULES if re.search(pattern, name))(array, mesh))
 
   return jax.tree_util.tree_map_with_path(place, state)
 
@@ -30,12 +56,39 @@ def put_batch(batch: dict, mesh) -> dict:
   return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
 
 
-def on_this_process(copied):
-  """Arrays that every device has a copy of, as arrays over this process's devices alone. Copies nothing."""
+def gathered(params, mesh):
+  """Parameters as whole copies, where they are used. Put together once for each use, and not kept for the other."""
+  whole = NamedSharding(mesh, PartitionSpec())
+  return jax.lax.with_sharding_constraint(params, whole) if mesh.shape['fsdp'] > 1 else params
+
+
+def split_again(gradient, mesh):
+  """Gradients of parameters, split as these are, so that no device adds up more than its part."""
+  if mesh.shape['fsdp'] == 1:
+    return gradient
+  place = jax.tree.map(lambda array: NamedSharding(mesh, _shared(array, mesh)), gradient)
+  return jax.lax.with_sharding_constraint(gradient, place)
+
+
+def parts(batch: dict, k: int, mesh) -> dict:
+  """A batch {name: [B, ...]} as k parts of it, [k, B / k, ...]; every example stays on its device."""
+
+  def split(rows):
+    shares = jnp.swapaxes(rows.reshape(len(rows) // k, k, *rows.shape[1:]), 0, 1)
+    return jax.lax.with_sharding_constraint(shares, NamedSharding(mesh, PartitionSpec(None, mesh.axis_names)))
+
+  return jax.tree.map(split, batch)
+
+
+def on_this_process(tree):
+  """Arrays as ones over this process's devices alone, a copy on each; what is split is put together first."""
   whole = NamedSharding(make_mesh(jax.local_devices()), PartitionSpec())
 
   def view(array):
+    if not array.is_fully_replicated:
+      mesh = array.sharding.mesh
+      array = jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))(array)
     parts = [shard.data for shard in array.addressable_shards]
     return jax.make_array_from_single_device_arrays(array.shape, whole, parts)
 
-  return jax.tree.map(view, copied)
+  return jax.tree.map(view, tree)

@@ -1,6 +1,7 @@
-"""The state that is trained and the pure functions over it. Jit, shardings and donation belong to the loop."""
+"""The state that is trained and the pure functions over it. Jit, shardings and donation belong to the program."""
 
 import hashlib
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -9,9 +10,10 @@ import numpy as np
 import optax
 
 from gif_jax.models import gif
-from gif_jax.models.heads import unit
-from gif_jax.training import joint, losses
+from gif_jax.training import sharding
 from gif_jax.training.joint import JointTable
+from gif_jax.training.keys import named_key
+from gif_jax.training.softmax import SoftmaxTable
 
 
 @flax.struct.dataclass
@@ -23,98 +25,133 @@ class TrainState:
   batch_stats: dict
   opt_state: optax.OptState
   joint: JointTable | None = None  # the form `joint` alone
+  softmax: SoftmaxTable | None = None  # a baseline alone
+  ema: dict | None = None  # {'params', 'batch_stats'}, their moving average; with train.ema alone
+
+  @property
+  def variables(self) -> dict:
+    """What the network is used with: the moving average where there is one."""
+    return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
 
 
-def named_key(seed: int, name: str) -> jax.Array:
-  """A random key for one use, a function of (seed, name) alone."""
-  return jax.random.fold_in(jax.random.key(seed), int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], 'little'))
+class Objective(Protocol):
+  """What embeddings are trained for, and what that keeps of every identity: `fixed`, `joint` or a softmax over all.
+
+  shape, place: its parts of a TrainState, {field: arrays}, as shapes and in their places on the devices.
+  read(state, batch) -> (rows, batch, whole): rows is what is trained beside the network in this step, batch has what
+    `loss` wants of every example, whole what it wants of the batch as a whole.
+  loss(rows, features, cosines, batch, whole) -> (loss, metrics), means over the examples of `batch`, which may be a
+    part of the batch that was read.
+  move(state, rows, gradient, whole, metrics) -> its parts of the next state.
+  """
+
+  def shape(self) -> dict: ...
+  def place(self) -> dict: ...
+  def read(self, state: TrainState, batch: dict) -> tuple[Any, dict, Any]: ...
+  def loss(self, rows, features, cosines, batch, whole) -> tuple[jax.Array, dict]: ...
+  def move(self, state: TrainState, rows, gradient, whole, metrics: dict) -> dict: ...
 
 
-def make_init(model, tx, size: int, seed: int):
-  """Returns init() -> TrainState at step 0 for crops of `size` pixels a side."""
+def make_init(model, tx, config):
+  """Returns init() -> TrainState at step 0, without what an objective keeps."""
 
   def init():
-    variables = model.init(named_key(seed, 'init'), jnp.zeros((2, size, size, 3), jnp.uint8), train=False)
-    params = variables['params']
-    return TrainState(jnp.zeros((), jnp.int32), params, variables['batch_stats'], tx.init(params))
+    size = config.data.size
+    variables = model.init(named_key(config.train.seed, 'init'), jnp.zeros((2, size, size, 3), jnp.uint8), train=False)
+    params, batch_stats = variables['params'], variables['batch_stats']
+    ema = {'params': params, 'batch_stats': batch_stats} if config.train.ema else None
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, tx.init(params), ema=ema)
 
   return init
 
 
-def make_train_step(model, tx, config, vector_rate, mesh):
-  """Returns train_step(state, batch) -> (state, metrics), pure. vector_rate: step -> learning rate of code vectors.
+def make_train_step(model, tx, objective: Objective, config, mesh):
+  """Returns train_step(state, batch) -> (state, metrics), pure.
 
-  batch: image uint8 [B, size, size, 3] with code int32 [B, l] and code_vector float32 [B, d]; in the form `joint` with
-  label int32 [B], codes and vectors being part of the state. metrics: float32 scalars `loss`, `code_loss`,
-  `regression_loss`, `grad_norm`, with `joint` `in_batch_loss`, and `digit_accuracy` [l].
-  Apart from the rows of `joint`, of which a step touches B, nothing here depends on the number of identities m.
+  batch: image uint8 [B, size, size, 3] and what the objective reads. metrics: float32 scalars `loss`, `grad_norm` and
+  the objective's own. Apart from the rows that the objective reads nothing here depends on the number of identities m.
+
+  With train.accumulate = k the network sees k parts of the batch one after the other, and a step is one step on the
+  mean of their gradients: memory for B / k images. The loss is that of the whole batch; BatchNorm knows B / k images at
+  a time, and its running statistics take one step, towards the mean of the parts'.
   """
-  settings, trained = config.loss, config.joint
+  k, decay = config.train.accumulate, config.train.ema
 
-  def loss_fn(params, vectors, state, batch):
-    rng = jax.random.fold_in(named_key(config.train.seed, 'dropout'), state.step)
-    (z, cosines), mutated = model.apply(
-      {'params': params, 'batch_stats': state.batch_stats},
-      batch['image'], train=True, mutable=['batch_stats'], rngs={'dropout': rng},
-    )  # fmt: skip
-    code_loss = jnp.mean(losses.code_loss(cosines, batch['code'], settings))
-    # One row stands for all examples of an identity, so that the gradients of all of them meet in it.
-    h = unit(vectors)[batch['first']] if trained.enabled else vectors
-    regression_loss = jnp.mean(losses.regression_loss(z, h))
-    loss = code_loss + settings.gamma * regression_loss
-    metrics = {
-      'code_loss': code_loss,
-      'regression_loss': regression_loss,
-      'digit_accuracy': jnp.mean(jnp.argmax(cosines, -1) == batch['code'], axis=0, dtype=jnp.float32),
-    }
-    if trained.enabled:
-      metrics['in_batch_loss'] = jnp.mean(losses.in_batch_loss(z, h, batch['first'], trained))
-      loss += trained.weight * metrics['in_batch_loss']
-      if trained.uniformity:
-        loss += trained.uniformity * losses.batch_uniformity(h, batch['first'])
-    metrics['loss'] = loss
-    return loss, (mutated['batch_stats'], metrics)
+  def loss_fn(params, rows, batch_stats, batch, whole, key):
+    variables = {'params': sharding.gathered(params, mesh), 'batch_stats': batch_stats}
+    (features, cosines), mutated = model.apply(
+      variables, batch['image'], train=True, mutable=['batch_stats'], rngs={'dropout': key}
+    )
+    loss, metrics = objective.loss(rows, features, cosines, batch, whole)
+    return loss, (mutated['batch_stats'], metrics | {'loss': loss})
+
+  def gradients(state, rows, batch, whole, key):
+    gradient = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
+    of_params, of_rows = 0, 1
+    found, aux = gradient(state.params, rows, state.batch_stats, batch, whole, key)
+    return (sharding.split_again(found[of_params], mesh), found[of_rows]), aux
+
+  def accumulated(state, rows, batch, whole, key):
+    """The mean over parts of the batch: gradients and metrics of the same, batch statistics one step on."""
+    parts = sharding.parts(batch, k, mesh)
+
+    def one(i, part):
+      return gradients(state, rows, part, whole, jax.random.fold_in(key, i))
+
+    def add(total, numbered):
+      return jax.tree.map(jnp.add, total, one(*numbered)), None
+
+    shapes = jax.eval_shape(one, jnp.int32(0), jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, (jnp.arange(k), parts))
+    return jax.tree.map(lambda x: x / k, total)
 
   def train_step(state, batch):
-    if trained.enabled:
-      rows = joint.read(state.joint, batch['label'], mesh)
-      first = joint.first_of_same(batch['label'])
-      batch = batch | {'code': rows.codes.astype(jnp.int32), 'code_vector': rows.vectors, 'first': first}
-    gradient = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
-    (gradients, row_gradients), (batch_stats, metrics) = gradient(state.params, batch['code_vector'], state, batch)
-    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    rows, batch, whole = objective.read(state, batch)
+    key = jax.random.fold_in(named_key(config.train.seed, 'dropout'), state.step)
+    find = accumulated if k > 1 else gradients
+    (gradient, of_rows), (batch_stats, metrics) = find(state, rows, batch, whole, key)
+    updates, opt_state = tx.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics['grad_norm'] = optax.global_norm(gradients)
-    table = state.joint
-    if trained.enabled:
-      rate = vector_rate(state.step)
-      table = joint.move(table, rows.vectors, row_gradients, batch['label'], first, rate, mesh)
-    return TrainState(state.step + 1, params, batch_stats, opt_state, table), metrics
+    metrics['grad_norm'] = optax.global_norm(gradient)
+    kept = objective.move(state, rows, of_rows, whole, metrics)
+    ema = state.ema
+    if decay:
+      # Shorter while there is little to average: initial weights would be most of it for 1 / (1 - decay) steps.
+      rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+      now = {'params': params, 'batch_stats': batch_stats}
+      ema = jax.tree.map(lambda old, new: old + rate * (new - old), state.ema, now)
+    return state.replace(
+      step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema, **kept
+    ), metrics
 
   return train_step
 
 
 def make_predict(model, scale: float):
-  """Returns predict(state, images uint8 [B, size, size, 3]) -> {'embedding' [B, d], 'norm' [B], 'log_probs' [B, l, v]}.
+  """Returns predict(variables, images uint8 [B, size, size, 3]) -> {name: array}.
 
-  All float32, of the image and its mirror image: embedding and norm are those of `gif.Embedded`, digit probabilities
-  follow from the mean cosine.
+  'embedding' [B, d], 'norm' [B], 'log_probs' [B, l, v], all float32, of images uint8 [B, size, size, 3] and of their
+  mirror images: embedding and norm are those of `gif.Embedded`, digit probabilities follow from the mean cosine; a
+  network without heads gives none.
   """
 
-  def predict(state, images):
-    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+  def predict(variables, images):
     found = gif.embed(model, variables, images)
-    cosines = sum(model.apply(variables, f, method='read') for f in found.features) / len(found.features)
-    log_probs = jax.nn.log_softmax(scale * cosines)
-    return {'embedding': found.embedding, 'norm': found.norm, 'log_probs': log_probs}
+    out = {'embedding': found.embedding, 'norm': found.norm}
+    if model.heads:
+      cosines = sum(model.apply(variables, f, method='read') for f in found.features) / len(found.features)
+      out['log_probs'] = jax.nn.log_softmax(scale * cosines)
+    return out
 
   return predict
 
 
 def state_sha256(state: TrainState) -> str:
-  """SHA-256 over parameters, batch statistics and `joint`'s rows: equal only if training ended bit for bit alike."""
+  """SHA-256 of weights, batch statistics and rows of identities: equal only if training ended bit for bit alike."""
   digest = hashlib.sha256()
   rows = state.joint and state.joint.on_host()
-  for leaf in jax.tree.leaves((state.params, state.batch_stats, rows)):
+  centres = state.softmax and state.softmax.on_host()
+  for leaf in jax.tree.leaves((state.params, state.batch_stats, rows, centres)):
     digest.update(np.ascontiguousarray(leaf).tobytes())
   return digest.hexdigest()
