@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
+from gif_jax.models import gif
 from gif_jax.models.devices import make_mesh
 from gif_jax.training import sharding
-from gif_jax.training.program import make_program
+from gif_jax.training.program import make_predictor, make_program
 from gif_jax.training.softmax import Identities
 
 FORMS = {
@@ -65,3 +66,103 @@ def test_parts_of_a_batch_make_one_step_of_it(tiny_config, tiny_faces, tiny_tabl
     np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
   for left, right in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params)):
     np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
+def _compiled(config, table, devices=8):
+  """The compiled step, per device."""
+  mesh = make_mesh(jax.devices()[:devices], config.train.fsdp)
+  program = make_program(config, Identities(table.m, '') if config.softmax.enabled else table, 10, mesh)
+  b, size, place = config.train.batch_size, config.data.size, sharding.batch_sharding(mesh)
+  shapes = {'image': ((b, size, size, 3), np.uint8), 'code': ((b, table.l), np.int32), 'label': ((b,), np.int32)}
+  shapes |= {'code_vector': ((b, config.model.d), np.float32)}
+  wanted = ('image', 'label') if config.joint.enabled or config.softmax.enabled else ('image', 'code', 'code_vector')
+  batch = {name: jax.ShapeDtypeStruct(*shapes[name], sharding=place) for name in wanted}
+  return program.train_step.lower(program.like, batch).compile().memory_analysis()
+
+
+def test_parts_take_the_memory_of_a_part(tiny_config, tiny_table):
+  config = _config(tiny_config, {'train.batch_size': 256})
+  whole = _compiled(config, tiny_table, 1).temp_size_in_bytes
+  config.train.accumulate = 4
+  assert _compiled(config, tiny_table, 1).temp_size_in_bytes < 0.5 * whole
+
+
+def _kept_for_the_backward_pass(config):
+  """Bytes of activations that the forward pass over 8 crops of 112 pixels hands to the backward pass."""
+  model = gif.build(config.model, 3, 10)
+  images = np.zeros((8, 112, 112, 3), np.uint8)
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images))
+  batch_stats = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes['batch_stats'])
+
+  def forward(params):
+    return model.apply({'params': params, 'batch_stats': batch_stats}, images, True, mutable=['batch_stats'])[0][0]
+
+  backward = jax.eval_shape(lambda params: jax.vjp(forward, params)[1], shapes['params'])
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(backward) if x.ndim == 4 and len(x) == 8)
+
+
+@pytest.mark.parametrize('backbone', ['small', 'r50'])
+def test_blocks_computed_again_keep_less_for_the_backward_pass(tiny_config, backbone):
+  plain, remat = (
+    _kept_for_the_backward_pass(_config(tiny_config, {'model.backbone': backbone, 'model.remat': remat}))
+    for remat in (False, True)
+  )
+  assert 0 < remat < 0.5 * plain
+
+
+def test_blocks_computed_again_change_nothing_else(tiny_config, tiny_faces, tiny_table):
+  config = _config(tiny_config, {})
+  batch = _batch(config, tiny_table, tiny_faces, np.arange(16))
+  wanted, kept, _ = _steps(config, tiny_table, batch, 2)
+  config.model.remat = True
+  found, again, _ = _steps(config, tiny_table, batch, 2)
+  _same(found, wanted)
+  assert jax.tree.structure(again) == jax.tree.structure(kept)
+
+
+@pytest.mark.parametrize('form', ['fixed', 'joint', 'partial_fc'])
+def test_split_parameters_train_as_copies_do(tiny_config, tiny_faces, tiny_table, form):
+  config = _config(tiny_config, FORMS[form] | {'train.ema': 0.5})
+  batch = _batch(config, tiny_table, tiny_faces, np.arange(16))
+  wanted, copied, copying = _steps(config, tiny_table, batch)
+  config.train.fsdp = 4
+  found, split, splitting = _steps(config, tiny_table, batch)
+  _same(found, wanted)
+  kernel = ['backbone', 'stage3_block1', 'conv2', 'kernel']
+  for tree in (split.params, split.ema['params'], split.opt_state[2][0].trace):
+    for key in kernel:
+      tree = tree[key]
+    assert tree.addressable_shards[0].data.size == tree.size // 4
+  images = tiny_faces.test[:8]
+  predictors = make_predictor(splitting, split), make_predictor(copying, copied)
+  left, right = (predict(images)['embedding'] for predict in predictors)
+  np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-4)
+
+
+def test_split_parameters_take_a_share_of_the_memory(tiny_config, tiny_table):
+  config = _config(tiny_config, {'model.d': 512, 'data.size': 64})
+  copies = _compiled(config, tiny_table)
+  config.train.fsdp = 8
+  split = _compiled(config, tiny_table)
+  assert split.argument_size_in_bytes < 0.2 * copies.argument_size_in_bytes
+  assert split.temp_size_in_bytes < 1.1 * copies.temp_size_in_bytes
+
+
+def test_the_moving_average_follows_the_weights_and_is_what_predicts(tiny_config, tiny_faces, tiny_table):
+  config = _config(tiny_config, {'train.ema': 0.9, 'optim.lr': 0.1})
+  batch = _batch(config, tiny_table, tiny_faces, np.arange(16))
+  mesh = make_mesh()
+  program = make_program(config, tiny_table, 10, mesh)
+  state = program.init()
+  wanted = jax.device_get({'params': state.params, 'batch_stats': state.batch_stats})
+  for step in range(3):
+    state, _ = program.train_step(state, sharding.put_batch(batch, mesh))
+    decay = min(0.9, (1 + step) / (10 + step))
+    now = jax.device_get({'params': state.params, 'batch_stats': state.batch_stats})
+    wanted = jax.tree.map(lambda old, new, decay=decay: decay * old + (1 - decay) * new, wanted, now)
+  for left, right in zip(jax.tree.leaves(state.ema), jax.tree.leaves(wanted)):
+    np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+  images = tiny_faces.test[:8]
+  found = make_predictor(program, state)(images)['embedding']
+  np.testing.assert_allclose(found, program.predict(wanted, images)['embedding'], rtol=1e-4, atol=1e-4)
+  assert np.abs(found - program.predict(now, images)['embedding']).max() > 1e-3
