@@ -7,7 +7,8 @@ import pytest
 from gif_jax.models import gif
 from gif_jax.models.devices import make_mesh
 from gif_jax.training import sharding
-from gif_jax.training.program import make_predictor, make_program
+from gif_jax.training.backbone import open_network
+from gif_jax.training.program import make_predictor, make_program, open_checkpoints
 from gif_jax.training.softmax import Identities
 
 FORMS = {
@@ -148,7 +149,7 @@ def test_split_parameters_take_a_share_of_the_memory(tiny_config, tiny_table):
   assert split.temp_size_in_bytes < 1.1 * copies.temp_size_in_bytes
 
 
-def test_the_moving_average_follows_the_weights_and_is_what_predicts(tiny_config, tiny_faces, tiny_table):
+def test_the_moving_average_follows_the_weights_and_is_what_predicts(tiny_config, tiny_faces, tiny_table, tmp_path):
   config = _config(tiny_config, {'train.ema': 0.9, 'optim.lr': 0.1})
   batch = _batch(config, tiny_table, tiny_faces, np.arange(16))
   mesh = make_mesh()
@@ -166,3 +167,8 @@ def test_the_moving_average_follows_the_weights_and_is_what_predicts(tiny_config
   found = make_predictor(program, state)(images)['embedding']
   np.testing.assert_allclose(found, program.predict(wanted, images)['embedding'], rtol=1e-4, atol=1e-4)
   assert np.abs(found - program.predict(now, images)['embedding']).max() > 1e-3
+  checkpoints = open_checkpoints(config, tmp_path, tiny_table)
+  checkpoints.save(3, state)
+  checkpoints.close()
+  opened = open_network(tmp_path).encoder().encode(images)['embedding']
+  np.testing.assert_allclose(opened, found, rtol=1e-4, atol=1e-4)
