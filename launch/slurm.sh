@@ -102,7 +102,7 @@ if [ "$(summary)" != "$summary_before" ]; then
   exit "$status"
 fi
 # Status 0 without a summary: stopped by a signal, state saved. Above 128: killed (memory, or evaluation ran into the
-# time limit); again, but only if this attempt came further than the one before, so that what always fails does not go on.
+# time limit); again, but only if this attempt came further than the one before: what always fails must not go on.
 if [ "$status" -eq 0 ] || { [ "$status" -gt 128 ] && [ "$(newest)" != "$newest_before" ]; }; then
   echo "not finished (srun: $status), newest checkpoint: $(newest); back into the queue"
   scontrol requeue "$SLURM_JOB_ID" && exit 0

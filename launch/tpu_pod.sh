@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains on a slice of a Cloud TPU pod: creates it, installs this project on all its machines, runs, and starts again what
-# was preempted. TPU7x and later are not served by this API: they have Kubernetes alone, see kubernetes.sh --tpu.
+# Trains on a slice of a Cloud TPU pod: creates it, installs this project on all its machines, runs, and starts again
+# what was preempted. TPU7x and later are not served by this API: see kubernetes.sh --tpu.
 set -euo pipefail
 
 usage() {
@@ -9,7 +9,7 @@ usage: $0 COMMAND, with the slice described by variables, for example:
   export TPU=gif ZONE=us-east5-b TYPE=v6e-16 RUNTIME=v2-alpha-tpuv6e SHARED=10.0.0.2:/volume SPOT=1
   $0 keep configs/wf42m.py:r100 /mnt/shared/r100 --config.data.path=/mnt/shared/wf42m
 commands:
-  create                        asks for the slice (queued resource TPU of TYPE with RUNTIME in ZONE; SPOT=1: a spot one)
+  create                        asks for the slice: queued resource TPU of TYPE with RUNTIME in ZONE, spot with SPOT=1
   install                       mounts SHARED at /mnt/shared and installs this folder's code, on all machines
   run CONFIG WORKDIR [FLAGS]    starts, or continues, the training on all machines; needs no connection from then on
   status                        the slice, and what each machine does
@@ -59,7 +59,7 @@ create() {
 
 delete() { queue delete --force --quiet; } # --force: with the machines
 
-# The command that mounts SHARED, at the same place on all machines: gif_jax writes to one folder that all processes see.
+# The command that mounts SHARED, at the same place on all machines: all processes write to one folder.
 # DPkg::Lock::Timeout: a new machine installs updates first.
 mounting() {
   case $SHARED in
@@ -67,7 +67,8 @@ mounting() {
       # A checkpoint is finished by renaming its folder: in one act only where the bucket has a hierarchical namespace.
       # No caching of metadata, so that each machine sees at once what another one wrote.
       cat <<END
-curl -sS https://packages.cloud.google.com/apt/doc/apt-key.gpg | sudo tee /usr/share/keyrings/cloud.google.asc >/dev/null
+curl -sSf https://packages.cloud.google.com/apt/doc/apt-key.gpg |
+  sudo tee /usr/share/keyrings/cloud.google.asc >/dev/null
 echo "deb [signed-by=/usr/share/keyrings/cloud.google.asc] https://packages.cloud.google.com/apt \
 gcsfuse-\$(lsb_release -cs) main" | sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
 sudo apt-get -o DPkg::Lock::Timeout=600 -q update
@@ -105,8 +106,8 @@ curl -LsSf https://astral.sh/uv/install.sh | sh
 }
 
 # A unit of systemd outlives the connection, says how it ended, and gets SIGTERM when its machine shuts down.
-# KillMode=mixed: only the training gets that signal, its worker processes do not. LimitMEMLOCK: memory shared with a TPU
-# is locked.
+# KillMode=mixed: only the training gets that signal, its worker processes do not. LimitMEMLOCK: memory that a TPU
+# reads is locked.
 run() {
   local training
   printf -v training '%q ' --config="$1" --workdir="$2" --coordinator=auto "${@:3}"
@@ -124,17 +125,20 @@ status() {
   on all 'echo "$(hostname): $(systemctl is-active gif_jax)"; tail -n 1 ~/gif_jax.log'
 }
 
-# Prints what is to be done next: wait, create, delete, start, finished, failed.
+stop() { on all 'sudo systemctl stop --no-block gif_jax'; }
+
+# What is to be done next for a run in WORKDIR: wait, create, delete, start, finished, failed.
 next() {
-  local slice unit
+  local slice unit summary
   slice=$(queue describe --format='value(state.state)' 2>/dev/null) || slice=MISSING
   case $slice in
     MISSING) echo create ;;
     SUSPENDED | FAILED) echo delete ;; # preempted, or never served: both are for ever
     ACTIVE)
       # summary.json is the last file that a run writes; an older one is left from a shorter run that is now continued.
-      unit=$(on 0 "[ $(printf %q "$1")/summary.json -nt ~/gif_jax.started ] && echo finished || systemctl is-active gif_jax" \
-        2>/dev/null) || true
+      printf -v summary %q "$1/summary.json"
+      unit=$(on 0 "if [ -e ~/gif_jax.started ] && [ $summary -nt ~/gif_jax.started ]; then echo finished
+else systemctl is-active gif_jax; fi" 2>/dev/null) || true
       case $unit in
         finished | failed) echo "$unit" ;;
         inactive) echo start ;; # new, or stopped with its state saved
@@ -158,7 +162,7 @@ keep() {
       failed) [ "$before" != failed ] || { echo "the training failed: $0 logs" >&2; exit 1; } ;;
       create) create || true ;;
       delete) delete || true ;;
-      start) { install && run "$@"; } || true ;;
+      start) { install && run "$@"; } || stop || true ;; # a part of the machines would wait for the others
     esac
     before=$step
     sleep "${POLL_SECONDS:-120}"
@@ -176,7 +180,6 @@ case $command in
     if [ -n "${DRY_RUN:-}" ]; then create; install; run "$@"; status; else keep "$@"; fi
     ;;
   logs) on "${1:-0}" 'tail -n 100 -F ~/gif_jax.log' ;;
-  stop) on all 'sudo systemctl stop --no-block gif_jax' ;;
-  create | install | status | delete) "$command" ;;
+  create | install | status | stop | delete) "$command" ;;
   *) fail "there is no command '$command'" ;;
 esac
