@@ -67,6 +67,7 @@ mounting() {
       # A checkpoint is finished by renaming its folder: in one act only where the bucket has a hierarchical namespace.
       # No caching of metadata, so that each machine sees at once what another one wrote.
       cat <<END
+mountpoint -q /mnt/shared || {
 curl -sSf https://packages.cloud.google.com/apt/doc/apt-key.gpg |
   sudo tee /usr/share/keyrings/cloud.google.asc >/dev/null
 echo "deb [signed-by=/usr/share/keyrings/cloud.google.asc] https://packages.cloud.google.com/apt \
@@ -74,15 +75,18 @@ gcsfuse-\$(lsb_release -cs) main" | sudo tee /etc/apt/sources.list.d/gcsfuse.lis
 sudo apt-get -o DPkg::Lock::Timeout=600 -q update
 sudo apt-get -o DPkg::Lock::Timeout=600 -qy install gcsfuse
 sudo install -d -o "\$USER" /mnt/shared
-mountpoint -q /mnt/shared || gcsfuse --metadata-cache-ttl-secs=0 ${SHARED#gs://} /mnt/shared
+gcsfuse --metadata-cache-ttl-secs=0 ${SHARED#gs://} /mnt/shared
+}
 END
       ;;
     ?*:/*)
       cat <<END
+mountpoint -q /mnt/shared || {
 sudo apt-get -o DPkg::Lock::Timeout=600 -q update
 sudo apt-get -o DPkg::Lock::Timeout=600 -qy install nfs-common
 sudo install -d /mnt/shared
-mountpoint -q /mnt/shared || sudo mount -t nfs -o hard $SHARED /mnt/shared
+sudo mount -t nfs -o hard $SHARED /mnt/shared
+}
 END
       ;;
     *) fail "SHARED=$SHARED is neither HOST:/PATH nor gs://BUCKET" ;;
