@@ -28,6 +28,7 @@ usage: sbatch [OPTIONS OF SBATCH] launch/slurm.sh CONFIG WORKDIR [--config.KEY=V
   sbatch --nodes=2 --gpus-per-node=8 launch/slurm.sh configs/wf42m.py:r100 /shared/r100 --config.data.path=/shared/wf42m
 Trains on all nodes of the job, one process on each, and puts the job back into the queue until the run is finished.
 WORKDIR and the data lie where all nodes see them. PYTHON=FILE names another Python than the one on PATH.
+scancel ends it for good, with its state saved; the same sbatch command continues it.
 DRY_RUN=1 launch/slurm.sh CONFIG WORKDIR ... prints what a job would run and starts nothing.
 END
 }
@@ -104,7 +105,13 @@ fi
 # Status 0 without a summary: stopped by a signal, state saved. Above 128: killed (memory, or evaluation ran into the
 # time limit); again, but only if this attempt came further than the one before: what always fails must not go on.
 if [ "$status" -eq 0 ] || { [ "$status" -gt 128 ] && [ "$(newest)" != "$newest_before" ]; }; then
-  echo "not finished (srun: $status), newest checkpoint: $(newest); back into the queue"
+  echo "not finished (srun: $status), newest checkpoint: $(newest)"
+  # Before its time limit a job is RUNNING. A cancelled one is not and must not come back; a preempted one is not either
+  # and is requeued by Slurm.
+  case $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null) in
+    RUNNING | '') ;;
+    *) exit "$status" ;;
+  esac
   scontrol requeue "$SLURM_JOB_ID" && exit 0
   echo 'This cluster does not requeue: give the same sbatch command again, the run continues.' >&2
   exit 1

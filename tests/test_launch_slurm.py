@@ -31,6 +31,7 @@ def fakes(tmp_path):
   fakes = Fakes(tmp_path / 'bin')
   fakes.add('srun', SRUN)
   fakes.add('scontrol')
+  fakes.add('squeue', 'echo RUNNING')
   return fakes
 
 
@@ -93,6 +94,13 @@ def test_the_summary_of_a_shorter_run_finishes_no_longer_one(fakes, tmp_path):
   (tmp_path / 'summary.json').write_text('{}')
   assert _job(fakes, tmp_path, **_training(fakes, 'exit 0')).returncode == 0
   assert _requeued(fakes)
+
+
+@pytest.mark.parametrize(('state', 'requeued'), [('RUNNING', 1), ('COMPLETING', 0), ('PENDING', 0), ('', 1)])
+def test_a_job_that_was_cancelled_or_preempted_is_left_to_slurm(fakes, tmp_path, state, requeued):
+  fakes.add('squeue', f'echo {state}')
+  assert _job(fakes, tmp_path, **_training(fakes, 'exit 0')).returncode == 0
+  assert _requeued(fakes) == requeued
 
 
 def test_an_error_is_not_requeued(fakes, tmp_path):
