@@ -1,12 +1,21 @@
 #!/usr/bin/env bash
-# Trains on all devices of this machine: launch/local.sh CONFIG [WORKDIR] [--config.KEY=VALUE ...]
-# Run it again to continue a run that was stopped; Ctrl-C or SIGTERM saves first.
+# Trains on all devices of this machine, in one process: JAX drives all GPUs of a machine from one process, so several
+# would gain nothing here.
 set -euo pipefail
 
-if [ $# -lt 1 ]; then
-  echo "usage: $0 CONFIG [WORKDIR] [--config.KEY=VALUE ...], for example: $0 configs/quickstart.py" >&2
-  exit 2
-fi
+usage() {
+  cat <<END
+usage: $0 CONFIG [WORKDIR] [--config.KEY=VALUE ...], for example: $0 configs/quickstart.py
+Trains on all devices of this machine. WORKDIR: default runs/NAME for configs/NAME.py.
+Run it again to continue a run that was stopped; Ctrl-C or SIGTERM saves first.
+DRY_RUN=1 prints the command and starts nothing.
+END
+}
+
+case ${1:-} in
+  -h | --help) usage; exit 0 ;;
+  '' | -*) usage >&2; exit 2 ;;
+esac
 config=$1
 shift
 workdir=runs/$(basename "$config" .py)
@@ -14,4 +23,10 @@ if [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; then
   workdir=$1
   shift
 fi
-exec "${PYTHON:-python}" -m gif_jax.main --config="$config" --workdir="$workdir" "$@"
+command=("${PYTHON:-python}" -m gif_jax.main --config="$config" --workdir="$workdir" "$@")
+if [ -n "${DRY_RUN:-}" ]; then
+  printf '%q ' "${command[@]}"
+  echo
+  exit 0
+fi
+exec "${command[@]}"
