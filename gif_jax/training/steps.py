@@ -11,6 +11,7 @@ import optax
 from gif_jax.models import gif
 from gif_jax.models.heads import unit
 from gif_jax.training import joint, losses
+from gif_jax.training.gather import in_blocks
 from gif_jax.training.joint import JointTable
 
 
@@ -114,7 +115,10 @@ def make_predict(model, scale: float):
 def state_sha256(state: TrainState) -> str:
   """SHA-256 over parameters, batch statistics and `joint`'s rows: equal only if training ended bit for bit alike."""
   digest = hashlib.sha256()
-  rows = state.joint and state.joint.on_host()
-  for leaf in jax.tree.leaves((state.params, state.batch_stats, rows)):
-    digest.update(np.ascontiguousarray(leaf).tobytes())
+  for leaf in jax.tree.leaves((state.params, state.batch_stats)):
+    for block in in_blocks(leaf):
+      digest.update(np.ascontiguousarray(block))
+  for leaf in jax.tree.leaves(state.joint):
+    for block in in_blocks(leaf, state.joint.m):
+      digest.update(np.ascontiguousarray(block))
   return digest.hexdigest()
