@@ -35,9 +35,10 @@ _LOG = logging.getLogger(__name__)
 PATIENCE = 300.0  # seconds that processes wait for each other at the start: machines of a cluster do not boot at once
 _REPORT = 10.0  # seconds between two words about who is waited for
 _LOOK = 1.0  # seconds between two looks for the failure of another process
-_LEAVE = 3 * _LOOK  # seconds a failed process stays, so that the others see why before connections to it break
+_STAY = 3 * _LOOK  # seconds a failed process stays: others see why before connections to it break. Process 0 twice that
 _SEEN = 30.0  # seconds until a file of process 0 must be there for all
 _FAILED = 'gif_jax/failed'
+_ending = threading.Lock()  # taken by the thread that ends this process, and never given back
 _numbers = itertools.count()  # of waits; every process comes to the same ones in the same order
 
 
@@ -83,6 +84,8 @@ def _start(coordinator, processes, process):
   if not coordinator:
     return False
   jax.config.update('jax_enable_preemption_service', False)  # it would swallow SIGTERM: see training.stopping
+  if process == 0:
+    _check_free(address)
   found = threading.Event()
   threading.Thread(target=_watch_start, args=(found, address, processes, process), daemon=True).start()
   try:
@@ -91,10 +94,6 @@ def _start(coordinator, processes, process):
     raise ConfigError(
       f'--coordinator=auto: no cluster is found here ({error}). Inside Slurm or on a TPU pod start one process per '
       'machine with its launcher; elsewhere give --coordinator=HOST:PORT --processes=N --process=I.'
-    ) from error
-  except jax.errors.JaxRuntimeError as error:
-    raise ConfigError(
-      f'--coordinator={address}: process 0 cannot listen there ({error}); if another run has the port, name a free one.'
     ) from error
   finally:
     found.set()
@@ -119,6 +118,18 @@ def _checked(coordinator, processes, process):
       f'0 to N - 1; given are --processes={processes} --process={process}.'
     )
   return coordinator, (coordinator, processes, process)
+
+
+def _check_free(address):
+  """Raises ConfigError where process 0 cannot listen: jaxlib may crash there."""
+  both = {'family': socket.AF_INET6, 'dualstack_ipv6': True} if socket.has_dualstack_ipv6() else {}
+  try:
+    socket.create_server(('', int(address.rpartition(':')[2])), **both).close()
+  except OSError as error:
+    raise ConfigError(
+      f'--coordinator={address}: process 0 cannot listen there ({error.strerror}); if another run has the port, name a '
+      'free one.'
+    ) from error
 
 
 def _watch_start(found, address, processes, process):
@@ -184,23 +195,26 @@ def _watch_failures(done):
     if failure := _look(_FAILED):
       process, message = json.loads(failure)
       if process != jax.process_index():
-        _end(f'process {process} failed, so this one ends, too: {message}')
+        _end(f'process {process} failed, so this one ends, too: {message}', stay=2 * _STAY if first() else 0)
       return
 
 
 def _fail(error, line):
-  """Prints an error, in one line if there is one, tells the others, and ends without waiting for them."""
+  """Ends this process for an error, printed in one line if there is one, and the others with it."""
   line = str(error.code) if isinstance(error, SystemExit) else line
-  print(line or ''.join(traceback.format_exception(error)), file=sys.stderr, flush=True)
-  with contextlib.suppress(jax.errors.JaxRuntimeError):  # another one failed before; this may be for want of it
-    _client().key_value_set(_FAILED, json.dumps([jax.process_index(), line or f'{type(error).__name__}: {error}']))
-  time.sleep(_LEAVE)
-  _end()
+  why = json.dumps([jax.process_index(), line or f'{type(error).__name__}: {error}'])
+  _end(line or ''.join(traceback.format_exception(error)), tell=why, stay=2 * _STAY if first() else _STAY)
 
 
-def _end(*words):
-  print(*words, file=sys.stderr, flush=True)
+def _end(text, *, tell='', stay=0.0):
+  """Prints why, tells the others, and ends this process after a while; a second thread that wants to waits for that."""
+  _ending.acquire()
+  print(text, file=sys.stderr, flush=True)
   sys.stdout.flush()
+  if tell:
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another one failed before; this may be for want of it
+      _client().key_value_set(_FAILED, tell)
+  time.sleep(stay)
   # Not sys.exit: the main thread may be waiting on a device for a process that is gone, and at its exit JAX would wait
   # minutes for the others.
   os._exit(1)
