@@ -313,6 +313,13 @@ def parse_flags(argv: list[str], names: Sequence[str] = ()) -> list[str]:
   return rest
 
 
+def define_processes() -> None:
+  """The flags of a command that several processes run together (gif_jax/training/processes.py)."""
+  flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, or auto: Slurm and TPU pods say. Empty: one process.')
+  flags.DEFINE_integer('processes', 0, 'How many processes run this command together, with the same flags but one:')
+  flags.DEFINE_integer('process', -1, 'Which of them this one is, from 0.')
+
+
 def quiet_libraries() -> None:
   """Logs this project's messages and only the errors of others, unless --verbosity is given."""
   if not flags.FLAGS['verbosity'].present:

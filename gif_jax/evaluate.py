@@ -5,7 +5,6 @@ people, all of whose pairs are compared. Tables, curves and the hardest pairs go
 WORKDIR/thresholds.json. Embeddings made elsewhere: --embeddings=FILE.npy,... instead of --workdir, one per benchmark.
 """
 
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import numpy as np
 from absl import app, flags
 
 from gif_jax import __version__
-from gif_jax.config import ConfigError, make_writable, parse_flags, quiet_libraries
+from gif_jax.config import ConfigError, define_processes, make_writable, parse_flags, quiet_libraries
 from gif_jax.data.benchmarks.opening import open_benchmarks
 from gif_jax.data.colour import check_colour
 from gif_jax.data.images import DataError
@@ -26,6 +25,7 @@ from gif_jax.evaluation.result import EvaluationError, Result, check_embedding
 from gif_jax.evaluation.resume import ExtractError
 from gif_jax.evaluation.thresholds import write_thresholds
 from gif_jax.models.gif import INPUT
+from gif_jax.training import processes
 from gif_jax.training.backbone import open_network
 from gif_jax.training.checkpoint import CheckpointError
 
@@ -66,6 +66,8 @@ def evaluate(settings: Settings) -> tuple[list[Result], dict[str, Any]]:
     found = source.embeddings(i, benchmark)
     check_embedding(found.embedding, len(benchmark.identity), name)
     results += measure(benchmark, found.embedding, norm=found.norm, replicates=settings.replicates)
+  if not processes.first():
+    return results, source.about
   write_report(folder, results, {name: benchmark.images for name, benchmark in benchmarks.items()}, source.about)
   if settings.workdir:
     file = 'thresholds.json' if settings.flip else 'thresholds_noflip.json'
@@ -140,7 +142,7 @@ class _Files:
 
 
 def _about(name: str, fingerprint: str) -> dict[str, Any]:
-  devices = jax.local_devices()
+  devices = jax.devices()
   return {
     'name': name, 'fingerprint': fingerprint, 'date': date.today().isoformat(), 'gif_jax': __version__,
     'jax': jax.__version__, 'hardware': f'{len(devices)} x {devices[0].device_kind}',
@@ -150,12 +152,12 @@ def _about(name: str, fingerprint: str) -> dict[str, Any]:
 def main(_) -> None:
   quiet_libraries()
   settings = Settings(**{name: flags.FLAGS[name].value for name in Settings._fields})
-  try:
+  with processes.together(DataError, CheckpointError, EvaluationError, ExtractError):
+    processes.check_same({'flags': settings._asdict()})
     found = evaluate(settings)
-  except (ConfigError, DataError, CheckpointError, EvaluationError, ExtractError) as error:
-    sys.exit(f'{type(error).__name__}: {error}')
-  print(terminal_text(*found))
-  print(f'Report: {Path(settings.output or Path(settings.workdir) / "evaluation") / "evaluation.html"}')
+    if processes.first():
+      print(terminal_text(*found))
+      print(f'Report: {Path(settings.output or Path(settings.workdir) / "evaluation") / "evaluation.html"}')
 
 
 if __name__ == '__main__':
@@ -169,4 +171,5 @@ if __name__ == '__main__':
   flags.DEFINE_integer('batch_size', 200, 'Images embedded at a time.', lower_bound=1)
   flags.DEFINE_bool('check_colour', True, 'Stop where red and blue of a benchmark look swapped.')
   flags.mark_flags_as_required(['benchmarks'])
+  define_processes()
   app.run(main, flags_parser=parse_flags)

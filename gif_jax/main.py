@@ -3,17 +3,18 @@
 Makes the identity-code table first where it is missing, continues from the newest checkpoint, evaluates at the end.
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from gif_jax.config import ConfigError, make_writable, parse_flags, quiet_libraries, read_flag, validate
+from gif_jax import config as settings
+from gif_jax.config import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config>.')
 flags.mark_flag_as_required('config')
+settings.define_processes()
 
 
 def run(config, workdir: Path) -> dict | None:
@@ -21,20 +22,24 @@ def run(config, workdir: Path) -> dict | None:
   from gif_jax import tokenize
   from gif_jax.data.sources import open_faces
   from gif_jax.evaluation.files import write_json
+  from gif_jax.training import processes
   from gif_jax.training.loop import check_table, train
   from gif_jax.training.softmax import Identities
 
+  processes.check_same({'config': config.to_dict()})
   _check_apart(config.data, workdir)
-  make_writable('workdir', workdir)
+  settings.make_writable('workdir', workdir)
+  processes.check_shared(workdir)
   config = tokenize.with_own_identities(config)
-  validate(config)
-  faces = open_faces(config, workdir / 'cache')
+  settings.validate(config)
+  faces = processes.after_first(lambda: open_faces(config, workdir / 'cache'))
+  processes.check_same({'people': faces.label_space, 'training images': len(faces.train)})
   if config.softmax.enabled:
     table = Identities(faces.m, faces.label_space)
   else:
     table = tokenize.ensure_table(config, faces, workdir)
     check_table(table, config, faces)  # before people.json, which must say whose table and checkpoints lie beside it
-  if faces.people is not None:
+  if faces.people is not None and processes.first():
     write_json(workdir / 'people.json', faces.people)
   return train(config, workdir, faces, table)
 
@@ -63,19 +68,18 @@ def main(_) -> None:
   from gif_jax.data.images import DataError
   from gif_jax.evaluation.report import summary_table
   from gif_jax.tokenize import TokenizeError
+  from gif_jax.training import processes
   from gif_jax.training.checkpoint import CheckpointError
   from gif_jax.training.metrics import NonFiniteLossError
 
-  quiet_libraries()
+  settings.quiet_libraries()
   workdir = Path(_WORKDIR.value or Path('runs') / _name(config_flags.get_config_filename(flags.FLAGS['config'])))
-  try:
-    summary = run(read_flag(_CONFIG), workdir)
-  except (ConfigError, DataError, TokenizeError, TableError, CheckpointError, NonFiniteLossError) as error:
-    sys.exit(f'{type(error).__name__}: {error}')
-  if summary is not None:
-    print(summary_table(summary))
-    print(f'Everything is in {workdir}: {", ".join(sorted(path.name for path in workdir.iterdir()))}.')
+  with processes.together(DataError, TokenizeError, TableError, CheckpointError, NonFiniteLossError):
+    summary = run(settings.read_flag(_CONFIG), workdir)
+    if summary is not None and processes.first():
+      print(summary_table(summary))
+      print(f'Everything is in {workdir}: {", ".join(sorted(path.name for path in workdir.iterdir()))}.')
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  app.run(main, flags_parser=settings.parse_flags)

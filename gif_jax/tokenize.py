@@ -5,13 +5,10 @@ With --extend=OLD: a table of OLD's people, unchanged, and those of the config a
 """
 
 import logging
-import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import app, flags
-from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from gif_jax.codes import extend, product, size, tree, vectors
@@ -19,12 +16,13 @@ from gif_jax.codes.draft import Draft
 from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.quality import explained_alone
 from gif_jax.codes.table import CodeTable, TableError
-from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
+from gif_jax.config import ConfigError, define_processes, parse_flags, quiet_libraries, read_flag, validate
 from gif_jax.data.images import DataError
 from gif_jax.data.sources import everyone, joined_space, open_faces
 from gif_jax.evaluation.extract import identity_moments
 from gif_jax.models.clip import WeightsError, open_clip
 from gif_jax.models.encoders import Encoder, pixels
+from gif_jax.training import processes
 from gif_jax.training.backbone import open_backbone
 from gif_jax.training.checkpoint import CheckpointError
 
@@ -107,17 +105,17 @@ def make_table(config, faces, output: Path) -> CodeTable:
   if m < 2:
     raise TokenizeError('one person alone makes no table: give at least two, or add the person with --extend=TABLE.')
   encoder = None if settings.vectors else open_encoder(settings)
-  first = jax.process_index() == 0
+  first = processes.first()
   try:
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
     draft = Draft(folder, settings_of(config) | _origin(config, faces, encoder)) if first else None
-    multihost_utils.sync_global_devices(f'{folder} is there')
+    processes.wait(folder)
     initial, transform = _initial_vectors(config, faces, encoder, folder)
     if first:
       _write_table(config, faces, output, l, v, initial, transform, encoder, draft)
   except ValueError as error:
     raise TokenizeError(str(error)) from error
-  multihost_utils.sync_global_devices(f'{output} is there')
+  processes.wait(output / 'meta.json')
   return CodeTable.open(output)
 
 
@@ -184,7 +182,10 @@ def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:
     raise
   except ValueError as error:
     raise TokenizeError(f'{old.path} cannot take these people in: {error}') from error
-  table = old.extend(output, codes, newcomers, label_space)
+  if processes.first():
+    old.extend(output, codes, newcomers, label_space)
+  processes.wait(output / 'meta.json')
+  table = CodeTable.open(output)
   _LOG.info('codes: %d newcomers are labels %d to %d; %d codes are still free',
             len(codes), old.m, table.m - 1, table.v**table.l - table.m)  # fmt: skip
   return table
@@ -245,8 +246,9 @@ def _same_encoder(config, table):
 
 def main(_) -> None:
   quiet_libraries()
-  try:
+  with processes.together(DataError, TokenizeError, TableError, FileExistsError):
     config = read_flag(_CONFIG)
+    processes.check_same({'config': config.to_dict()})
     config = config if _EXTEND.value else with_own_identities(config)
     validate(config)
     if _EXTEND.value:
@@ -254,9 +256,8 @@ def main(_) -> None:
     else:
       faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
       table = make_table(config, faces, Path(_OUTPUT.value))
-  except (ConfigError, DataError, TokenizeError, TableError, FileExistsError) as error:
-    sys.exit(f'{type(error).__name__}: {error}')
-  print(f'{table.path}: m={table.m}, l={table.l}, v={table.v}, d={table.d}')
+    if processes.first():
+      print(f'{table.path}: m={table.m}, l={table.l}, v={table.v}, d={table.d}')
 
 
 if __name__ == '__main__':
@@ -264,4 +265,5 @@ if __name__ == '__main__':
   _OUTPUT = flags.DEFINE_string('output', None, 'Directory to write the table to.')
   _EXTEND = flags.DEFINE_string('extend', '', 'A table to add the people of the config to, as they are in --output.')
   flags.mark_flags_as_required(['config', 'output'])
+  define_processes()
   app.run(main, flags_parser=parse_flags)

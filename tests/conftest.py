@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for the whole test session, and what several tests share."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,13 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+  """A port that nobody listens on just now."""
+  with socket.socket() as listening:
+    listening.bind(('localhost', 0))
+    return listening.getsockname()[1]
 
 
 @pytest.fixture(scope='session')

@@ -210,7 +210,7 @@ def test_new_codes_keep_the_meaning_of_digits(joint_config, tiny_table, tmp_path
   clustered = table.rows(np.arange(1000))[1]
   codes = product.build_codes(clustered, 3, 10, progress=False)
   placed = joint.place(table, _mesh(8)).replace(codes=jnp.asarray(codes))
-  found = joint.retokenise(placed, table.v, joint_config.tokenizer, _mesh(8))
+  found = joint.retokenise(placed, table.v, joint_config.tokenizer, _mesh(8), tmp_path)
   jax.tree.map(np.testing.assert_array_equal, found.on_host().vectors, placed.on_host().vectors)
   kept = (found.on_host().codes == codes).mean(0)
   assert (kept > 0.6).all(), kept  # one in ten by chance

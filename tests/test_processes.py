@@ -1,7 +1,6 @@
 """Two processes equal one, in real processes that talk to each other."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,18 +8,12 @@ import numpy as np
 
 from gif_jax.codes.table import CodeTable
 from tests import one_of_two
-from tests.conftest import ROOT
-
-
-def _free_port():
-  with socket.socket() as listening:
-    listening.bind(('localhost', 0))
-    return listening.getsockname()[1]
+from tests.conftest import ROOT, free_port
 
 
 def test_two_processes_equal_one(tiny_table, tmp_path):
   environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '4'}
-  address = f'localhost:{_free_port()}'
+  address = f'localhost:{free_port()}'
   running = [
     subprocess.Popen(
       [sys.executable, '-m', 'tests.one_of_two', address, str(rank), tmp_path],

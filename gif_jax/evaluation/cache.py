@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.resume import ExtractError, writing
@@ -41,9 +43,11 @@ def embeddings(folder: Path, name: str, key: str, embed: Callable, images: Any, 
   if not place.exists():
     draft = place.with_name(f'.{place.name}')
     found = extract(embed, images, batch_size, progress=f'embedding {name}', state=draft / 'progress', key=key)
-    with writing(place):
-      _keep(draft, found, key)
-      os.replace(draft, place)
+    if jax.process_index() == 0:
+      with writing(place):
+        _keep(draft, found, key)
+        os.replace(draft, place)
+    multihost_utils.sync_global_devices(f'{place} is there')
   else:
     _LOG.info('%s: embeddings of an earlier evaluation are used', place)
   return _read(place)

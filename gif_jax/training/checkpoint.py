@@ -84,9 +84,16 @@ class Checkpoints:
     self.manager.save(step, args=arguments, metrics=metrics)
 
   def close(self) -> None:
-    """Waits for what is still being written."""
+    """Waits for what is still being written, all processes together."""
     self.manager.wait_until_finished()
     self.manager.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, *_):
+    if kind is None or jax.process_count() == 1:  # a process that failed does not find the others here
+      self.close()
 
 
 def abstract(state, shardings):
@@ -118,7 +125,7 @@ def read_saved(workdir: Path, step: int | None = None) -> Saved:
 
   def restore(name, arguments):
     try:
-      with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+      with ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=_alone()) as reader:
         return reader.restore(path.absolute(), args=ocp.args.Composite(**{name: arguments}))[name]
     except (OSError, ValueError, KeyError) as error:
       raise CheckpointError(f'{path} cannot be read ({str(error)[:200]}): copy the run again.') from error
@@ -131,6 +138,14 @@ def read_saved(workdir: Path, step: int | None = None) -> Saved:
     return found
 
   return Saved(int(path.name), _with_input(restore('origin', ocp.args.JsonRestore())), read)
+
+
+def _alone():
+  """Options of orbax to read without the other processes, who may have nothing to read."""
+  own = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=own, active_processes={own}, barrier_sync_key_prefix=f'reader{own}'
+  )
 
 
 def _with_input(origin):

@@ -19,8 +19,9 @@ from gif_jax.codes.product import build_codes
 from gif_jax.codes.quality import explained_alone
 from gif_jax.codes.table import CodeTable
 from gif_jax.models.heads import unit
-from gif_jax.training import losses
+from gif_jax.training import losses, processes
 from gif_jax.training.fixed import code_losses
+from gif_jax.training.gather import in_blocks, on_disk
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,7 +39,10 @@ class JointTable:
   m: int = flax.struct.field(pytree_node=False, default=0)
 
   def on_host(self) -> 'JointTable':
-    """The rows of all m identities as NumPy arrays. Needs memory for all of them in every process."""
+    """The rows of all m identities as NumPy arrays. Needs memory for all of them in every process: for tests and use.
+
+    Training writes and hashes rows a block at a time: see `training.gather`.
+    """
     arrays = multihost_utils.process_allgather((self.vectors, self.codes), tiled=True)
     return JointTable(*(np.asarray(array)[: self.m] for array in arrays), self.m)
 
@@ -145,23 +149,35 @@ class Joint:
     return {'joint': write(state.joint, jnp.where(own, label, -1), moved, self.mesh)}
 
 
-def retokenise(joint: JointTable, v: int, settings, mesh) -> JointTable:
-  """New codes, from the vectors as they are now; digits keep their meaning. settings: `config.tokenizer`."""
-  now = joint.on_host()
-  l = now.codes.shape[1]
-  codes = build_codes(now.vectors, l, v, seed=settings.seed, earlier=now.codes)
-  _LOG.info('re-tokenised: %s of each digit kept, variance explained by each digit alone %s',
-            np.round((codes == now.codes).mean(0), 2), np.round(explained_alone(codes, now.vectors), 3))  # fmt: skip
-  codes = multihost_utils.broadcast_one_to_all(codes)  # hosts of unlike processors may round differently
-  return joint.replace(codes=_put(joint.m, l, np.uint8, lambda labels: codes[labels], mesh))
+def retokenise(joint: JointTable, v: int, settings, mesh, folder: Path) -> JointTable:
+  """New codes, from the vectors as they are now; digits keep their meaning. settings: `config.tokenizer`.
+
+  Process 0 makes them, out of a temporary file in `folder` that holds all vectors (4 m d bytes). In its memory are what
+  `build_codes` needs beside them, about 4 m l v bytes; in that of the others the codes, m l bytes.
+  """
+  m, l = joint.m, joint.codes.shape[1]
+  codes = np.concatenate(list(in_blocks(joint.codes, m)))
+  with on_disk(folder, joint.vectors, m, np.float32) as vectors:
+    if jax.process_index() == 0:  # alone, too, because hosts of unlike processors may round differently
+      earlier, codes = codes, build_codes(vectors, l, v, seed=settings.seed, earlier=codes)
+      _LOG.info('re-tokenised: %s of each digit kept, variance explained by each digit alone %s',
+                np.round((codes == earlier).mean(0), 2), np.round(explained_alone(codes, vectors), 3))  # fmt: skip
+  processes.wait()
+  codes = np.asarray(multihost_utils.broadcast_one_to_all(codes))
+  return joint.replace(codes=_put(m, l, np.uint8, lambda labels: codes[labels], mesh))
 
 
 def write_table(joint: JointTable, table: CodeTable, path: Path, encoder: str) -> CodeTable:
   """Writes what became of `table` in training to `path`, in place of what an earlier run of this left there.
 
   encoder: the name of the network trained, `open_backbone(workdir).name`: code vectors lie where its embeddings do, so
-  it is what newcomers are encoded with.
+  it is what newcomers are encoded with. Process 0 writes, with memory for the codes; vectors come to it a block at a
+  time and go through a temporary file.
   """
-  now = joint.on_host()
   meta = {key: table.meta[key] for key in ('seed', 'label_space', 'settings')}
-  return CodeTable.write(path, now.codes, now.vectors, v=table.v, encoder=encoder, replace=True, **meta)
+  codes = np.concatenate(list(in_blocks(joint.codes, joint.m)))
+  with on_disk(path.parent, joint.vectors, joint.m, np.float16) as vectors:
+    if jax.process_index() == 0:
+      CodeTable.write(path, codes, vectors, v=table.v, encoder=encoder, replace=True, **meta)
+  processes.wait(path / 'meta.json')
+  return CodeTable.open(path)

@@ -1,7 +1,6 @@
 """Training, top to bottom: devices -> data -> program -> state -> restore -> steps -> figures."""
 
 import logging
-import signal
 from pathlib import Path
 
 import jax
@@ -16,11 +15,12 @@ from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
 from gif_jax.evaluation.files import write_json
 from gif_jax.models.devices import make_mesh
-from gif_jax.training import figures, joint, optim, sharding, steps
+from gif_jax.training import figures, joint, optim, processes, sharding, steps
 from gif_jax.training.backbone import open_backbone
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints
 from gif_jax.training.softmax import Identities
+from gif_jax.training.stopping import Stop
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,27 +61,6 @@ def _check_divides(config):
       )
 
 
-class _Stop:
-  """Set once SIGTERM or SIGINT asks the run to end after the step it is in; a second one ends it at once."""
-
-  def __init__(self):
-    self.asked = False
-    self.previous = {}
-
-  def __enter__(self):
-    self.previous = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
-    return self
-
-  def _ask(self, number, frame):
-    del frame
-    self.asked = True
-    signal.signal(number, self.previous[number])
-
-  def __exit__(self, *_):
-    for number, handler in self.previous.items():
-      signal.signal(number, handler)
-
-
 def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities) -> dict | None:
   """Trains to the last step, continuing from the newest checkpoint in `workdir`, then evaluates.
 
@@ -102,7 +81,8 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
     check_colour(faces.train, config.data.path, 'Or set config.data.check_colour=False.')
   total = train_steps(config, len(faces.train))
   chances = Chances(**config.augment)
-  report.contact_sheet(_sample(faces.train, config.train.seed, chances), workdir / 'training_faces.png')
+  if processes.first():
+    report.contact_sheet(_sample(faces.train, config.train.seed, chances), workdir / 'training_faces.png')
 
   # ---- Program and state
   program = make_program(config, table, total, mesh)
@@ -128,7 +108,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
     process=jax.process_index(), processes=jax.process_count(),
   )  # fmt: skip
   try:
-    with _Stop() as stop, progress(total, start) as bar:
+    with Stop() as stop, checkpoints, progress(total, start) as bar:
       train_step = None
       window.restart()
       for step in range(start + 1, total + 1):
@@ -140,16 +120,17 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
         state, step_metrics = train_step(state, batch)
         window.add(step_metrics)
         bar.update()
-        last = step == total or stop.asked
+        stopping = stop.asked(last=step == total)
+        last = step == total or stopping
         retokenising = config.joint.enabled and _due(step, config.joint.retokenize_every_steps) and step < total
-        evaluating = _due(step, config.eval.every_steps) and not stop.asked
+        evaluating = _due(step, config.eval.every_steps) and not stopping
         saving = last or evaluating or _due(step, config.checkpoint.every_steps)
         if saving or retokenising or _due(step, config.log.every_steps):
           row = window.flush(step, float(rate(step - 1)))
           bar.set_postfix_str(describe(row))
           found = None
           if retokenising:
-            state = state.replace(joint=joint.retokenise(state.joint, table.v, config.tokenizer, mesh))
+            state = state.replace(joint=joint.retokenise(state.joint, table.v, config.tokenizer, mesh, workdir))
           if evaluating:
             found, measured = _validate(program, state, faces, config)
             row |= measured
@@ -157,13 +138,12 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
           if saving:
             checkpoints.save(step, state, found)
           window.restart()
-        if stop.asked:
+        if stopping:
           _LOG.info('stopped by a signal: step %d is saved; the same command continues from there', step)
           return None
   finally:
     iterator.close()
     metrics.close()
-    checkpoints.close()
 
   # ---- Figures
   return _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh)
@@ -194,7 +174,7 @@ def _validate(program, state, faces, config):
 def _finish(config, workdir, faces, table, program, state, metrics, window, start, mesh):
   predict = make_predictor(program, state)
   if config.joint.enabled:
-    again = joint.retokenise(state.joint, table.v, config.tokenizer, mesh)
+    again = joint.retokenise(state.joint, table.v, config.tokenizer, mesh, workdir)
     encoder = open_backbone(workdir).name
     joint.write_table(again, table, workdir / 'next_table', encoder)
     table = joint.write_table(state.joint, table, workdir / 'trained_table', encoder)
@@ -209,8 +189,9 @@ def _finish(config, workdir, faces, table, program, state, metrics, window, star
     'resumed_from_step': start,
     'state_sha256': steps.state_sha256(state),
   }
-  report.plot_training(metrics.rows(), workdir / 'training.png')
-  write_json(workdir / 'summary.json', summary)
+  if processes.first():
+    report.plot_training(metrics.rows(), workdir / 'training.png')
+    write_json(workdir / 'summary.json', summary)
   return summary
 
 
@@ -220,8 +201,9 @@ def _unseen(config, workdir, test, predict):
   embedding = figures.embed(predict, test, config.eval, 'unseen people')
   found = figures.verification_figures(embedding, identity, config.eval)
   pixels = figures.pixel_figures(test, config.eval)
-  lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
-  np.savez(workdir / 'eval.partial.npz', embedding=embedding / np.maximum(lengths, 1e-12), identity=identity)
-  (workdir / 'eval.partial.npz').replace(workdir / 'eval.npz')
-  report.plot_roc({'this run': found.curve, 'raw pixels': pixels.curve}, workdir / 'roc.png')
+  if processes.first():
+    lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
+    np.savez(workdir / 'eval.partial.npz', embedding=embedding / np.maximum(lengths, 1e-12), identity=identity)
+    (workdir / 'eval.partial.npz').replace(workdir / 'eval.npz')
+    report.plot_roc({'this run': found.curve, 'raw pixels': pixels.curve}, workdir / 'roc.png')
   return found.figures | {f'pixel_{name}': value for name, value in pixels.figures.items()}

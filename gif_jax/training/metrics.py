@@ -18,11 +18,15 @@ class NonFiniteLossError(FloatingPointError):
 class MetricsLog:
   """DIR/metrics.jsonl and DIR/tensorboard: one row {'step': ..., name: value} at a time.
 
-  Rows after `start`, the step a run resumes from, are dropped first: they will be written again.
+  Rows after `start`, the step a run resumes from, are dropped first: they will be written again. Process 0 writes; in
+  the others nothing happens.
   """
 
   def __init__(self, workdir: Path, start: int):
     self.path = workdir / 'metrics.jsonl'
+    self.file = self.board = None
+    if jax.process_index() > 0:
+      return
     kept = [row for row in self.rows() if row['step'] <= start]
     partial = self.path.with_suffix('.partial')
     partial.write_text(''.join(json.dumps(row) + '\n' for row in kept))
@@ -39,6 +43,8 @@ class MetricsLog:
 
   def write(self, step: int, values: dict) -> None:
     """Adds a row; values are floats or lists of floats."""
+    if not self.file:
+      return
     self.file.write(json.dumps({'step': step, **values}) + '\n')
     self.file.flush()
     for name, value in values.items():
@@ -46,8 +52,9 @@ class MetricsLog:
         self.board.add_scalar(f'{name}/{i}' if isinstance(value, list) else name, item, step)
 
   def close(self) -> None:
-    self.file.close()
-    self.board.close()
+    if self.file:
+      self.file.close()
+      self.board.close()
 
 
 class Window:

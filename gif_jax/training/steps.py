@@ -11,6 +11,7 @@ import optax
 
 from gif_jax.models import gif
 from gif_jax.training import sharding
+from gif_jax.training.gather import in_blocks
 from gif_jax.training.joint import JointTable
 from gif_jax.training.keys import named_key
 from gif_jax.training.softmax import SoftmaxTable
@@ -150,8 +151,10 @@ def make_predict(model, scale: float):
 def state_sha256(state: TrainState) -> str:
   """SHA-256 of weights, batch statistics and rows of identities: equal only if training ended bit for bit alike."""
   digest = hashlib.sha256()
-  rows = state.joint and state.joint.on_host()
-  centres = state.softmax and state.softmax.on_host()
-  for leaf in jax.tree.leaves((state.params, state.batch_stats, rows, centres)):
-    digest.update(np.ascontiguousarray(leaf).tobytes())
+  whole = [(leaf, None) for leaf in jax.tree.leaves((state.params, state.batch_stats))]
+  rows = [(leaf, state.joint.m) for leaf in jax.tree.leaves(state.joint)]
+  rows += [(state.softmax.centres, state.softmax.m)] if state.softmax else []
+  for leaf, wanted in whole + rows:
+    for block in in_blocks(leaf, wanted):
+      digest.update(np.ascontiguousarray(block))
   return digest.hexdigest()

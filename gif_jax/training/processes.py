@@ -1,0 +1,293 @@
+"""Several processes as one run: they find each other, do things in order, stop with the first that fails.
+
+Everything here uses the service that process 0 runs for `jax.distributed`, a store of names and texts that all
+processes reach without their devices. In a run of one process nothing is waited for and nothing is sent.
+"""
+
+import contextlib
+import functools
+import itertools
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+import tqdm
+from absl import flags
+from flax.traverse_util import flatten_dict
+
+from gif_jax import __version__
+from gif_jax.config import ConfigError
+
+_LOG = logging.getLogger(__name__)
+
+PATIENCE = 300.0  # seconds that processes wait for each other at the start: machines of a cluster do not boot at once
+_REPORT = 10.0  # seconds between two words about who is waited for
+_LOOK = 1.0  # seconds between two looks for the failure of another process
+_STAY = 3 * _LOOK  # seconds a failed process stays: others see why before connections to it break. Process 0 twice that
+_SEEN = 30.0  # seconds until a file of process 0 must be there for all
+_FAILED = 'gif_jax/failed'
+_ending = threading.Lock()  # taken by the thread that ends this process, and never given back
+_numbers = itertools.count()  # of waits; every process comes to the same ones in the same order
+
+
+def first() -> bool:
+  """Whether this process is the one that writes what all of them share."""
+  return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def together(*curable: type[Exception]) -> Iterator[None]:
+  """A command runs in it, as one of the processes that --coordinator, --processes and --process tell of, if any.
+
+  Is entered before the first use of a device. An error in `curable`, or in these flags, is printed in one line, exit
+  status 1. A process that fails tells the others, which print whose failure it was and end with status 1, too; those
+  that end well end together.
+  """
+  several, done = False, threading.Event()
+  try:
+    several = _start(flags.FLAGS['coordinator'].value, flags.FLAGS['processes'].value, flags.FLAGS['process'].value)
+    if several:
+      threading.Thread(target=_watch_failures, args=(done,), daemon=True).start()
+      _one_voice()
+      _check_devices()
+    yield
+    if several:
+      wait()
+  except BaseException as error:  # SystemExit and KeyboardInterrupt, too: nobody must be left waiting
+    if isinstance(error, SystemExit) and not error.code:
+      raise
+    line = f'{type(error).__name__}: {error}' if isinstance(error, (ConfigError, *curable)) else None
+    if several:
+      _fail(error, line)
+    if line:
+      sys.exit(line)
+    raise
+  finally:
+    done.set()
+
+
+def _start(coordinator, processes, process):
+  """Connects to the others; whether there are any to connect to."""
+  address, given = _checked(coordinator, processes, process)
+  if not coordinator:
+    return False
+  jax.config.update('jax_enable_preemption_service', False)  # it would swallow SIGTERM: see training.stopping
+  if process == 0:
+    _check_free(address)
+  found = threading.Event()
+  threading.Thread(target=_watch_start, args=(found, address, processes, process), daemon=True).start()
+  try:
+    jax.distributed.initialize(*given, initialization_timeout=int(PATIENCE) + 60)  # _watch_start comes first
+  except (ValueError, KeyError, OSError) as error:
+    raise ConfigError(
+      f'--coordinator=auto: no cluster is found here ({error}). Inside Slurm or on a TPU pod start one process per '
+      'machine with its launcher; elsewhere give --coordinator=HOST:PORT --processes=N --process=I.'
+    ) from error
+  finally:
+    found.set()
+  return True
+
+
+def _checked(coordinator, processes, process):
+  """The address, and what jax.distributed is to be given."""
+  if coordinator in ('', 'auto'):
+    if processes > 0 or process >= 0:
+      raise ConfigError(
+        '--processes and --process go with --coordinator=HOST:PORT, the address of process 0; leave them out for one '
+        'process, and with --coordinator=auto, where the cluster says them.'
+      )
+    return 'the address that the cluster gave', ()
+  host, _, port = coordinator.rpartition(':')
+  if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+    raise ConfigError(f'--coordinator={coordinator} is no HOST:PORT nor auto: give the machine of process 0, a port.')
+  if not 0 <= process < processes:
+    raise ConfigError(
+      f'--coordinator={coordinator} needs --processes=N, how many there are, and --process=I, which one this is, from '
+      f'0 to N - 1; given are --processes={processes} --process={process}.'
+    )
+  return coordinator, (coordinator, processes, process)
+
+
+def _check_free(address):
+  """Raises ConfigError where process 0 cannot listen: jaxlib may crash there."""
+  both = {'family': socket.AF_INET6, 'dualstack_ipv6': True} if socket.has_dualstack_ipv6() else {}
+  try:
+    socket.create_server(('', int(address.rpartition(':')[2])), **both).close()
+  except OSError as error:
+    raise ConfigError(
+      f'--coordinator={address}: process 0 cannot listen there ({error.strerror}); if another run has the port, name a '
+      'free one.'
+    ) from error
+
+
+def _watch_start(found, address, processes, process):
+  """Says what is waited for, and ends the process when that takes too long: jaxlib would crash without a cure."""
+  began = time.monotonic()
+  while not found.wait(min(_REPORT, PATIENCE)):
+    who = f'process {process} of {processes}' if processes > 0 else 'this process'
+    state = _reached(address)
+    waited = time.monotonic() - began
+    if waited >= PATIENCE:
+      _end(
+        f'ConfigError: --coordinator={address}: {who} has waited {waited:.0f} seconds; {state}. Start every process '
+        'with the same --coordinator and --processes, each with its own --process, and open the port between machines.'
+      )
+    _LOG.info('%s has waited %.0f of at most %.0f seconds: %s', who, waited, PATIENCE, state)
+
+
+def _reached(address):
+  host, _, port = address.rpartition(':')
+  if not host:
+    return f'not all processes have come to {address}'
+  try:
+    socket.create_connection((host.strip('[]'), int(port)), 3).close()
+  except OSError as error:
+    return f'{address}, where process 0 should be, does not answer ({error.strerror or error})'
+  return f'process 0 answers at {address}, other processes are missing'
+
+
+def _one_voice():
+  """What is true of all processes is said by one; warnings and errors by whoever has them."""
+  if first():
+    _LOG.info('%d processes with %d devices in all, %d of them here',
+              jax.process_count(), jax.device_count(), jax.local_device_count())  # fmt: skip
+    return
+  logging.getLogger('gif_jax').setLevel(logging.WARNING)
+  tqdm.tqdm.__init__ = functools.partialmethod(tqdm.tqdm.__init__, disable=True)  # bars of all modules
+
+
+def _check_devices():
+  counts = Counter(device.process_index for device in jax.devices())
+  if len(set(counts.values())) > 1:
+    each = ', '.join(f'process {process} {count}' for process, count in sorted(counts.items()))
+    raise ConfigError(
+      f'processes have unlike numbers of devices: {each}. Batches are split evenly: give every process as many '
+      '(CUDA_VISIBLE_DEVICES, or as many processes on each machine as it has room for).'
+    )
+
+
+def _client():
+  return ocp.multihost.get_jax_distributed_client()
+
+
+def _look(name):
+  """What is stored under a name, or None."""
+  try:
+    return _client().key_value_try_get(name)
+  except (jax.errors.JaxRuntimeError, ValueError):  # nothing yet, or no service any more
+    return None
+
+
+def _watch_failures(done):
+  while not done.wait(_LOOK):
+    if failure := _look(_FAILED):
+      process, message = json.loads(failure)
+      if process != jax.process_index():
+        _end(f'process {process} failed, so this one ends, too: {message}', stay=2 * _STAY if first() else 0)
+      return
+
+
+def _fail(error, line):
+  """Ends this process for an error, printed in one line if there is one, and the others with it."""
+  line = str(error.code) if isinstance(error, SystemExit) else line
+  why = json.dumps([jax.process_index(), line or f'{type(error).__name__}: {error}'])
+  _end(line or ''.join(traceback.format_exception(error)), tell=why, stay=2 * _STAY if first() else _STAY)
+
+
+def _end(text, *, tell='', stay=0.0):
+  """Prints why, tells the others, and ends this process after a while; a second thread that wants to waits for that."""
+  _ending.acquire()
+  print(text, file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  if tell:
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another one failed before; this may be for want of it
+      _client().key_value_set(_FAILED, tell)
+  time.sleep(stay)
+  # Not sys.exit: the main thread may be waiting on a device for a process that is gone, and at its exit JAX would wait
+  # minutes for the others.
+  os._exit(1)
+
+
+def wait(made: Path | None = None) -> None:
+  """Returns when all processes have come here, however long that takes, and this one sees the file `made`.
+
+  Raises ConfigError where it does not for half a minute: network disks remember for seconds what was not there.
+  """
+  if jax.process_count() == 1:
+    return
+  name = f'gif_jax/here/{next(_numbers)}'
+  if _client().key_value_increment(name, 1) == jax.process_count():
+    _client().key_value_set(f'{name}/all', 'here')
+  _told(f'{name}/all')
+  deadline = time.monotonic() + _SEEN
+  while made and not made.exists():
+    if time.monotonic() > deadline:
+      raise ConfigError(
+        f'{made} is not there on {socket.gethostname()} (process {jax.process_index()}), where process 0 wrote it: '
+        'name a folder on a disk that all machines share.'
+      )
+    time.sleep(_LOOK)
+
+
+def _told(name):
+  """What a process stores under a name, now or later. A process that fails before ends this one, too."""
+  while True:
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+      return _client().blocking_key_value_get(name, 10_000)  # milliseconds, after which Ctrl-C is noticed
+
+
+def from_first(make: Callable[[], str]) -> str:
+  """What `make` gives in process 0, where alone it is called."""
+  if jax.process_count() == 1:
+    return make()
+  name = f'gif_jax/said/{next(_numbers)}'
+  if first():
+    _client().key_value_set(name, make())
+  return _told(name)
+
+
+def after_first(make: Callable[[], Any]) -> Any:
+  """What `make` gives in every process; the others begin when process 0 is done, and find the files that it made."""
+  made = make() if first() else None
+  wait()
+  return made if first() else make()
+
+
+def check_same(what: dict[str, Any]) -> None:
+  """Raises ConfigError, naming this process, where a JSON value is another one than in process 0."""
+  here = json.dumps(flatten_dict(what | {'gif_jax': __version__, 'jax': jax.__version__}, sep='.'))
+  there = json.loads(from_first(lambda: here))
+  for name, value in json.loads(here).items():
+    if value != there.get(name):
+      raise ConfigError(
+        f'process {jax.process_index()} on {socket.gethostname()} has {name}={value!r}, process 0 has '
+        f'{there.get(name)!r}. Start all processes with the same command, code, packages and data.'
+      )
+  wait()  # nobody goes on, or writes, while another may still find a difference
+
+
+def check_shared(folder: Path) -> None:
+  """Raises ConfigError where a folder is not the same one, on a disk that all processes share."""
+  if jax.process_count() == 1:
+    return
+  mark = folder / from_first(lambda: f'.shared-{uuid.uuid4().hex}')
+  if first():
+    mark.touch()
+  try:
+    wait(mark)
+    wait()
+  finally:
+    if first():
+      mark.unlink()

@@ -1,0 +1,217 @@
+"""Runs of two real processes: they equal runs of one, continue them, stop together, fail together."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from gif_jax import tokenize
+from gif_jax.codes.table import CodeTable
+from gif_jax.models.devices import make_mesh
+from gif_jax.training import processes
+from gif_jax.training.loop import train
+from gif_jax.training.program import make_program, open_checkpoints
+from gif_jax.training.steps import state_sha256
+from tests.conftest import ROOT, free_port
+from tests.record_files import packed_faces
+
+_LIMIT = 240  # seconds until a pair that hangs fails the test; nothing here takes a third of them
+
+
+@pytest.fixture
+def pair(command):
+  """Starts `python -m gif_jax.MODULE ARGUMENTS` as two processes."""
+  started = []
+
+  def start(module, *arguments, second=(), devices=1):
+    flags = (f'--coordinator=localhost:{free_port()}', '--processes=2')
+    runs = [
+      command(module, *arguments, *flags, f'--process={i}', *more, devices=devices, popen=True)
+      for i, more in enumerate([(), second])
+    ]
+    started.extend(runs)
+    return runs
+
+  yield start
+  for run in started:
+    run.kill()
+    run.communicate()
+
+
+def _ended(runs):
+  """What processes printed, without what libraries in C++ say of their connections."""
+  outputs = [run.communicate(timeout=_LIMIT)[0] for run in runs]
+  return [re.sub(r'.*Rank \d+ is connected to.*\n', '', output) for output in outputs]
+
+
+def _steps(workdir):
+  folder = workdir / 'checkpoints'
+  return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
+
+
+def _rows(workdir):
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def _until(runs, workdir, step):
+  """Waits for the checkpoint of a step."""
+  while max(_steps(workdir), default=0) < step and all(run.poll() is None for run in runs):
+    time.sleep(0.01)
+  assert all(run.poll() is None for run in runs), _ended(runs)
+
+
+@pytest.mark.parametrize('form', ['fixed', 'joint'])
+def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_faces, tmp_path, form):
+  """One of eight devices, of which two processes of two continue step 2; and one opens what these two have saved."""
+  flags = {
+    'optim.lr': 1e-4, 'optim.warmup': 0.0, 'optim.clip': 0.0, 'log.every_steps': 1, 'train.steps': 5,
+    'checkpoint.every_steps': 2, 'checkpoint.keep': 3, 'joint.enabled': form == 'joint',
+    'joint.retokenize_every_steps': 4,
+  }  # fmt: skip
+  config = tiny_config.copy_and_resolve_references()
+  config.update_from_flattened_dict(flags)
+  alone, together = tmp_path / 'alone', tmp_path / 'together'
+  alone.mkdir()
+  table = tokenize.ensure_table(config, tiny_faces, alone)
+  one = train(config, alone, tiny_faces, table)
+  shutil.copytree(alone, together, ignore=shutil.ignore_patterns('4', '5', '*_table', 'summary.json'))
+  runs = pair(
+    'main', '--config=tests/tiny.py', f'--workdir={together}', *(f'--config.{k}={flags[k]}' for k in flags),
+    devices=2,
+  )  # fmt: skip
+  outputs = _ended(runs)
+  assert [run.returncode for run in runs] == [0, 0], outputs
+  assert outputs[0].count('verification accuracy  ') == 1 and outputs[1] == '', outputs[1]
+
+  rows = _rows(alone), _rows(together)
+  assert [row['step'] for row in rows[1]] == [1, 2, 3, 4, 5]
+  np.testing.assert_allclose(*([row['loss'] for row in own] for own in rows), rtol=1e-5)
+  two = json.loads((together / 'summary.json').read_text())
+  assert two['resumed_from_step'] == 2
+  for name in set(one) - {'images_per_second', 'resumed_from_step', 'state_sha256'}:
+    np.testing.assert_allclose(two[name], one[name], atol=1e-6, err_msg=name)
+  assert not [path for path in together.rglob('*') if 'partial' in path.name or path.name.startswith('.')]
+  for name in ('trained_table', 'next_table') if form == 'joint' else ():
+    CodeTable.open(together / name).verify()
+
+  checkpoints = open_checkpoints(config, together, table)
+  state = checkpoints.restore(make_program(config, table, 5, make_mesh()).like)
+  checkpoints.close()
+  assert int(state.step) == 5 and state_sha256(state) == two['state_sha256']
+
+
+def test_a_signal_to_one_stops_all_and_the_same_command_continues(pair, tmp_path):
+  arguments = ('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
+  arguments += ('--config.train.steps=100000', '--config.data.cache=True')
+  begun = 0
+  for number, asked in ((signal.SIGTERM, 1), (signal.SIGINT, 0)):
+    runs = pair(*arguments)
+    _until(runs, tmp_path, begun + 2)
+    runs[asked].send_signal(number)
+    outputs = _ended(runs)
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert 'the same command continues from there' in outputs[0]
+    assert ('continuing from step' in outputs[0]) == bool(begun)
+    begun = _steps(tmp_path)[-1]
+    steps = [row['step'] for row in _rows(tmp_path)]
+    assert steps == sorted(set(steps)) and steps[-1] == begun
+  assert not list((tmp_path / 'cache').glob('*.partial'))
+
+
+def test_a_bad_image_of_one_ends_all(pair, tiny_faces, tmp_path):
+  records = packed_faces(tmp_path / 'records', tiny_faces.train)
+  content = (tmp_path / 'records' / 'images.bin').read_bytes()
+  place = content.index(records[5])
+  damaged = content[:place] + bytes(len(records[5])) + content[place + len(records[5]) :]
+  (tmp_path / 'records' / 'images.bin').write_bytes(damaged)
+  np.save(tmp_path / 'vectors.npy', np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32))
+  runs = pair(
+    'main', '--config=tests/tiny.py', f'--workdir={tmp_path / "run"}', '--config.data.source=records',
+    f'--config.data.path={tmp_path / "records"}', f'--config.tokenizer.vectors={tmp_path / "vectors.npy"}',
+    '--config.data.check_colour=False', '--config.eval.identities=0', '--config.eval.validation_identities=0',
+  )  # fmt: skip
+  outputs = _ended(runs)
+  assert [run.returncode for run in runs] == [1, 1], outputs
+  failed = next(i for i, output in enumerate(outputs) if re.search(r'^DataError: .*records', output, re.MULTILINE))
+  assert 'Traceback' not in outputs[failed]
+  assert f'process {failed} failed, so this one ends, too: DataError: ' in outputs[1 - failed]
+
+
+def test_another_config_in_one_process_is_named(pair, tmp_path):
+  runs = pair('main', '--config=tests/tiny.py', f'--workdir={tmp_path / "run"}', second=('--config.optim.lr=0.2',))
+  outputs = _ended(runs)
+  assert [run.returncode for run in runs] == [1, 1], outputs
+  assert re.search(r'^ConfigError: process 1 on .* has config.optim.lr=0.2, process 0 has 0.1. Start', outputs[1], re.M)
+  assert 'process 1 failed, so this one ends, too: ConfigError: ' in outputs[0]
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    (('', 2, 0), '--processes and --process go with --coordinator=HOST:PORT'),
+    (('auto', 0, 1), '--processes and --process go with --coordinator=HOST:PORT'),
+    (('localhost', 2, 0), '--coordinator=localhost is no HOST:PORT'),
+    (('localhost:99999', 2, 0), '--coordinator=localhost:99999 is no HOST:PORT'),
+    (('localhost:1234', 0, -1), 'needs --processes=N'),
+    (('localhost:1234', 2, -1), 'needs --processes=N'),
+    (('localhost:1234', 2, 2), '--processes=2 --process=2'),
+  ],
+)
+def test_flags_that_make_no_sense(monkeypatch, flags, message):
+  given = {name: SimpleNamespace(value=value) for name, value in zip(('coordinator', 'processes', 'process'), flags)}
+  monkeypatch.setattr(processes.flags, 'FLAGS', given)
+  with pytest.raises(SystemExit, match=f'^ConfigError: .*{message}'), processes.together():
+    pass
+
+
+def test_processes_with_unlike_devices_are_named(monkeypatch):
+  devices = [SimpleNamespace(process_index=i) for i in (0, 0, 1)]
+  monkeypatch.setattr(jax, 'devices', lambda: devices)
+  with pytest.raises(processes.ConfigError, match='process 0 2, process 1 1'):
+    processes._check_devices()
+
+
+@pytest.mark.parametrize('who', ['auto', 'nobody', 'process 0', 'taken'])
+def test_others_who_do_not_come(who):
+  port = free_port()
+  flags = {
+    'auto': ('auto', 0, -1), 'nobody': (f'localhost:{port}', 2, 1),
+    'process 0': (f'localhost:{port}', 2, 0), 'taken': (f'localhost:{port}', 2, 0),
+  }[who]  # fmt: skip
+  program = f"""
+import logging, socket
+from types import SimpleNamespace
+from gif_jax.training import processes
+logging.getLogger('gif_jax').setLevel(logging.INFO)
+processes.PATIENCE, processes._REPORT = 3.0, 1.0
+given = zip(('coordinator', 'processes', 'process'), {flags!r})
+processes.flags.FLAGS = {{name: SimpleNamespace(value=value) for name, value in given}}
+with socket.socket(socket.AF_INET6) as other:
+  if {who == 'taken'}:
+    other.bind(('::', {port}))
+    other.listen()
+  with processes.together():
+    pass
+"""
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, env=environment, capture_output=True, text=True)
+  assert done.returncode == 1, done.stderr
+  assert 'Traceback' not in done.stderr
+  error = next(line for line in done.stderr.splitlines() if line.startswith('ConfigError: --coordinator='))
+  wanted = {
+    'auto': 'no cluster is found', 'nobody': 'where process 0 should be, does not answer',
+    'process 0': 'process 0 answers at .*, other processes are missing', 'taken': 'cannot listen there',
+  }[who]  # fmt: skip
+  assert re.search(wanted, error)
+  if who in ('nobody', 'process 0'):
+    assert re.search('has waited 1 of at most 3 seconds', done.stderr)
