@@ -2,7 +2,7 @@
 
 python -m benchmarks.throughput --torch=PYTHON --quick      # PYTHON: an interpreter with torch; this one if it has it
 python -m benchmarks.throughput --torch=PYTHON              # r50 and r100 in bfloat16: minutes on a GPU
-python -m benchmarks.throughput --variants                  # flags of XLA and changes of the network, r50, no PyTorch
+python -m benchmarks.throughput --variants base conv-nhwc stem-padded   # flags of XLA, changes of the network, r50
 python -m benchmarks.throughput --torch=PYTHON --backbones small r18 --batch=16 --dtype=float32    # on a CPU
 
 First the outputs of both networks are compared in float32, with the same weights and images; where they differ nothing
@@ -120,7 +120,7 @@ def _options():
   parser.add_argument('--seconds', type=float, default=2.0, help='that a round of each takes')
   parser.add_argument('--eager', action='store_true', help='torch.compile is not tried')
   parser.add_argument('--quick', action='store_true', help='one network, few rounds')
-  parser.add_argument('--variants', nargs='*', metavar='NAME', help='of throughput_variants.py; all if none is named')
+  parser.add_argument('--variants', nargs='*', metavar='NAME', help='without PyTorch; all if none is named')
   parser.add_argument('--limit', type=float, default=560, help='seconds after which nothing more is measured')
   parser.add_argument('--output', type=Path, default=Path('runs/throughput.json'), help='a plot lies beside it')
   options = parser.parse_args()
