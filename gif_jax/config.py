@@ -140,6 +140,7 @@ def default() -> ConfigDict:
 
   c.log = ConfigDict()
   c.log.every_steps = 50
+  c.log.profile_steps = 0  # steps traced into WORKDIR/profile, from the 10th of this run on; 0 = none
   return c
 
 
@@ -194,6 +195,7 @@ _AT_LEAST = {
   'eval.batch_size': 1,
   'eval.beam': 1,
   'log.every_steps': 1,
+  'log.profile_steps': 0,
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,8 @@ from gif_jax.codes.table import CodeTable
 def finished(command, tmp_path_factory):
   """A tiny run to its end."""
   workdir = tmp_path_factory.mktemp('finished')
-  done = command('main', '--config=tests/tiny.py', f'--workdir={workdir}', '--config.eval.every_steps=6')
+  flags = ('--config.eval.every_steps=6', '--config.log.profile_steps=1')
+  done = command('main', '--config=tests/tiny.py', f'--workdir={workdir}', *flags)
   assert done.returncode == 0, done.stdout
   return workdir, done.stdout
 
@@ -34,6 +36,17 @@ def test_a_run_writes_what_others_rely_on(finished):
   for name in ('roc.png', 'training.png', 'training_faces.png'):
     assert (workdir / name).read_bytes().startswith(b'\x89PNG')
   assert 'verification accuracy' in output and 'training' in output
+
+
+def test_a_run_says_what_a_step_costs_and_traces_it(finished):
+  workdir, output = finished
+  assert 'a training image is' in output and 'compiled in' in output and 'a step needs' in output
+  (trace,) = (workdir / 'profile').rglob('*.xplane.pb')
+  planes = jax.profiler.ProfileData.from_file(str(trace)).planes
+  names = [event.name for plane in planes for line in plane.lines for event in line.events]
+  assert names.count('train') == 1 and any('fusion' in name for name in names)
+  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  assert all(row['utilisation'] > 0 and row['model_tflops_per_second'] > 0 for row in rows)
 
 
 def test_a_run_logs_every_window_and_keeps_the_newest_and_best_checkpoints(finished):

@@ -14,13 +14,17 @@ from gif_jax.data.colour import check_colour
 from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
 from gif_jax.evaluation.files import write_json
+from gif_jax.models import gif
 from gif_jax.models.devices import make_mesh
 from gif_jax.training import figures, joint, optim, processes, sharding, steps
 from gif_jax.training.backbone import open_backbone
+from gif_jax.training.compiling import compile_step
+from gif_jax.training.flops import matrix_peak, training_flops
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints
 from gif_jax.training.softmax import Identities
 from gif_jax.training.stopping import Stop
+from gif_jax.training.tracing import FIRST, Trace
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,7 +103,11 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
     _LOG.info('continuing from step %d', start)
   metrics = MetricsLog(workdir, start)
   rate = optim.schedule(config.optim, total, config.optim.lr)
-  window = Window(config.train.batch_size)
+  flops = training_flops(gif.build(config.model, table.l, table.v), config.data.size)
+  peak = matrix_peak(tuple(jax.local_devices()), config.model.dtype) * jax.process_count()
+  _LOG.info('a training image is %.3g GFLOP; matrix products reach %.3g TFLOP/s in %s on all devices',
+            flops / 1e9, peak / 1e12, config.model.dtype)  # fmt: skip
+  window = Window(config.train.batch_size, flops, peak)
 
   # ---- Steps
   iterator = pipeline.batches(
@@ -108,17 +116,19 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
     process=jax.process_index(), processes=jax.process_count(),
   )  # fmt: skip
   try:
-    with Stop() as stop, checkpoints, progress(total, start) as bar:
+    traced = config.log.profile_steps if processes.first() else 0
+    trace = Trace(workdir / 'profile', start + FIRST, traced, window)
+    with Stop() as stop, checkpoints, progress(total, start) as bar, trace:
       train_step = None
       window.restart()
       for step in range(start + 1, total + 1):
         batch = sharding.put_batch(window.next(iterator), mesh)
         if train_step is None:  # compiled here and not in the first call, so that no figure includes it
-          _LOG.info('compiling the training step')
-          train_step = program.train_step.lower(state, batch).compile()
+          train_step = compile_step(program.train_step, state, batch)
           window.restart()
-        state, step_metrics = train_step(state, batch)
-        window.add(step_metrics)
+        with trace.step(step), jax.transfer_guard('disallow'):  # nothing goes between host and devices unasked
+          state, step_metrics = train_step(state, batch)
+          window.add(step_metrics)
         bar.update()
         stopping = stop.asked(last=step == total)
         last = step == total or stopping

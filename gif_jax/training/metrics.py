@@ -1,5 +1,6 @@
 """What a run writes while it trains: a JSONL file, TensorBoard events, a progress bar."""
 
+import contextlib
 import json
 import os
 import time
@@ -58,16 +59,27 @@ class MetricsLog:
 
 
 class Window:
-  """Steps since the last row: their metrics stay on the device until `flush`, so that no step waits for the host."""
+  """Steps since the last row: their metrics stay on the device until `flush`, so that no step waits for the host.
 
-  def __init__(self, batch_size: int):
-    self.batch_size = batch_size
+  flops: model FLOPs of a training image; peak: FLOP/s of all devices in matrix products (training.flops).
+  """
+
+  def __init__(self, batch_size: int, flops: int, peak: float):
+    self.batch_size, self.flops, self.peak = batch_size, flops, peak
     self.images, self.seconds = 0, 0.0  # of all windows
     self.restart()
 
   def restart(self) -> None:
     """Starts a new window now; what took place outside of steps (evaluation, saving) is not in its time."""
     self.pending, self.started, self.stalled = [], time.perf_counter(), 0.0
+
+  @contextlib.contextmanager
+  def outside(self):
+    """What takes place in here is not in the window's time; the steps before it are waited for."""
+    jax.block_until_ready(self.pending)
+    before = time.perf_counter()
+    yield
+    self.started += time.perf_counter() - before
 
   def next(self, iterator):
     """The iterator's next batch; the wait for it counts as data stall."""
@@ -95,9 +107,12 @@ class Window:
         )
     values = {name: np.mean([row[name] for row in rows], axis=0).tolist() for name in rows[0]}
     images = len(rows) * self.batch_size
+    flops = self.flops * images / seconds
     values |= {
       'learning_rate': rate,
       'images_per_second': images / seconds,
+      'model_tflops_per_second': flops / 1e12,
+      'utilisation': flops / self.peak,
       'data_stall': self.stalled / seconds,
     }
     self.images, self.seconds = self.images + images, self.seconds + seconds
@@ -112,5 +127,6 @@ def progress(steps: int, start: int):
 
 def describe(row: dict) -> str:
   """What the progress bar says of a row of `Window.flush`."""
-  rate, loss, stall = row['images_per_second'], row['loss'], row['data_stall']
-  return f'{rate:.0f} img/s, loss {loss:.3f}, waiting for data {stall:.0%}'
+  rate, flops, used = row['images_per_second'], row['model_tflops_per_second'], row['utilisation']
+  loss, stall = row['loss'], row['data_stall']
+  return f'{rate:.0f} img/s, {flops:.3g} TFLOP/s ({used:.1%} used), loss {loss:.3f}, waiting for data {stall:.0%}'

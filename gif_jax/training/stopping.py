@@ -12,7 +12,9 @@ _BEHIND = 2  # steps between a process's wish and the answer, so that no step wa
 
 
 class Stop:
-  """Notices SIGTERM and SIGINT while it is entered; a second one ends the process at once.
+  """Notices SIGTERM and SIGINT while it is entered; a second SIGINT ends the process at once.
+
+  SIGTERM may come more than once: Slurm sends it to tasks and to srun, which passes it on.
 
   Several processes agree on the step by a sum over all devices, queued behind the training step. JAX's own service
   (`reached_preemption_sync_point`) would swallow SIGTERM from the start of the program to its end and know no SIGINT.
@@ -32,7 +34,8 @@ class Stop:
   def _ask(self, number, frame):
     del frame
     self.wanted = True
-    signal.signal(number, self.previous[number])
+    if number == signal.SIGINT:
+      signal.signal(number, self.previous[number])
 
   def __exit__(self, *_):
     for number, handler in self.previous.items():
