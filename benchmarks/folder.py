@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.forms import table_of
 from configs import folder
-from gif_jax.config import quiet_libraries
+from gif_jax.command_line import quiet_libraries
 from gif_jax.data.sources import open_faces
 from gif_jax.evaluation.extract import extract, identity_moments
 from gif_jax.evaluation.identification import nearest, rank_rates

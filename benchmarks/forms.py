@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from configs import quickstart, quickstart_joint, quickstart_published
 from gif_jax import tokenize
-from gif_jax.config import quiet_libraries
+from gif_jax.command_line import quiet_libraries
 from gif_jax.data.sources import open_faces
 from gif_jax.training.loop import train
 

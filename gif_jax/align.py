@@ -21,7 +21,8 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from gif_jax.config import ConfigError, parse_flags, quiet_libraries
+from gif_jax.command_line import parse_flags, quiet_libraries
+from gif_jax.config import ConfigError
 from gif_jax.data.align import PointsError, crop, mirrored, usable
 from gif_jax.data.detectors import NAMES, DetectorError, FaceError, find_face, open_detector
 from gif_jax.data.images import DataError, UnreadableError, read_whole

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
-from gif_jax.config import ConfigError, parse_flags, quiet_libraries
+from gif_jax.command_line import parse_flags, quiet_libraries
+from gif_jax.config import ConfigError
 from gif_jax.data.audit.findings import describe_images, describe_pairs, few_of_each, overlap, twice
 from gif_jax.data.audit.lists import Alike, write_lists, write_text
 from gif_jax.data.audit.marks import BLANK, UNDECODABLE, mark_all

@@ -18,7 +18,8 @@ import numpy as np
 from absl import app, flags
 
 from gif_jax.codes.draft import Draft
-from gif_jax.config import ConfigError, parse_flags, quiet_libraries, usable_pairs
+from gif_jax.command_line import parse_flags, quiet_libraries
+from gif_jax.config import ConfigError, usable_pairs
 from gif_jax.data.images import DataError
 from gif_jax.data.listing import Skipped
 from gif_jax.data.merge import Merged, open_inputs

@@ -14,7 +14,8 @@ import numpy as np
 from absl import app, flags
 
 from gif_jax import __version__
-from gif_jax.config import ConfigError, define_processes, make_writable, parse_flags, quiet_libraries
+from gif_jax.command_line import define_processes, make_writable, parse_flags, quiet_libraries
+from gif_jax.config import ConfigError
 from gif_jax.data.benchmarks.opening import open_benchmarks
 from gif_jax.data.colour import check_colour
 from gif_jax.data.images import DataError

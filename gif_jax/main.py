@@ -8,13 +8,13 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from gif_jax import config as settings
-from gif_jax.config import ConfigError
+from gif_jax.command_line import define_processes, make_writable, parse_flags, quiet_libraries, read_flag
+from gif_jax.config import ConfigError, validate
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config>.')
 flags.mark_flag_as_required('config')
-settings.define_processes()
+define_processes()
 
 
 def run(config, workdir: Path) -> dict | None:
@@ -28,10 +28,10 @@ def run(config, workdir: Path) -> dict | None:
 
   processes.check_same({'config': config.to_dict()})
   _check_apart(config.data, workdir)
-  settings.make_writable('workdir', workdir)
+  make_writable('workdir', workdir)
   processes.check_shared(workdir)
   config = tokenize.with_own_identities(config)
-  settings.validate(config)
+  validate(config)
   faces = processes.after_first(lambda: open_faces(config, workdir / 'cache'))
   processes.check_same({'people': faces.label_space, 'training images': len(faces.train)})
   if config.softmax.enabled:
@@ -72,14 +72,14 @@ def main(_) -> None:
   from gif_jax.training.checkpoint import CheckpointError
   from gif_jax.training.metrics import NonFiniteLossError
 
-  settings.quiet_libraries()
+  quiet_libraries()
   workdir = Path(_WORKDIR.value or Path('runs') / _name(config_flags.get_config_filename(flags.FLAGS['config'])))
   with processes.together(DataError, TokenizeError, TableError, CheckpointError, NonFiniteLossError):
-    summary = run(settings.read_flag(_CONFIG), workdir)
+    summary = run(read_flag(_CONFIG), workdir)
     if summary is not None and processes.first():
       print(summary_table(summary))
       print(f'Everything is in {workdir}: {", ".join(sorted(path.name for path in workdir.iterdir()))}.')
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=settings.parse_flags)
+  app.run(main, flags_parser=parse_flags)

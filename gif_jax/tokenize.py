@@ -16,7 +16,8 @@ from gif_jax.codes.draft import Draft
 from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.quality import explained_alone
 from gif_jax.codes.table import CodeTable, TableError
-from gif_jax.config import ConfigError, define_processes, parse_flags, quiet_libraries, read_flag, validate
+from gif_jax.command_line import define_processes, parse_flags, quiet_libraries, read_flag
+from gif_jax.config import ConfigError, validate
 from gif_jax.data.images import DataError
 from gif_jax.data.sources import everyone, joined_space, open_faces
 from gif_jax.evaluation.extract import identity_moments

@@ -21,7 +21,8 @@ from gif_jax.codes.neighbours import BINS, Neighbours, code_order, starts
 from gif_jax.codes.quality import Balance, Quality, balance, measure
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.codes.wording import describe, spaced
-from gif_jax.config import ConfigError, parse_flags, quiet_libraries, read_flag, validate
+from gif_jax.command_line import parse_flags, quiet_libraries, read_flag
+from gif_jax.config import ConfigError, validate
 from gif_jax.data.images import DataError
 from gif_jax.data.sets import FaceSets
 from gif_jax.evaluation.report import new_figure, save, tidy
