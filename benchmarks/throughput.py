@@ -3,12 +3,14 @@
 python -m benchmarks.throughput --torch=PYTHON --quick      # PYTHON: an interpreter with torch; this one if it has it
 python -m benchmarks.throughput --torch=PYTHON              # r50 and r100 in bfloat16: minutes on a GPU
 python -m benchmarks.throughput --variants base conv-nhwc stem-padded   # flags of XLA, changes of the network, r50
-python -m benchmarks.throughput --torch=PYTHON --backbones small r18 --batch=16 --dtype=float32    # on a CPU
+taskset -c 0 python -m benchmarks.throughput --torch=PYTHON --backbones small r18 --batch=8 --dtype=float32 --eager
 
 First the outputs of both networks are compared in float32, with the same weights and images; where they differ nothing
 is timed. Then both are timed in turn, round after round. Each is a process of its own and both hold their memory all
 the time, so JAX must not take most of the GPU at its start (XLA_PYTHON_CLIENT_PREALLOCATE=false is set here): less than
 half of the GPU must do for each. Batches lie on the device; what reads images is measured by benchmarks/input.py.
+On a CPU the ratio is that of CPU time. One core for both makes it fair where others use the machine: threads of OpenMP
+that wait for one another burn CPU time, which made PyTorch look several times slower than it is.
 Needs no grain, TensorBoard or OpenCV here: jax, flax, optax, orbax-checkpoint, scipy, scikit-learn, matplotlib, tqdm,
 absl-py and ml_collections do. Where the last is missing and nothing can be installed, bring its wheel (`pip download
 --no-deps ml-collections`) and set PYTHONPATH to that file. PYTHON needs torch and numpy.
