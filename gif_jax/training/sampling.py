@@ -40,10 +40,10 @@ def _kth_largest(values, k):
 
 
 def take(rows, place):
-  """Rows [n, d] at int32 [k]; zeros where the place is outside of 0..n-1."""
+  """Rows [n, d] at distinct, ascending places int32 [k]; zeros for a place from n on."""
   return rows.at[place].get(mode='fill', fill_value=0, indices_are_sorted=True, unique_indices=True)
 
 
 def put(rows, place, new):
-  """Rows [n, d] with new [k, d] in distinct, ascending places int32 [k]; one outside of 0..n-1 is written nowhere."""
+  """Rows [n, d] with new [k, d] in these places; what belongs to a place from n on is written nowhere."""
   return rows.at[place].set(new, mode='drop', indices_are_sorted=True, unique_indices=True)
