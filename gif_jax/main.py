@@ -22,12 +22,13 @@ def run(config, workdir: Path) -> dict | None:
   from gif_jax.data.sources import open_faces
   from gif_jax.evaluation.files import write_json
   from gif_jax.training.loop import check_table, train
-  from gif_jax.training.softmax import Identities
+  from gif_jax.training.softmax import Identities, check_settings
 
   _check_apart(config.data, workdir)
   make_writable('workdir', workdir)
   config = tokenize.with_own_identities(config)
   validate(config)
+  check_settings(config)
   faces = open_faces(config, workdir / 'cache')
   if config.softmax.enabled:
     table = Identities(faces.m, faces.label_space)
@@ -53,7 +54,7 @@ def _check_apart(data, workdir):
 def _name(config_file):
   """What a run is called: ms1mv3_r100 for configs/ms1mv3.py:r100."""
   path, _, argument = config_file.partition('.py:')
-  return '_'.join(filter(None, (Path(path).stem, argument)))
+  return '_'.join(filter(None, (Path(path).stem, argument.replace(',', '_'))))
 
 
 def main(_) -> None:
