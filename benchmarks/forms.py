@@ -1,4 +1,4 @@
-"""Every form of the method and its controls on the quickstart's data and budget, over several seeds.
+"""Every form of the method, its controls and the baselines on the quickstart's data and budget, over several seeds.
 
 python -m benchmarks.forms --output=runs/forms
 
@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from configs import quickstart, quickstart_joint, quickstart_published
+from configs import quickstart, quickstart_joint, quickstart_published, quickstart_softmax
 from gif_jax import tokenize
 from gif_jax.command_line import quiet_libraries
 from gif_jax.data.sources import open_faces
 from gif_jax.training.loop import train
+from gif_jax.training.softmax import Identities
 
 # Name -> the experiment, and what a control changes of it.
 FORMS = {
@@ -30,6 +31,10 @@ FORMS = {
   'joint, random codes': (quickstart_joint, {'tokenizer.codes': 'random'}),
   'joint, full weight of digits': (quickstart_joint, {'loss.digits': 1.0}),
   'joint': (quickstart_joint, {}),
+  'ArcFace': (quickstart_softmax, {}),
+  'CosFace': (quickstart_softmax, {'softmax.margin_type': 'cosface'}),
+  'AdaFace': (quickstart_softmax, {'softmax.margin_type': 'adaface'}),
+  'Partial FC 0.3': (quickstart_softmax, {'softmax.sample_rate': 0.3}),
 }
 FARS = ('1e-1', '1e-2', '1e-3', '1e-4')
 COLUMNS = {
@@ -58,7 +63,9 @@ def _summary(form, seed, output):
     config = _config(form, seed)
     workdir.mkdir(parents=True, exist_ok=True)
     faces = open_faces(config, output / 'cache')
-    if train(config, workdir, faces, tokenize.ensure_table(config, faces, workdir)) is None:
+    people = Identities(faces.m, faces.label_space)
+    table = people if config.softmax.enabled else tokenize.ensure_table(config, faces, workdir)
+    if train(config, workdir, faces, table) is None:
       raise SystemExit('stopped; the same command continues from there')
   return json.loads(path.read_text())
 
@@ -71,11 +78,16 @@ def _cell(values):
   return f'{values.mean():.1f}' + (f' ± {values.std(ddof=1):.1f}' if len(values) > 1 else '')
 
 
+def _figure(summary, key):
+  """A figure, NaN where a form has none; the nearest centre of a softmax stands beside the nearest code vector."""
+  return summary.get(key, summary.get(key.replace('vector', 'centre'), np.nan))
+
+
 def table_of(found: dict, columns: dict) -> str:
   """A Markdown table: found is form -> summaries, one per seed; columns is title -> key of a summary."""
   rows = ['| form | ' + ' | '.join(title.strip() for title in columns) + ' |', '| --- ' * (len(columns) + 1) + '|']
   for form, summaries in found.items():
-    cells = [_cell([s[key] for s in summaries]) for key in columns.values()]
+    cells = [_cell([_figure(s, key) for s in summaries]) for key in columns.values()]
     rows.append(f'| {form} | ' + ' | '.join(cells) + ' |')
   return '\n'.join(rows) + '\n'
 

@@ -4,13 +4,14 @@ python -m gif_jax.main --config=configs/glint360k.py:r100 --config.data.path=DIR
 
 The recipe is that of ms1mv3.py but for weight decay, as in arcface_torch, which reports 97.55 (r100)
 TAR@FAR=1e-4 on IJB-C.
+With `r100,softmax` arcface_torch's heads and losses too: CosFace.
 Not run on the real set yet.
 """
 
 from configs import ms1mv3
 
 
-def get_config(backbone='r50'):
-  c = ms1mv3.get_config(backbone)
+def get_config(form='r50'):
+  c = ms1mv3.get_config(form, combined=(1.0, 0.0, 0.4))
   c.optim.weight_decay = 1e-4
   return c

@@ -3,11 +3,12 @@
 python -m gif_jax.main --config=configs/ms1mv2.py:r100 --config.data.path=DIR
 
 The recipe is that of ms1mv3.py, as in arcface_torch.
+With `r100,softmax` arcface_torch's heads and losses too: ArcFace.
 Not run on the real set yet.
 """
 
 from configs import ms1mv3
 
 
-def get_config(backbone='r50'):
-  return ms1mv3.get_config(backbone)
+def get_config(form='r50'):
+  return ms1mv3.get_config(form)

@@ -6,6 +6,7 @@ DIR is the folder as InsightFace has it (train.rec, train.idx, property, lfw.bin
 `python -m gif_jax.convert --input=DIR --output=...` made of it, which starts sooner. Data, length, batch, optimiser and
 evaluation are those of arcface_torch's config of the same set (8 GPUs x 128); heads, losses and their settings are this
 project's. For reference, arcface_torch reports 96.37 (r50) and 96.85 (r100) TAR@FAR=1e-4 on IJB-C.
+With `r100,softmax` its heads and losses are trained too, ArcFace here: what this project is measured against.
 
 Not run on the real set yet: neither the data nor a GPU was at hand. On fewer devices lower train.batch_size and
 optim.lr alike.
@@ -14,7 +15,9 @@ optim.lr alike.
 from gif_jax import config
 
 
-def get_config(backbone='r50'):
+def get_config(form='r50', combined=(1.0, 0.5, 0.0), sample_rate=1.0):
+  """form: a backbone, or one and ',softmax'; combined, sample_rate: arcface_torch's margins and share for the set."""
+  backbone = form.removesuffix(',softmax')
   c = config.default()
 
   c.data.source = 'records'
@@ -23,7 +26,12 @@ def get_config(backbone='r50'):
 
   c.model.backbone = backbone
 
-  c.joint.enabled = True
+  c.joint.enabled = form == backbone
+  if not c.joint.enabled:
+    c.softmax.enabled = True
+    c.softmax.margin_type = 'combined'
+    c.softmax.combined = combined
+    c.softmax.sample_rate = sample_rate
   c.loss.digits = 0.3  # margins, scales and weights: chosen on quickstart_joint.py
   c.loss.margin = 0.2
 

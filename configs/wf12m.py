@@ -4,11 +4,12 @@ python -m gif_jax.main --config=configs/wf12m.py:r100 --config.data.path=DIR
 
 The recipe is that of ms1mv3.py, as in arcface_torch, which reports 97.59 (r100) TAR@FAR=1e-4 on IJB-C; the paper
 of GIF 97.82.
+With `r100,softmax` arcface_torch's heads and losses too: CosFace.
 Not run on the real set yet.
 """
 
 from configs import ms1mv3
 
 
-def get_config(backbone='r50'):
-  return ms1mv3.get_config(backbone)
+def get_config(form='r50'):
+  return ms1mv3.get_config(form, combined=(1.0, 0.0, 0.4))

@@ -6,11 +6,12 @@ The recipe is that of ms1mv3.py, as arcface_torch's for 8 GPUs, which reports 97
 paper of GIF 98.42. For 16 x 128 images a step arcface_torch doubles optim.lr and warms up for 2 of 20 epochs.
 The code vectors of `joint` take 4.2 GB, spread over all devices. RecordIO is read through an index of its 42 million
 records; converting once saves that pass at every first start.
+With `r100,softmax` arcface_torch's heads and losses too: CosFace with Partial FC, r = .2.
 Not run on the real set yet.
 """
 
 from configs import ms1mv3
 
 
-def get_config(backbone='r50'):
-  return ms1mv3.get_config(backbone)
+def get_config(form='r50'):
+  return ms1mv3.get_config(form, combined=(1.0, 0.0, 0.4), sample_rate=0.2)

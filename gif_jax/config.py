@@ -220,12 +220,8 @@ def validate(config: ConfigDict) -> None:
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
       'set one of them above 0, or nothing will be trained.'
     )
-  if not 0 < config.softmax.sample_rate <= 1:
-    raise ConfigError(f'config.softmax.sample_rate={config.softmax.sample_rate}: give a share above 0, up to 1 (all).')
   if config.train.ema >= 1:
     raise ConfigError(f'config.train.ema={config.train.ema} would never move; give less than 1, such as .999, or 0.')
-  if config.joint.enabled and config.softmax.enabled:
-    raise ConfigError('config.joint.enabled and config.softmax.enabled are two ways to train: set one to False.')
   _check_encoder(config.tokenizer)
   _check_evaluation(config.eval)
 

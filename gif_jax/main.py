@@ -24,7 +24,7 @@ def run(config, workdir: Path) -> dict | None:
   from gif_jax.evaluation.files import write_json
   from gif_jax.training import processes
   from gif_jax.training.loop import check_table, train
-  from gif_jax.training.softmax import Identities
+  from gif_jax.training.softmax import Identities, check_settings
 
   processes.check_same({'config': config.to_dict()})
   _check_apart(config.data, workdir)
@@ -32,6 +32,7 @@ def run(config, workdir: Path) -> dict | None:
   processes.check_shared(workdir)
   config = tokenize.with_own_identities(config)
   validate(config)
+  check_settings(config)
   faces = processes.after_first(lambda: open_faces(config, workdir / 'cache'))
   processes.check_same({'people': faces.label_space, 'training images': len(faces.train)})
   if config.softmax.enabled:
@@ -58,7 +59,7 @@ def _check_apart(data, workdir):
 def _name(config_file):
   """What a run is called: ms1mv3_r100 for configs/ms1mv3.py:r100."""
   path, _, argument = config_file.partition('.py:')
-  return '_'.join(filter(None, (Path(path).stem, argument)))
+  return '_'.join(filter(None, (Path(path).stem, argument.replace(',', '_'))))
 
 
 def main(_) -> None:

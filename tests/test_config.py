@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gif_jax import config, main
+from gif_jax.training.softmax import check_settings
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'configs').glob('*.py'))
 
@@ -16,6 +17,7 @@ EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'conf
 def test_experiments_are_valid_and_say_how_to_run_them(name):
   module = importlib.import_module(f'configs.{name}')
   config.validate(module.get_config())
+  check_settings(module.get_config())
   assert f'python -m gif_jax.main --config=configs/{name}.py' in module.__doc__
 
 
@@ -116,12 +118,24 @@ KNOWN_SETS = ('ms1mv2', 'ms1mv3', 'glint360k', 'wf4m', 'wf12m', 'wf42m')
 
 @pytest.mark.parametrize('name', KNOWN_SETS)
 @pytest.mark.parametrize('backbone', ['r50', 'r100'])
-def test_configs_of_the_known_sets(name, backbone):
-  c = importlib.import_module(f'configs.{name}').get_config(backbone)
+@pytest.mark.parametrize('baseline', ['', ',softmax'])
+def test_configs_of_the_known_sets(name, backbone, baseline):
+  c = importlib.import_module(f'configs.{name}').get_config(backbone + baseline)
   config.validate(c)
+  check_settings(c)
   assert c.model.backbone == backbone and c.data.source == 'records' and c.eval.targets
+  assert c.softmax.enabled == bool(baseline) and c.joint.enabled != c.softmax.enabled
+
+
+def test_baselines_of_the_known_sets_are_those_of_arcface_torch():
+  for name in KNOWN_SETS:
+    settings = importlib.import_module(f'configs.{name}').get_config('r100,softmax').softmax
+    margins = (1.0, 0.5, 0.0) if name.startswith('ms1m') else (1.0, 0.0, 0.4)
+    assert (settings.margin_type, settings.combined, settings.scale) == ('combined', margins, 64.0)
+    assert settings.sample_rate == (0.2 if name == 'wf42m' else 1.0)
 
 
 def test_a_config_with_an_argument_names_the_run():
   assert main._name('configs/ms1mv3.py:r100') == 'ms1mv3_r100'
+  assert main._name('configs/ms1mv3.py:r100,softmax') == 'ms1mv3_r100_softmax'
   assert main._name('configs/quickstart.py') == 'quickstart'

@@ -14,6 +14,7 @@ SUMMARY = {
   'digit_accuracy': [0.61, 0.325],
   'decode_top1': None,
   'vector_top5': 1.0,
+  'centre_top1': 0.5,
   'images_per_second': 312.4,
   'steps': 800,
 }
@@ -66,6 +67,7 @@ def test_summary_table():
     'digit accuracy                      61.0 %   32.5 %',
     'closed set, decoded, top 1               -',
     'closed set, code vectors, top 5    100.0 %',
+    'closed set, centres, top 1          50.0 %',
     'images/s                               312',
   ]
   assert report.summary_table({}) == ''

@@ -13,15 +13,23 @@ import pytest
 from gif_jax import tokenize
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.data.sources import open_faces
+from gif_jax.evaluation.identification import nearest
 from gif_jax.training import sharding
 from gif_jax.training.backbone import open_backbone
 from gif_jax.training.checkpoint import CheckpointError
 from gif_jax.training.program import open_trained
+from gif_jax.training.softmax import Identities
 
 # The forms of the method as flags. `joint` is re-tokenised within its 12 steps.
 FORMS = {
   'fixed': (),
   'joint': ('--config.joint.enabled=True', '--config.joint.retokenize_every_steps=4'),
+  # Sampled anew in every step, with momentum of rows and running norms.
+  'partial_fc': (
+    '--config.softmax.enabled=True',
+    '--config.softmax.sample_rate=0.3',
+    '--config.softmax.margin_type=adaface',
+  ),
 }
 
 
@@ -44,7 +52,7 @@ def _newest_step(workdir):
   return max(steps, default=0)
 
 
-@pytest.mark.parametrize(('form', 'workers'), [('fixed', 0), ('fixed', 2), ('joint', 0)])
+@pytest.mark.parametrize(('form', 'workers'), [('fixed', 0), ('fixed', 2), ('joint', 0), ('partial_fc', 0)])
 def test_killed_run_ends_with_the_same_state(command, finished, tmp_path, form, workers):
   arguments = ('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
   arguments += FORMS[form]
@@ -142,12 +150,24 @@ def test_a_joint_run_leaves_tables_to_use_and_to_start_from(command, finished, t
 
 
 def test_another_form_does_not_continue_a_checkpoint(command, finished):
-  for form, other in (('fixed', 'joint'), ('joint', 'fixed')):
+  pairs = {('fixed', 'joint'): 'joint', ('joint', 'fixed'): 'joint', ('partial_fc', 'fixed'): 'softmax'}
+  for (form, other), name in pairs.items():
     done = command('main', '--config=tests/tiny.py', f'--workdir={finished[form][0]}', *FORMS[other])
-    assert done.returncode == 1 and 'config.joint.enabled' in done.stdout and 'Traceback' not in done.stdout
+    assert done.returncode == 1 and f'config.{name}.enabled' in done.stdout and 'Traceback' not in done.stdout
 
 
-@pytest.mark.parametrize('form', FORMS)
+def test_a_finished_baseline_can_be_opened_for_use(finished, tiny_config, tiny_faces):
+  workdir, summary, _ = finished['partial_fc']
+  config = tiny_config.copy_and_resolve_references()
+  config.softmax.enabled = True
+  trained = open_trained(config, workdir, Identities(tiny_faces.m, tiny_faces.label_space))
+  assert trained.codes is None and trained.vectors.shape == (tiny_faces.m, config.model.d)
+  embedding = trained.predict(tiny_faces.held_out[:])['embedding']
+  right = nearest(embedding, trained.vectors, 1)[:, 0] == tiny_faces.held_out.labels()
+  assert right.mean() == summary['centre_top1'] and 'vector_top1' not in summary
+
+
+@pytest.mark.parametrize('form', ['fixed', 'joint'])
 def test_a_finished_run_can_be_opened_for_use(finished, tiny_config, tiny_faces, form):
   workdir, summary, _ = finished[form]
   config = tiny_config.copy_and_resolve_references()

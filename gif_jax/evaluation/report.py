@@ -30,6 +30,8 @@ _ROWS = {
   'decode_top5': 'closed set, decoded, top 5',
   'vector_top1': 'closed set, code vectors, top 1',
   'vector_top5': 'closed set, code vectors, top 5',
+  'centre_top1': 'closed set, centres, top 1',
+  'centre_top5': 'closed set, centres, top 5',
   'images_per_second': 'images/s',
 }
 
@@ -92,7 +94,8 @@ def summary_table(summary: Mapping[str, Any]) -> str:
   """The main figures as aligned plain text: shares as percentages with one decimal, absent keys left out.
 
   Keys: verification_accuracy, pixel_verification_accuracy, tar@far=1e-1 and the like, digit_accuracy (list, one per
-  digit), decode_top1, decode_top5, vector_top1, vector_top5 (0..1 each), images_per_second, and targets, which maps
+  digit), decode_top1, decode_top5, vector_top1, vector_top5, or a softmax's centre_top1 and centre_top5 (0..1 each),
+  images_per_second, and targets, which maps
   benchmarks to their figures (see `result.Result`), of which the first is shown. Other keys are not shown.
   """
   rows = []

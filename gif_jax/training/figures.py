@@ -110,7 +110,8 @@ class _Selected:
 def closed_set_figures(predict, held_out, table, vectors, settings) -> dict:
   """Which training identity is on a held-out image: by decoded digits, and by the nearest vector (z . h), 0..1.
 
-  vectors [m, d]: code vectors, or a softmax's centres, of which the nearest by angle is taken; a softmax has no digits.
+  vectors [m, d]: code vectors, or a softmax's centres, of which the nearest by angle is taken. A softmax has no digits,
+  and its figures are named after centres.
   """
   if not len(held_out):
     return {}
@@ -120,7 +121,7 @@ def closed_set_figures(predict, held_out, table, vectors, settings) -> dict:
   out = _predict(predict, _Selected(held_out, chosen), settings, 'closed set', *parts)
   by_vector = rank_rates(nearest(out['embedding'], vectors, 5), labels)
   by_digits = _by_digits(out['log_probs'], labels, table, settings) if table.l else {}
-  return by_digits | {f'vector_top{rank}': by_vector[rank] for rank in (1, 5)}
+  return by_digits | {f'{"vector" if table.l else "centre"}_top{rank}': by_vector[rank] for rank in (1, 5)}
 
 
 def _by_digits(log_probs, labels, table, settings):

@@ -8,6 +8,8 @@ identities and, of its other ones, as many at random as make r of all. These row
 momentum of the others stays as it is.
 """
 
+import functools
+import math
 from typing import NamedTuple
 
 import flax.struct
@@ -18,8 +20,9 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gif_jax.config import ConfigError, default
 from gif_jax.models.heads import unit
-from gif_jax.training import margins, optim
+from gif_jax.training import margins, optim, sampling
 from gif_jax.training.keys import named_key
 
 
@@ -40,6 +43,35 @@ class Identities(NamedTuple):
     """Raises ValueError for a label outside 0..m-1."""
     if labels.min() < 0 or labels.max() >= self.m:
       raise ValueError(f'labels {labels.min()}..{labels.max()} are outside 0..{self.m - 1}: read the data set again.')
+
+
+def check_settings(config) -> None:
+  """Raises ConfigError for settings of a softmax that cannot work or that nothing would read."""
+  settings, defaults, batch = config.softmax, default().softmax, config.train.batch_size // config.train.accumulate
+  changed = [key for key in settings if settings[key] != defaults[key]]
+  codes = [key for key in ('table', 'vectors') if config.tokenizer[key]]
+  problems = {
+    'joint.enabled': (config.joint.enabled, 'and config.softmax.enabled are two ways to train: set one to False.'),
+    f'tokenizer.{"".join(codes[:1])}': (codes, 'is for codes, which a softmax does not have: leave it empty.'),
+    'softmax.sample_rate': (not 0 < settings.sample_rate <= 1, 'is no share: give more than 0, at most 1 (all).'),
+    'softmax.scale': (settings.scale <= 0, 'tells nobody apart: give more than 0.'),
+    'softmax.combined': (len(settings.combined) != 3, 'must be three numbers, m1, m2 and m3.'),
+    'softmax.margin_type': (
+      settings.margin_type != 'combined' and 'combined' in changed,
+      "does not read config.softmax.combined: set it to 'combined', or give config.softmax.margin alone.",
+    ),
+    'train.batch_size': (
+      settings.margin_type == 'adaface' and batch < 2,
+      f'gives adaface no two lengths to compare: give at least {2 * config.train.accumulate}.',
+    ),
+  }
+  if not settings.enabled:
+    bad = [key for key in changed if key != 'enabled']
+    problems = {f'softmax.{bad[0]}': (True, 'is of a softmax: set config.softmax.enabled=True too.')} if bad else {}
+  for key, (bad, cure) in problems.items():
+    if bad:
+      section, name = key.split('.')
+      raise ConfigError(f'config.{key}={config[section][name]!r} {cure}')
 
 
 @flax.struct.dataclass
@@ -72,10 +104,9 @@ class Softmax:
     self.d, self.dtype, self.seed = config.model.d, jnp.dtype(config.model.dtype), config.train.seed
     self.tx = optim.optimiser(config.optim, total_steps, clip=False)
     self.share = -(-m // mesh.size)  # rows of a device
-    wanted = int(np.ceil(self.share * self.settings.sample_rate))
-    # All identities of a batch may be on one device.
-    self.taken = min(self.share, max(wanted, config.train.batch_size))
-    self.everybody, self.split, self.whole = self.taken == self.share, PartitionSpec(mesh.axis_names), PartitionSpec()
+    self.wanted = math.ceil(self.share * self.settings.sample_rate)
+    self.places = min(self.share, max(self.wanted, config.train.batch_size))  # a batch may be on one device as a whole
+    self.everybody, self.split, self.whole = self.wanted == self.share, PartitionSpec(mesh.axis_names), PartitionSpec()
 
   def _fresh(self):
     shape = (self.share * self.mesh.size, self.d)
@@ -99,29 +130,29 @@ class Softmax:
     return self._take(state.softmax.centres, ids), batch, (ids, state.softmax.norms)
 
   def _sample(self, label, step):
-    """Who is compared with: int32 [taken * devices], ascending on every device, the batch's identities among them."""
+    """Who is compared with: int32 [places * devices], see `sampling.choose`."""
     key = jax.random.fold_in(named_key(self.seed, 'sample'), step)
 
     def local(label):
-      device = jax.lax.axis_index(self.mesh.axis_names)
-      start = device * self.share
-      chance = jax.random.uniform(jax.random.fold_in(key, device), (self.share,))
-      chance = jnp.where(start + jnp.arange(self.share) < self.m, chance, -1)  # no padding, while there are others
-      place = jnp.where((label >= start) & (label < start + self.share), label - start, self.share)
-      _, rows = jax.lax.top_k(chance.at[place].set(2, mode='drop'), self.taken)
-      return start + jnp.sort(rows).astype(jnp.int32)
+      start, device_key = self._start(), jax.random.fold_in(key, jax.lax.axis_index(self.mesh.axis_names))
+      sizes = {'rows': self.share, 'm': self.m, 'wanted': self.wanted, 'places': self.places}
+      return sampling.choose(device_key, label, start, nobody=self.share * self.mesh.size, **sizes)
 
     return self._on_devices(local, (self.whole,), self.split)(label)
 
+  def _start(self):
+    """The first identity of this device."""
+    return jax.lax.axis_index(self.mesh.axis_names) * self.share
+
   def _take(self, rows, ids):
     def local(rows, ids):
-      return rows[ids - jax.lax.axis_index(self.mesh.axis_names) * self.share]
+      return sampling.take(rows, ids - self._start())
 
     return self._on_devices(local, (self.split, self.split), self.split)(rows, ids)
 
   def _put(self, rows, ids, new):
     def local(rows, ids, new):
-      return rows.at[ids - jax.lax.axis_index(self.mesh.axis_names) * self.share].set(new, unique_indices=True)
+      return sampling.put(rows, ids - self._start(), new)
 
     return self._on_devices(local, (self.split,) * 3, self.split)(rows, ids, new)
 
@@ -141,23 +172,19 @@ class Softmax:
 
   def _local_loss(self, z, margin, label, rows, ids=None):
     """Loss and target cosine float32 [b] of all examples, with the columns of this device and sums over all devices."""
-    axes, settings = self.mesh.axis_names, self.settings
+    axes, settings, start = self.mesh.axis_names, self.settings, self._start()
     if ids is None:
-      ids = jax.lax.axis_index(axes) * self.share + jnp.arange(self.share)
-    # The product in the network's own type, as arcface_torch has it; everything after it in float32.
-    z, centres = z.astype(self.dtype), unit(rows).astype(self.dtype)
-    cosine = jnp.dot(z, centres.T, preferred_element_type=jnp.float32)
-    own = ids[None, :] == label[:, None]
-    mine = jnp.any(own, axis=1)
+      ids = start + jnp.arange(self.share)
+    cosine = _cosines(jax.lax.pcast(z, axes, to='varying'), rows, self.dtype)
+    own, mine = ids[None, :] == label[:, None], (label >= start) & (label < start + self.share)
     target = jnp.sum(jnp.where(own, cosine, 0), axis=1)  # a sum has a gradient without a scatter
+    right = jnp.where(mine, settings.scale * margins.apply(target, margin, settings), -jnp.inf)
     if settings.interclass_filtering_threshold:
       # Somebody so alike is taken for the same person under another name: no push from there.
       cosine = jnp.where(cosine > settings.interclass_filtering_threshold, 0, cosine)
-    logits = settings.scale * jnp.where(own, margins.apply(target, margin, settings)[:, None], cosine)
-    logits = jnp.where((ids < self.m)[None, :], logits, -jnp.inf)
-    top = jax.lax.pmax(jax.lax.stop_gradient(jnp.max(logits, axis=1)), axes)
-    total = jax.lax.psum(jnp.sum(jnp.exp(logits - top[:, None]), axis=1), axes)
-    right = settings.scale * margins.apply(target, margin, settings)
+    others = jnp.where(own | (ids >= self.m)[None, :], -jnp.inf, settings.scale * cosine)
+    top = jax.lax.pmax(jax.lax.stop_gradient(jnp.maximum(jnp.max(others, axis=1), right)), axes)
+    total = jax.lax.psum(jnp.sum(jnp.exp(others - top[:, None]), axis=1) + jnp.exp(right - top), axes)
     right, target = jax.lax.psum(jnp.where(mine, jnp.stack([right, target]), 0), axes)
     return jnp.log(total) + top - right, target
 
@@ -175,3 +202,31 @@ class Softmax:
     if 'norm_mean' in metrics:
       norms = jnp.stack([metrics['norm_mean'], metrics['norm_std']])
     return {'softmax': table.replace(centres=centres, opt_state=opt_state, norms=norms)}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _cosines(z, rows, dtype):
+  """Cosines float32 [b, n] of unit z float32 [b, d] with rows float32 [n, d] of any length.
+
+  Rows are not normalised as such, which would be as many passes over [n, d] as this has products. These are of numbers
+  of the type `dtype`, backwards too: differentiated automatically they would run at float32's speed.
+  """
+  return _cosines_forward(z, rows, dtype)[0]
+
+
+def _cosines_forward(z, rows, dtype):
+  length = jnp.sqrt(jnp.maximum(jnp.sum(rows * rows, axis=1), 1e-12))
+  product = jnp.dot(z.astype(dtype), rows.astype(dtype).T, preferred_element_type=jnp.float32)
+  return product / length[None, :], (z, rows, length)
+
+
+def _cosines_backward(dtype, saved, gradient):
+  z, rows, length = saved
+  product = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
+  gradient = (gradient / length[None, :]).astype(dtype)
+  of_z, of_rows = product(gradient, rows.astype(dtype)), product(gradient.T, z.astype(dtype))
+  along = jnp.sum(of_rows * rows, axis=1) / length**2  # the length of a row changes nothing
+  return of_z, of_rows - along[:, None] * rows
+
+
+_cosines.defvjp(_cosines_forward, _cosines_backward)
