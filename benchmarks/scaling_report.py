@@ -24,7 +24,7 @@ PUBLISHED = (
   (8_000_000, '-', 'out of memory', '3565 (12310)'),
   (29_000_000, '-', '-', '1855 (32324)'),
 )
-FORMULA = """Memory by formula, for rows that do not fit: the state of the next smaller row and, for every further person,
+FORMULA = """Memory by formula, for rows that do not fit: the state of the next smaller row and, for every other person,
 4 d + l bytes (`joint`: a vector and a code) or 8 d (a softmax: a centre and its momentum); the temporaries of the next
 smaller row, which for a softmax grow in proportion to m as between the two next smaller rows."""
 
@@ -105,7 +105,8 @@ def aims(found) -> list[str]:
   spread = f'{100 * (max(totals) / min(totals) - 1):.2f} %' if len(totals) > 1 else 'not measured'
   grown = f'{here / base:.2f} times' if here and base else 'not measured'
   return [
-    f'aim: classifier of `fixed` at 1e6 at most {1.15 * digits:.2f} times (1.15 x digits) the time at 1e4; found: {grown}',
+    f'aim: classifier of `fixed` at 1e6 in at most {1.15 * digits:.2f} times (1.15 x digits) its time at 1e4; '
+    f'found: {grown}',
     f'aim: at 1e6 at least 500 times faster than full softmax, 100 than Partial FC; found: {faster[0]}, {faster[1]}',
     f'aim: memory of the whole step of `fixed`, 1e5 to 1e8, equal within 2 %; found: {spread}',
   ]
