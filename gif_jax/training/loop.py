@@ -104,6 +104,8 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
   metrics = MetricsLog(workdir, start)
   rate = optim.schedule(config.optim, total, config.optim.lr)
   flops = training_flops(gif.build(config.model, table.l, table.v), config.data.size)
+  if config.softmax.enabled:
+    flops += 6 * config.model.d * table.m * config.softmax.sample_rate  # the product with centres and its two gradients
   peak = matrix_peak(tuple(jax.local_devices()), config.model.dtype) * jax.process_count()
   _LOG.info('a training image is %.3g GFLOP; matrix products reach %.3g TFLOP/s in %s on all devices',
             flops / 1e9, peak / 1e12, config.model.dtype)  # fmt: skip
