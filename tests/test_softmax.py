@@ -39,8 +39,8 @@ def _config(settings=CASES['arcface'], *, d=D, batch=B, rate=1.0, **optimiser):
   return config
 
 
-def _objective(config, devices, m=M):
-  return Softmax(config, m, 10, make_mesh(jax.devices()[:devices]))
+def _objective(config, devices, m=M, fsdp=1):
+  return Softmax(config, m, 10, make_mesh(jax.devices()[:devices], fsdp))
 
 
 def _padded(objective, centres):
@@ -165,6 +165,17 @@ def test_partial_fc_is_dense_training_with_the_people_it_samples(name, devices):
         np.testing.assert_allclose(new[people], np.asarray(right)[people], rtol=1e-4, atol=1e-5)
         assert (new[people] != old[people]).any(axis=1).all()
     state = after
+
+
+def test_rows_are_split_alike_where_devices_share_parameters():
+  config = _config(CASES['cosface'], rate=0.3)
+  found = []
+  for fsdp in (1, 4):
+    objective = _objective(config, 8, fsdp=fsdp)
+    ids, loss, after = _stepper(objective)(_state(objective), GOLDEN['features'], GOLDEN['label'])
+    found.append((np.asarray(ids), float(loss), _on_host(after.softmax.centres)))
+  for left, right in zip(*found):
+    np.testing.assert_allclose(left, right, rtol=1e-6)
 
 
 def test_a_sample_is_a_function_of_seed_step_and_device():
