@@ -115,10 +115,9 @@ def aims(found) -> list[str]:
 def _time(found, row):
   if not row.get('turns'):
     return ('failed' if 'failed' in row else 'does not fit') if row else ''
-  shown = f'{1e3 * _seconds(found, row):.3g}'
-  if found['machine']['platform'] == 'cpu':
-    shown += f' ({1e3 * float(np.median(np.array(row["turns"])[:, 1])):.3g})'
-  return shown
+  shown = _three(1e3 * _seconds(found, row))
+  wall = 1e3 * float(np.median(np.array(row['turns'])[:, 1]))
+  return f'{shown} ({_three(wall)})' if found['machine']['platform'] == 'cpu' else shown
 
 
 def _memory(row):
@@ -135,8 +134,13 @@ def _number(m):
   return f'{m:.4g}'.replace('e+0', 'e')
 
 
+def _three(x):
+  """Three digits of it, without an exponent."""
+  return f'{x:.3g}' if x < 999.5 else f'{float(f"{x:.3g}"):.0f}'
+
+
 def _size(n):
-  return f'{n / 1e9:.3g} GB' if n >= 1e9 else f'{n / 1e6:.3g} MB'
+  return f'{_three(n / 1e9)} GB' if n >= 1e9 else f'{n / 1e6:.3g} MB'
 
 
 def _table(found, scope, title, cell):
@@ -207,9 +211,11 @@ def draw(found, path: Path) -> None:
   for scope, (time, memory) in zip(scopes, panels, strict=True):
     for form in [form for form in NAMES if _rows(found, scope, form)]:
       _draw_form(found, scope, form, time, memory)
-    memory.axhline(found['machine']['limit'] / 1e9, color='grey', linewidth=0.8, linestyle=':')
-    memory.annotate('this machine', (1, found['machine']['limit'] / 1e9), xycoords=('axes fraction', 'data'),
+    limit = found['machine']['limit']
+    memory.axhline(limit / 1e9, color='grey', linewidth=0.8, linestyle=':')
+    memory.annotate(f'{_size(limit)} to be had', (1, limit / 1e9), xycoords=('axes fraction', 'data'),
                     ha='right', va='bottom', color='grey', fontsize=8)  # fmt: skip
+    time.margins(y=0.12)
     time.set(title=TITLES[scope], ylabel=f'{"CPU-" if cpu else ""}milliseconds a step', xscale='log', yscale='log')
     memory.set(title=f'{TITLES[scope]}: device memory', ylabel='GB', xscale='log', yscale='log')
   for axes in panels[-1]:
@@ -239,8 +245,8 @@ def _draw_form(found, scope, form, time, memory):
   time.plot(not_timed, [place] * len(not_timed), 'x', color=style['color'], transform=time.get_xaxis_transform())
   if form in ('fixed', 'joint') and timed:
     times = [_seconds(found, row) for row in timed]
-    time.annotate(f'{1e3 * times[-1]:.3g} ms at m = {_number(timed[-1]["m"])}', (timed[-1]['m'], 1e3 * times[-1]),
-                  xytext=(0, 5 if form == 'joint' else -11), textcoords='offset points', ha='right', fontsize=8,
+    time.annotate(f'{_three(1e3 * times[-1])} ms at m = {_number(timed[-1]["m"])}', (timed[-1]['m'], 1e3 * times[-1]),
+                  xytext=(0, 6 if form == 'joint' else -16), textcoords='offset points', ha='right', fontsize=8,
                   color=style['color'])  # fmt: skip
 
 
