@@ -165,6 +165,16 @@ def _against_torch(found):
       yield f'time of ours over PyTorch, {NAMES[form].format(**found["settings"])}: {", ".join(ratios)}'
 
 
+def _against_smallest(found):
+  """How `fixed` and `joint` stand to the smallest `fixed`, which was timed again in the same rounds."""
+  for scope in TITLES:
+    for form in ('fixed', 'joint'):
+      rows = [row for row in _rows(found, scope, form) if row.get('reference')]
+      ratios = [f'{_seconds(found, row) / _seconds(found, row, "reference"):.2f} at {_number(row["m"])}' for row in rows]
+      if ratios:
+        yield f'{scope}, {NAMES[form]} over `fixed` at {_number(rows[0]["reference_m"])}: time {", ".join(ratios)}'
+
+
 def text(found) -> str:
   """The report in Markdown."""
   machine, settings = found['machine'], found['settings']
@@ -183,6 +193,7 @@ def text(found) -> str:
     parts.append(_table(found, scope, f'{TITLES[scope]}: memory of a device, state + temporaries', _memory))
   failed = [f'{row["scope"]} {row["form"]} {row["m"]}: {row["failed"]}' for row in found['rows'] if 'failed' in row]
   checks = [f'{scope} {form} {_number(m)}: {100 * share:+.2f} %' for scope, form, m, share in deviations(found)]
+  parts += ['\n'.join(_against_smallest(found))]
   parts += ['\n'.join([FORMULA, 'Formula against compiled programs: ' + ('; '.join(checks) or 'not asked')])]
   if 'check' in found:
     shown = ', '.join(f'{name} {value:.1e}' for name, value in found['check'].items())
