@@ -170,37 +170,59 @@ def _against_smallest(found):
   for scope in TITLES:
     for form in ('fixed', 'joint'):
       rows = [row for row in _rows(found, scope, form) if row.get('reference')]
-      ratios = [f'{_seconds(found, row) / _seconds(found, row, "reference"):.2f} at {_number(row["m"])}' for row in rows]
+      pairs = [(row['m'], _seconds(found, row), _seconds(found, row, 'reference')) for row in rows]
+      ratios = [f'{here / base:.2f} at {_number(m)}' for m, here, base in pairs]
       if ratios:
         yield f'{scope}, {NAMES[form]} over `fixed` at {_number(rows[0]["reference_m"])}: time {", ".join(ratios)}'
 
 
+def _peaks(found):
+  """What devices that keep count say was in use at most, beside the compiled sum."""
+  counted = [row for row in found['rows'] if row.get('turns') and row.get('peak') and _compiled(row)]
+  shown = [
+    f'{row["scope"]} {row["form"]} {_number(row["m"])}: {_size(row["peak"])} of {_size(row["memory"]["total"])}'
+    + (' (while the state was made)' if row['peak'] == row['peak_before'] else '')
+    for row in counted
+  ]
+  return [f'Peak on the device, of the compiled sum: {"; ".join(shown)}'] if shown else []
+
+
 def text(found) -> str:
   """The report in Markdown."""
+  failed = [f'{row["scope"]} {row["form"]} {row["m"]}: {row["failed"]}' for row in found['rows'] if 'failed' in row]
+  parts = [_header(found), *_tables(found), *_checks(found), '\n'.join(aims(found)), *failed, _published()]
+  return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def _header(found):
   machine, settings = found['machine'], found['settings']
-  kind = 'CPU-milliseconds (milliseconds)' if machine['platform'] == 'cpu' else 'Milliseconds'
   versions = ', '.join(f'{name} {number}' for name, number in machine['versions'].items())
-  parts = [
+  return (
     f'{machine["date"]}, {machine["devices"]} x {machine["device"]}, {machine["cores"]} CPU cores, Python '
     f'{machine["python"]}, {versions}; B = {settings["batch"]}, d = {settings["d"]}, {settings["backbone"]}, '
     f'{settings["dtype"]}; {_size(machine["limit"])} of memory to be had.\n'
     'Tables of more than a million people are simulated: codes are a bijection of the label, vectors a function of it, '
     'computed for the labels of a batch;\nthe rows of `joint` are then drawn at random on the device. Smaller tables '
     'are real, on disk; the input pipeline maps them, l + 2 d bytes a person.'
-  ]
+  )
+
+
+def _tables(found):
+  kind = 'CPU-milliseconds (milliseconds)' if found['machine']['platform'] == 'cpu' else 'Milliseconds'
   for scope in [scope for scope in TITLES if any(row['scope'] == scope for row in found['rows'])]:
-    parts.append(_table(found, scope, f'{TITLES[scope]}: {kind} a step, median', lambda row: _time(found, row)))
-    parts.append(_table(found, scope, f'{TITLES[scope]}: memory of a device, state + temporaries', _memory))
-  failed = [f'{row["scope"]} {row["form"]} {row["m"]}: {row["failed"]}' for row in found['rows'] if 'failed' in row]
+    yield _table(found, scope, f'{TITLES[scope]}: {kind} a step, median', lambda row: _time(found, row))
+    yield _table(found, scope, f'{TITLES[scope]}: memory of a device, state + temporaries', _memory)
+
+
+def _checks(found):
+  """What the figures stand on: the same rounds, the formula, PyTorch."""
+  yield '\n'.join(_against_smallest(found))
   checks = [f'{scope} {form} {_number(m)}: {100 * share:+.2f} %' for scope, form, m, share in deviations(found)]
-  parts += ['\n'.join(_against_smallest(found))]
-  parts += ['\n'.join([FORMULA, 'Formula against compiled programs: ' + ('; '.join(checks) or 'not asked')])]
+  yield '\n'.join([FORMULA, f'Formula against compiled programs: {"; ".join(checks) or "not asked"}', *_peaks(found)])
   if 'check' in found:
     shown = ', '.join(f'{name} {value:.1e}' for name, value in found['check'].items())
-    parts.append('\n'.join([f'One step of PyTorch and of ours, same inputs, relative differences: {shown}',
-                            *_against_torch(found)]))  # fmt: skip
-  parts += ['\n'.join(aims(found)), *failed, _published()]
-  return '\n\n'.join(parts) + '\n'
+    same = f'One step of PyTorch and of ours, same inputs, relative differences: {shown}'
+    yield '\n'.join([same, *_against_torch(found)])
 
 
 def _published():
