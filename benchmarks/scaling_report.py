@@ -115,10 +115,9 @@ def aims(found) -> list[str]:
 def _time(found, row):
   if not row.get('turns'):
     return ('failed' if 'failed' in row else 'does not fit') if row else ''
-  shown = f'{1e3 * _seconds(found, row):.3g}'
-  if found['machine']['platform'] == 'cpu':
-    shown += f' ({1e3 * float(np.median(np.array(row["turns"])[:, 1])):.3g})'
-  return shown
+  shown = _three(1e3 * _seconds(found, row))
+  wall = 1e3 * float(np.median(np.array(row['turns'])[:, 1]))
+  return f'{shown} ({_three(wall)})' if found['machine']['platform'] == 'cpu' else shown
 
 
 def _memory(row):
@@ -135,8 +134,13 @@ def _number(m):
   return f'{m:.4g}'.replace('e+0', 'e')
 
 
+def _three(x):
+  """Three digits of it, without an exponent."""
+  return f'{x:.3g}' if x < 999.5 else f'{float(f"{x:.3g}"):.0f}'
+
+
 def _size(n):
-  return f'{n / 1e9:.3g} GB' if n >= 1e9 else f'{n / 1e6:.3g} MB'
+  return f'{_three(n / 1e9)} GB' if n >= 1e9 else f'{n / 1e6:.3g} MB'
 
 
 def _table(found, scope, title, cell):
@@ -161,31 +165,64 @@ def _against_torch(found):
       yield f'time of ours over PyTorch, {NAMES[form].format(**found["settings"])}: {", ".join(ratios)}'
 
 
+def _against_smallest(found):
+  """How `fixed` and `joint` stand to the smallest `fixed`, which was timed again in the same rounds."""
+  for scope in TITLES:
+    for form in ('fixed', 'joint'):
+      rows = [row for row in _rows(found, scope, form) if row.get('reference')]
+      pairs = [(row['m'], _seconds(found, row), _seconds(found, row, 'reference')) for row in rows]
+      ratios = [f'{here / base:.2f} at {_number(m)}' for m, here, base in pairs]
+      if ratios:
+        yield f'{scope}, {NAMES[form]} over `fixed` at {_number(rows[0]["reference_m"])}: time {", ".join(ratios)}'
+
+
+def _peaks(found):
+  """What devices that keep count say was in use at most, beside the compiled sum."""
+  counted = [row for row in found['rows'] if row.get('turns') and row.get('peak') and _compiled(row)]
+  shown = [
+    f'{row["scope"]} {row["form"]} {_number(row["m"])}: {_size(row["peak"])} of {_size(row["memory"]["total"])}'
+    + (' (while the state was made)' if row['peak'] == row['peak_before'] else '')
+    for row in counted
+  ]
+  return [f'Peak on the device, of the compiled sum: {"; ".join(shown)}'] if shown else []
+
+
 def text(found) -> str:
   """The report in Markdown."""
+  failed = [f'{row["scope"]} {row["form"]} {row["m"]}: {row["failed"]}' for row in found['rows'] if 'failed' in row]
+  parts = [_header(found), *_tables(found), *_checks(found), '\n'.join(aims(found)), *failed, _published()]
+  return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def _header(found):
   machine, settings = found['machine'], found['settings']
-  kind = 'CPU-milliseconds (milliseconds)' if machine['platform'] == 'cpu' else 'Milliseconds'
   versions = ', '.join(f'{name} {number}' for name, number in machine['versions'].items())
-  parts = [
+  return (
     f'{machine["date"]}, {machine["devices"]} x {machine["device"]}, {machine["cores"]} CPU cores, Python '
     f'{machine["python"]}, {versions}; B = {settings["batch"]}, d = {settings["d"]}, {settings["backbone"]}, '
     f'{settings["dtype"]}; {_size(machine["limit"])} of memory to be had.\n'
     'Tables of more than a million people are simulated: codes are a bijection of the label, vectors a function of it, '
     'computed for the labels of a batch;\nthe rows of `joint` are then drawn at random on the device. Smaller tables '
     'are real, on disk; the input pipeline maps them, l + 2 d bytes a person.'
-  ]
+  )
+
+
+def _tables(found):
+  kind = 'CPU-milliseconds (milliseconds)' if found['machine']['platform'] == 'cpu' else 'Milliseconds'
   for scope in [scope for scope in TITLES if any(row['scope'] == scope for row in found['rows'])]:
-    parts.append(_table(found, scope, f'{TITLES[scope]}: {kind} a step, median', lambda row: _time(found, row)))
-    parts.append(_table(found, scope, f'{TITLES[scope]}: memory of a device, state + temporaries', _memory))
-  failed = [f'{row["scope"]} {row["form"]} {row["m"]}: {row["failed"]}' for row in found['rows'] if 'failed' in row]
+    yield _table(found, scope, f'{TITLES[scope]}: {kind} a step, median', lambda row: _time(found, row))
+    yield _table(found, scope, f'{TITLES[scope]}: memory of a device, state + temporaries', _memory)
+
+
+def _checks(found):
+  """What the figures stand on: the same rounds, the formula, PyTorch."""
+  yield '\n'.join(_against_smallest(found))
   checks = [f'{scope} {form} {_number(m)}: {100 * share:+.2f} %' for scope, form, m, share in deviations(found)]
-  parts += ['\n'.join([FORMULA, 'Formula against compiled programs: ' + ('; '.join(checks) or 'not asked')])]
+  yield '\n'.join([FORMULA, f'Formula against compiled programs: {"; ".join(checks) or "not asked"}', *_peaks(found)])
   if 'check' in found:
     shown = ', '.join(f'{name} {value:.1e}' for name, value in found['check'].items())
-    parts.append('\n'.join([f'One step of PyTorch and of ours, same inputs, relative differences: {shown}',
-                            *_against_torch(found)]))  # fmt: skip
-  parts += ['\n'.join(aims(found)), *failed, _published()]
-  return '\n\n'.join(parts) + '\n'
+    same = f'One step of PyTorch and of ours, same inputs, relative differences: {shown}'
+    yield '\n'.join([same, *_against_torch(found)])
 
 
 def _published():
@@ -207,9 +244,11 @@ def draw(found, path: Path) -> None:
   for scope, (time, memory) in zip(scopes, panels, strict=True):
     for form in [form for form in NAMES if _rows(found, scope, form)]:
       _draw_form(found, scope, form, time, memory)
-    memory.axhline(found['machine']['limit'] / 1e9, color='grey', linewidth=0.8, linestyle=':')
-    memory.annotate('this machine', (1, found['machine']['limit'] / 1e9), xycoords=('axes fraction', 'data'),
+    limit = found['machine']['limit']
+    memory.axhline(limit / 1e9, color='grey', linewidth=0.8, linestyle=':')
+    memory.annotate(f'{_size(limit)} to be had', (1, limit / 1e9), xycoords=('axes fraction', 'data'),
                     ha='right', va='bottom', color='grey', fontsize=8)  # fmt: skip
+    time.margins(y=0.12)
     time.set(title=TITLES[scope], ylabel=f'{"CPU-" if cpu else ""}milliseconds a step', xscale='log', yscale='log')
     memory.set(title=f'{TITLES[scope]}: device memory', ylabel='GB', xscale='log', yscale='log')
   for axes in panels[-1]:
@@ -239,8 +278,8 @@ def _draw_form(found, scope, form, time, memory):
   time.plot(not_timed, [place] * len(not_timed), 'x', color=style['color'], transform=time.get_xaxis_transform())
   if form in ('fixed', 'joint') and timed:
     times = [_seconds(found, row) for row in timed]
-    time.annotate(f'{1e3 * times[-1]:.3g} ms at m = {_number(timed[-1]["m"])}', (timed[-1]['m'], 1e3 * times[-1]),
-                  xytext=(0, 5 if form == 'joint' else -11), textcoords='offset points', ha='right', fontsize=8,
+    time.annotate(f'{_three(1e3 * times[-1])} ms at m = {_number(timed[-1]["m"])}', (timed[-1]['m'], 1e3 * times[-1]),
+                  xytext=(0, 6 if form == 'joint' else -16), textcoords='offset points', ha='right', fontsize=8,
                   color=style['color'])  # fmt: skip
 
 

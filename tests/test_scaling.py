@@ -9,9 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import scaling_report, scaling_row
+from benchmarks import scaling, scaling_report, scaling_row
 from gif_jax.codes import size
 from gif_jax.codes.table import CodeTable
+from gif_jax.models.devices import batch_sharding, make_mesh
+from gif_jax.training import joint
 from tests.conftest import ROOT
 
 TINY = {'batch': 8, 'd': 16, 'rate': 0.3, 'backbone': 'small', 'dtype': 'float32', 'turn': 0.001}
@@ -50,11 +52,20 @@ def test_figure_of_tiny_sizes_and_its_continuation(tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir()) == ['report.md', 'scaling.json', 'scaling.png']
 
 
-def test_other_settings_are_refused(tmp_path):
+def test_other_settings_are_refused(tmp_path, monkeypatch):
   (tmp_path / 'scaling.json').write_text(json.dumps({'settings': {}, 'rows': []}))
-  call = [sys.executable, '-m', 'benchmarks.scaling', f'--output={tmp_path}', '--torch=', '--m', '50', '--forms', 'pfc']
-  run = subprocess.run(call, cwd=ROOT, env=os.environ | {'PYTHONPATH': str(ROOT)}, capture_output=True, text=True)
-  assert run.returncode == 1 and 'choose another --output' in run.stderr
+  monkeypatch.setattr(scaling, 'prepare', lambda *_: {'platform': 'cpu', 'memory': None, 'recipe': {}})
+  monkeypatch.setattr(sys, 'argv', ['scaling', f'--output={tmp_path}', '--torch='])
+  with pytest.raises(SystemExit, match='choose another --output'):
+    scaling.main()
+
+
+def test_a_row_that_crashes_says_why(tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  row = scaling.Row('classifier', 'fixed', 50, TINY | {'tables': str(tmp_path), 'compiler': ''})
+  with pytest.raises(scaling.Crashed, match=r'exit 1: .*50: no such table'):
+    row.hear('memory')
+  row.close()
 
 
 def _found(rows):
@@ -123,12 +134,12 @@ def test_classifier_alone_learns_and_has_a_gradient_for_embeddings(form, tmp_pat
   assert subject.metrics['gradient'].shape == (8, 16) and np.abs(subject.metrics['gradient']).max() > 0
 
 
-def test_rows_drawn_on_the_device_are_unit_vectors_and_digits(tmp_path):
-  row = TINY | {'scope': 'classifier', 'form': 'joint', 'm': scaling_row.REAL + 7, 'tables': str(tmp_path)}
-  subject = scaling_row.Subject(row)
-  drawn = scaling_row.drawn(subject.like.joint, subject.table.v)
-  for found, expected in zip(jax.tree.leaves(drawn), jax.tree.leaves(subject.like.joint)):
+def test_rows_drawn_on_the_device_are_unit_vectors_and_digits():
+  mesh = make_mesh()
+  like = joint.shape(scaling_row.Simulated(1001, 16), mesh)
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh)), like)
+  drawn = scaling_row.drawn(like, 9)
+  for found, expected in zip(jax.tree.leaves(drawn), jax.tree.leaves(like)):
     assert (found.shape, found.dtype, found.sharding) == (expected.shape, expected.dtype, expected.sharding)
-  some = np.asarray(drawn.vectors[:50])
-  np.testing.assert_allclose(np.linalg.norm(some, axis=1), 1, rtol=1e-5)
-  assert np.asarray(drawn.codes[:1000]).max() == subject.table.v - 1
+  np.testing.assert_allclose(np.linalg.norm(drawn.vectors, axis=1), 1, rtol=1e-5)
+  assert np.unique(drawn.codes).tolist() == list(range(9))
