@@ -14,8 +14,8 @@ from gif_jax.data.sources import open_faces
 from gif_jax.evaluation.exact import sorted_images
 from gif_jax.evaluation.extract import extract, identity_moments
 from gif_jax.evaluation.impostors import most_alike
-from gif_jax.models.devices import make_mesh
-from gif_jax.training import figures
+from gif_jax.models.devices import batch_sharding, make_mesh
+from gif_jax.training import figures, gather
 from gif_jax.training.program import make_predictor
 from gif_jax.training.steps import TrainState
 from tests import tiny
@@ -23,6 +23,8 @@ from tests import tiny
 IMAGES = np.random.default_rng(0).integers(0, 256, (37, 4, 5, 3), np.uint8)
 LABELS = np.random.default_rng(1).permutation(np.arange(37) % 6)
 WEIGHTS = np.random.default_rng(2).normal(size=(60, 8)).astype(np.float32) / 60
+
+ROWS = np.where(np.arange(320).reshape(40, 8) % 3, np.float32(-0.0), np.arange(320, dtype=np.float32).reshape(40, 8))
 
 
 @jax.jit
@@ -51,6 +53,11 @@ def results(state: Path | None = None) -> dict[str, np.ndarray]:
   images = sorted_images(np.round(IMAGES[:, 0, :, 0] / 40), LABELS)  # coarse: cosines tie
   for k in (1, 50, 10**6):
     found |= {f'{name} {k}': value for name, value in most_alike(images, k, progress='')._asdict().items()}
+  gather._BLOCK = 96  # three rows
+  rows = jax.make_array_from_callback(ROWS.shape, batch_sharding(make_mesh()), lambda index: ROWS[index])
+  blocks = list(gather.in_blocks(rows, 37))
+  assert max(map(len, blocks)) == 3
+  found |= {'rows': np.concatenate(blocks).view(np.uint32)}
   everywhere = NamedSharding(make_mesh(), PartitionSpec())
   weights = jax.make_array_from_callback(WEIGHTS.shape, everywhere, lambda index: WEIGHTS[index])
   trained = TrainState(step=weights, params=weights, batch_stats={}, opt_state=None)

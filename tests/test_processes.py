@@ -29,7 +29,8 @@ def test_two_processes_equal_one(tiny_table, tmp_path):
     together = np.load(tmp_path / f'{rank}.npz')
     assert set(together) == set(alone)
     alike = [name for name in alone if name.split()[0] in ('left', 'right', 'cosine')]
-    for name in ('z', 'rank', 'first', 'one', 'counts', *alike):
+    np.testing.assert_array_equal(together['rows'], one_of_two.ROWS[:37].view(np.uint32))
+    for name in ('z', 'rank', 'first', 'one', 'counts', 'rows', *alike):
       assert together[name].dtype == alone[name].dtype
       np.testing.assert_array_equal(together[name], alone[name])
     for name in ('means', 'embedding'):

@@ -64,7 +64,9 @@ def _rows(workdir):
 
 def _until(runs, workdir, step):
   """Waits for the checkpoint of a step."""
+  deadline = time.monotonic() + _LIMIT
   while max(_steps(workdir), default=0) < step and all(run.poll() is None for run in runs):
+    assert time.monotonic() < deadline, f'no step {step} yet'
     time.sleep(0.01)
   assert all(run.poll() is None for run in runs), _ended(runs)
 

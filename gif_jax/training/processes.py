@@ -27,7 +27,7 @@ import tqdm
 from absl import flags
 from flax.traverse_util import flatten_dict
 
-from gif_jax import __version__
+import gif_jax
 from gif_jax.config import ConfigError
 
 _LOG = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _start(coordinator, processes, process):
   found = threading.Event()
   threading.Thread(target=_watch_start, args=(found, address, processes, process), daemon=True).start()
   try:
-    jax.distributed.initialize(*given, initialization_timeout=int(PATIENCE) + 60)  # _watch_start comes first
+    jax.distributed.initialize(**given, initialization_timeout=int(PATIENCE) + 60)  # _watch_start comes first
   except (ValueError, KeyError, OSError) as error:
     raise ConfigError(
       f'--coordinator=auto: no cluster is found here ({error}). Inside Slurm or on a TPU pod start one process per '
@@ -101,14 +101,14 @@ def _start(coordinator, processes, process):
 
 
 def _checked(coordinator, processes, process):
-  """The address, and what jax.distributed is to be given."""
+  """The address, and the arguments for jax.distributed; none where the cluster knows. Raises ConfigError."""
   if coordinator in ('', 'auto'):
     if processes > 0 or process >= 0:
       raise ConfigError(
         '--processes and --process go with --coordinator=HOST:PORT, the address of process 0; leave them out for one '
         'process, and with --coordinator=auto, where the cluster says them.'
       )
-    return 'the address that the cluster gave', ()
+    return 'the address that the cluster gave', {}
   host, _, port = coordinator.rpartition(':')
   if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
     raise ConfigError(f'--coordinator={coordinator} is no HOST:PORT nor auto: give the machine of process 0, a port.')
@@ -117,7 +117,9 @@ def _checked(coordinator, processes, process):
       f'--coordinator={coordinator} needs --processes=N, how many there are, and --process=I, which one this is, from '
       f'0 to N - 1; given are --processes={processes} --process={process}.'
     )
-  return coordinator, (coordinator, processes, process)
+  # Within Slurm JAX would also take one GPU alone for each process, whoever says how many processes there are.
+  named = {'coordinator_address': coordinator, 'num_processes': processes, 'process_id': process}
+  return coordinator, named | {'cluster_detection_method': 'deactivate'}
 
 
 def _check_free(address):
@@ -267,7 +269,7 @@ def after_first(make: Callable[[], Any]) -> Any:
 
 def check_same(what: dict[str, Any]) -> None:
   """Raises ConfigError, naming this process, where a JSON value is another one than in process 0."""
-  here = json.dumps(flatten_dict(what | {'gif_jax': __version__, 'jax': jax.__version__}, sep='.'))
+  here = json.dumps(flatten_dict(what | {'gif_jax': gif_jax.__version__, 'jax': jax.__version__}, sep='.'))
   there = json.loads(from_first(lambda: here))
   for name, value in json.loads(here).items():
     if value != there.get(name):
