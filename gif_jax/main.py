@@ -68,6 +68,7 @@ def main(_) -> None:
   from gif_jax.codes.table import TableError
   from gif_jax.data.images import DataError
   from gif_jax.evaluation.report import summary_table
+  from gif_jax.evaluation.resume import ExtractError
   from gif_jax.tokenize import TokenizeError
   from gif_jax.training import processes
   from gif_jax.training.checkpoint import CheckpointError
@@ -75,7 +76,8 @@ def main(_) -> None:
 
   quiet_libraries()
   workdir = Path(_WORKDIR.value or Path('runs') / _name(config_flags.get_config_filename(flags.FLAGS['config'])))
-  with processes.together(DataError, TokenizeError, TableError, CheckpointError, NonFiniteLossError):
+  curable = (DataError, TokenizeError, TableError, ExtractError, CheckpointError, NonFiniteLossError)
+  with processes.together(*curable):
     summary = run(read_flag(_CONFIG), workdir)
     if summary is not None and processes.first():
       print(summary_table(summary))

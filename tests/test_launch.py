@@ -23,8 +23,6 @@ READY = {
   'kubernetes.sh': ({}, ['--image=i', '--claim=c', '--nodes=2']),
 }  # fmt: skip
 TRAINING = ['configs/quickstart.py', '/shared/run', '--config.train.steps=3']
-# Flags of gif_jax.main that several processes are started with.
-PROCESSES = {'coordinator', 'processes', 'process'}
 
 
 @pytest.fixture
@@ -82,7 +80,7 @@ def test_the_training_command_takes_every_flag(fakes, script):
 
   command = _dry(fakes, script).stdout.partition('-m gif_jax.main ')[2].partition('\n')[0]
   given = re.findall(r'(?:^| )--(\w+)', command)
-  assert {'config', 'workdir'} <= set(given) <= set(flags.FLAGS) | PROCESSES
+  assert {'config', 'workdir'} <= set(given) <= set(flags.FLAGS)
 
 
 def test_local_passes_config_workdir_and_flags(fakes):
