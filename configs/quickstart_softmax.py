@@ -18,4 +18,5 @@ def get_config():
   # Chosen on validation people, one seed. Larger scales (64 on large sets) learn far more slowly here.
   c.softmax.scale = 8.0
   c.softmax.margin = 0.3
+  c.optim.lr = 0.8
   return c
