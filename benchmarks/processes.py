@@ -3,9 +3,7 @@
 Nothing but the standard library, so that any interpreter can run it.
 """
 
-import json
 import os
-import sys
 import time
 
 
@@ -52,27 +50,3 @@ def rate(take, warm: int, count: int) -> dict:
   cpu, wall = cpu_seconds(), time.perf_counter()
   images = sum(take() for _ in range(count))
   return {'cpu': images / (cpu_seconds() - cpu), 'wall': images / (time.perf_counter() - wall)}
-
-
-class Turns:
-  """Times steps(n), which runs n of them and waits for the last, in turns of about `least` seconds."""
-
-  def __init__(self, steps, least: float):
-    self._steps, self._least, self._count = steps, least, 1
-
-  def warm(self):
-    """Runs what compiles and allocates; then sees how many steps make a turn."""
-    self._steps(1)
-    self._count = max(1, min(1000, round(self._least / self.take()['wall'])))
-
-  def take(self) -> dict:
-    """Seconds of a step, as the clock (`wall`) and all cores (`cpu`) have it."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    self._steps(self._count)
-    return {'cpu': (time.process_time() - cpu) / self._count, 'wall': (time.perf_counter() - wall) / self._count}
-
-
-def answer(questions: dict) -> None:
-  """Answers {question: function() -> dict} for every line of stdin with a line of JSON, until stdin ends."""
-  for line in sys.stdin:
-    print(json.dumps(questions[line.strip()]()), flush=True)

@@ -13,11 +13,9 @@ beside it. Needs Linux.
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import scaling_report
+from benchmarks.asking import Measured
 from gif_jax.evaluation.files import write_json
 
 FORMS = ('fixed', 'joint', 'pfc', 'softmax')
@@ -38,10 +37,6 @@ CONTEXT = 0.5e9  # bytes of a GPU's memory that a process has beside its arrays
 REAL = 1_000_000  # tables up to this size are written to disk
 
 
-class Crashed(Exception):
-  """A row's process ended; the message is the last it said."""
-
-
 class Row:
   """One row's process, and what it has answered."""
 
@@ -50,39 +45,19 @@ class Row:
     self.alive, self.found, self.turns, self.spent = True, {}, [], 0.0
     row = settings | {'scope': scope, 'form': form.removeprefix('torch '), 'm': m}
     module = 'benchmarks.scaling_torch' if form in TORCH else 'benchmarks.scaling_row'
-    self.errors = tempfile.TemporaryFile('w+')  # noqa: SIM115
-    self.process = subprocess.Popen(
-      [python, '-m', module, json.dumps(row)], env=_environment(row),
-      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
-    )  # fmt: skip
+    self.process = Measured([python, '-m', module, json.dumps(row)], _environment(row))
 
   def hear(self, question) -> dict:
-    """The answer to a question. Raises Crashed."""
-    try:
-      self.process.stdin.write(question + '\n')
-      self.process.stdin.flush()
-      line = next(line for line in self.process.stdout if line.startswith('{'))
-    except (BrokenPipeError, StopIteration):
-      raise Crashed(self._last_words()) from None
-    return json.loads(line)
-
-  def _last_words(self):
-    code = self.process.wait()
-    self.errors.seek(0)
-    said = [line.strip() for line in self.errors if line.strip()]
-    return f'exit {code}: {said[-1][:300] if said and code > 0 else "killed, as where memory runs out"}'
+    """The answer to a question. Raises RuntimeError with the last words of a process that ended."""
+    return self.process.ask(question)
 
   def close(self):
     self.alive = False
-    for pipe in (self.process.stdin, self.process.stdout):
-      with contextlib.suppress(BrokenPipeError):
-        pipe.close()
-    self.process.wait()
-    self.errors.close()
+    self.process.close()
 
 
 def _environment(row):
-  environment = os.environ | {
+  environment = {
     'PYTHONPATH': os.getcwd(), 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', 'XLA_PYTHON_CLIENT_MEM_FRACTION': '.95',
   }  # fmt: skip
   if row['compiler']:  # the compiler of GPUs tries which kernels are fastest: once, and the same for all rows
@@ -187,7 +162,7 @@ class Run:
     started = time.perf_counter()
     try:
       answer = row.hear(question)
-    except Crashed as crash:
+    except RuntimeError as crash:
       self.record(row, failed=str(crash))
       return
     if question == 'turn':

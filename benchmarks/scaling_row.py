@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.processes import Turns, answer
+from benchmarks.asking import Turns, answer
 from gif_jax import config
 from gif_jax.codes import size
 from gif_jax.codes.table import CodeTable

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.processes import Turns, answer
+from benchmarks.asking import Turns, answer
 
 BATCHES = 4
 BLOCK = 1 << 20  # centres drawn at a time

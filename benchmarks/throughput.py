@@ -27,8 +27,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.asking import Measured
 from benchmarks.throughput_report import plot, report
-from benchmarks.throughput_rounds import Measured
 from gif_jax.codes.size import choose_size
 
 AGREE = 1e-3  # largest difference of outputs in float32

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from benchmarks.asking import answer, timed
 from benchmarks.device_time import breakdown
-from benchmarks.throughput_rounds import answer, timed
 from benchmarks.throughput_variants import VARIANTS
 from gif_jax.config import default
 from gif_jax.models import gif

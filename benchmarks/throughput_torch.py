@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.throughput_rounds import answer, timed
+from benchmarks.asking import answer, timed
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float32': torch.float32}
 
