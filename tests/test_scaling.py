@@ -63,7 +63,7 @@ def test_other_settings_are_refused(tmp_path, monkeypatch):
 def test_a_row_that_crashes_says_why(tmp_path, monkeypatch):
   monkeypatch.chdir(ROOT)
   row = scaling.Row('classifier', 'fixed', 50, TINY | {'tables': str(tmp_path), 'compiler': ''})
-  with pytest.raises(scaling.Crashed, match=r'exit 1: .*50: no such table'):
+  with pytest.raises(RuntimeError, match=r'exit 1: .*50: no such table'):
     row.hear('memory')
   row.close()
 
