@@ -222,8 +222,38 @@ def validate(config: ConfigDict) -> None:
     )
   if config.train.ema >= 1:
     raise ConfigError(f'config.train.ema={config.train.ema} would never move; give less than 1, such as .999, or 0.')
+  _check_softmax(config)
   _check_encoder(config.tokenizer)
   _check_evaluation(config.eval)
+
+
+def _check_softmax(config):
+  """What cannot work, or what nothing would read."""
+  settings, defaults, batch = config.softmax, default().softmax, config.train.batch_size // config.train.accumulate
+  changed = [key for key in settings if settings[key] != defaults[key]]
+  codes = [key for key in ('table', 'vectors') if config.tokenizer[key]]
+  problems = {
+    'joint.enabled': (config.joint.enabled, 'and config.softmax.enabled are two ways to train: set one to False.'),
+    f'tokenizer.{"".join(codes[:1])}': (codes, 'is for codes, which a softmax does not have: leave it empty.'),
+    'softmax.sample_rate': (not 0 < settings.sample_rate <= 1, 'is no share: give more than 0, at most 1 (all).'),
+    'softmax.scale': (settings.scale <= 0, 'tells nobody apart: give more than 0.'),
+    'softmax.combined': (len(settings.combined) != 3, 'must be three numbers, m1, m2 and m3.'),
+    'softmax.margin_type': (
+      settings.margin_type != 'combined' and 'combined' in changed,
+      "does not read config.softmax.combined: set it to 'combined', or give config.softmax.margin alone.",
+    ),
+    'train.batch_size': (
+      settings.margin_type == 'adaface' and batch < 2,
+      f'gives adaface no two lengths to compare: give at least {2 * config.train.accumulate}.',
+    ),
+  }
+  if not settings.enabled:
+    bad = [key for key in changed if key != 'enabled']
+    problems = {f'softmax.{bad[0]}': (True, 'is of a softmax: set config.softmax.enabled=True too.')} if bad else {}
+  for key, (bad, cure) in problems.items():
+    if bad:
+      section, name = key.split('.')
+      raise ConfigError(f'config.{key}={config[section][name]!r} {cure}')
 
 
 def _check_encoder(settings):

@@ -24,7 +24,7 @@ def run(config, workdir: Path) -> dict | None:
   from gif_jax.evaluation.files import write_json
   from gif_jax.training import processes
   from gif_jax.training.loop import check_table, train
-  from gif_jax.training.softmax import Identities, check_settings
+  from gif_jax.training.softmax import Identities
 
   processes.check_same({'config': config.to_dict()})
   _check_apart(config.data, workdir)
@@ -32,7 +32,6 @@ def run(config, workdir: Path) -> dict | None:
   processes.check_shared(workdir)
   config = tokenize.with_own_identities(config)
   validate(config)
-  check_settings(config)
   faces = processes.after_first(lambda: open_faces(config, workdir / 'cache'))
   processes.check_same({'people': faces.label_space, 'training images': len(faces.train)})
   if config.softmax.enabled:

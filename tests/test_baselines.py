@@ -10,7 +10,7 @@ from gif_jax.models.devices import make_mesh
 from gif_jax.training import sharding
 from gif_jax.training.checkpoint import Checkpoints
 from gif_jax.training.program import make_program
-from gif_jax.training.softmax import Identities, check_settings
+from gif_jax.training.softmax import Identities
 
 PEOPLE = Identities(20, 'tiny')
 
@@ -22,7 +22,6 @@ def _config(tiny_config, **changes):
   c.optim.lr, c.optim.warmup, c.optim.clip = 1e-4, 0.0, 0.0
   c.update_from_flattened_dict({key.replace('__', '.'): value for key, value in changes.items()})
   config.validate(c)
-  check_settings(c)
   return c
 
 
@@ -99,4 +98,4 @@ def test_what_cannot_work_is_said_with_the_cure(tiny_config, changes, message):
   c = _config(tiny_config)
   c.update_from_flattened_dict(changes)
   with pytest.raises(config.ConfigError, match=message):
-    check_settings(c)
+    config.validate(c)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from gif_jax import config, main
-from gif_jax.training.softmax import check_settings
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'configs').glob('*.py'))
 
@@ -17,7 +16,6 @@ EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'conf
 def test_experiments_are_valid_and_say_how_to_run_them(name):
   module = importlib.import_module(f'configs.{name}')
   config.validate(module.get_config())
-  check_settings(module.get_config())
   assert f'python -m gif_jax.main --config=configs/{name}.py' in module.__doc__
 
 
@@ -122,7 +120,6 @@ KNOWN_SETS = ('ms1mv2', 'ms1mv3', 'glint360k', 'wf4m', 'wf12m', 'wf42m')
 def test_configs_of_the_known_sets(name, backbone, baseline):
   c = importlib.import_module(f'configs.{name}').get_config(backbone + baseline)
   config.validate(c)
-  check_settings(c)
   assert c.model.backbone == backbone and c.data.source == 'records' and c.eval.targets
   assert c.softmax.enabled == bool(baseline) and c.joint.enabled != c.softmax.enabled
 

@@ -20,7 +20,6 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gif_jax.config import ConfigError, default
 from gif_jax.models.heads import unit
 from gif_jax.training import margins, optim, sampling
 from gif_jax.training.keys import named_key
@@ -43,35 +42,6 @@ class Identities(NamedTuple):
     """Raises ValueError for a label outside 0..m-1."""
     if labels.min() < 0 or labels.max() >= self.m:
       raise ValueError(f'labels {labels.min()}..{labels.max()} are outside 0..{self.m - 1}: read the data set again.')
-
-
-def check_settings(config) -> None:
-  """Raises ConfigError for settings of a softmax that cannot work or that nothing would read."""
-  settings, defaults, batch = config.softmax, default().softmax, config.train.batch_size // config.train.accumulate
-  changed = [key for key in settings if settings[key] != defaults[key]]
-  codes = [key for key in ('table', 'vectors') if config.tokenizer[key]]
-  problems = {
-    'joint.enabled': (config.joint.enabled, 'and config.softmax.enabled are two ways to train: set one to False.'),
-    f'tokenizer.{"".join(codes[:1])}': (codes, 'is for codes, which a softmax does not have: leave it empty.'),
-    'softmax.sample_rate': (not 0 < settings.sample_rate <= 1, 'is no share: give more than 0, at most 1 (all).'),
-    'softmax.scale': (settings.scale <= 0, 'tells nobody apart: give more than 0.'),
-    'softmax.combined': (len(settings.combined) != 3, 'must be three numbers, m1, m2 and m3.'),
-    'softmax.margin_type': (
-      settings.margin_type != 'combined' and 'combined' in changed,
-      "does not read config.softmax.combined: set it to 'combined', or give config.softmax.margin alone.",
-    ),
-    'train.batch_size': (
-      settings.margin_type == 'adaface' and batch < 2,
-      f'gives adaface no two lengths to compare: give at least {2 * config.train.accumulate}.',
-    ),
-  }
-  if not settings.enabled:
-    bad = [key for key in changed if key != 'enabled']
-    problems = {f'softmax.{bad[0]}': (True, 'is of a softmax: set config.softmax.enabled=True too.')} if bad else {}
-  for key, (bad, cure) in problems.items():
-    if bad:
-      section, name = key.split('.')
-      raise ConfigError(f'config.{key}={config[section][name]!r} {cure}')
 
 
 @flax.struct.dataclass
