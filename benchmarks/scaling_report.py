@@ -202,7 +202,7 @@ def _header(found):
     f'{machine["python"]}, {versions}; B = {settings["batch"]}, d = {settings["d"]}, {settings["backbone"]}, '
     f'{settings["dtype"]}; {_size(machine["limit"])} of memory to be had.\n'
     'Tables of more than a million people are simulated: codes are a bijection of the label, vectors a function of it, '
-    'computed for the labels of a batch;\nthe rows of `joint` are then drawn at random on the device. Smaller tables '
+    'computed for the labels of a batch;\nthe rows of `joint` are then computed on the device. Smaller tables '
     'are real, on disk; the input pipeline maps them, l + 2 d bytes a person.'
   )
 

@@ -22,7 +22,6 @@ from gif_jax.codes.table import CodeTable
 from gif_jax.data import counter
 from gif_jax.models import gif
 from gif_jax.models.devices import batch_sharding, make_mesh
-from gif_jax.models.heads import unit
 from gif_jax.training import optim, sharding, steps
 from gif_jax.training.checkpoint import abstract
 from gif_jax.training.keys import named_key
@@ -135,12 +134,17 @@ def whole_step(c, table, mesh):
 
 
 def drawn(like, v):
-  """The rows of a JointTable drawn at random where they lie, for tables too large to be read from anywhere."""
+  """The rows of a JointTable computed where they lie, for tables too large to be read from anywhere.
+
+  Of a formula and not of random bits, which would take three times the memory of the rows while they are drawn.
+  """
 
   def draw():
-    vectors, codes = jax.random.split(jax.random.key(0))
-    vectors = unit(jax.random.normal(vectors, like.vectors.shape))
-    return like.replace(vectors=vectors, codes=jax.random.randint(codes, like.codes.shape, 0, v, jnp.uint8))
+    (m, d), l = like.vectors.shape, like.codes.shape[1]
+    label, half = jnp.arange(m)[:, None], d // 2
+    turned = label * jnp.tile(jax.random.uniform(jax.random.key(0), (half,), minval=1.0, maxval=2.0), 2)[None]
+    vectors = half**-0.5 * jnp.where(jnp.arange(d)[None] < half, jnp.cos(turned), jnp.sin(turned))  # unit as they are
+    return like.replace(vectors=vectors, codes=(label // v ** jnp.arange(l)[None] % v).astype(jnp.uint8))
 
   return jax.jit(draw, out_shardings=jax.tree.map(lambda x: x.sharding, like))()
 
