@@ -88,9 +88,8 @@ def make_train_step(model, tx, objective: Objective, config, mesh):
 
   def gradients(state, rows, batch, whole, key):
     gradient = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
-    of_params, of_rows = 0, 1
-    found, aux = gradient(state.params, rows, state.batch_stats, batch, whole, key)
-    return (sharding.split_again(found[of_params], mesh), found[of_rows]), aux
+    (of_params, of_rows), aux = gradient(state.params, rows, state.batch_stats, batch, whole, key)
+    return (sharding.split_again(of_params, mesh), of_rows), aux
 
   def accumulated(state, rows, batch, whole, key):
     """The mean over parts of the batch: gradients and metrics of the same, batch statistics one step on."""
