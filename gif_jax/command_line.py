@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 
 from gif_jax.config import ConfigError
 
+flags.disclaim_key_flags()  # flags defined here belong to the command that asks for them, and stand in its --help
+
 
 def parse_flags(argv: list[str], names: Sequence[str] = ()) -> list[str]:
   """What absl's app.run parses the command line with; an unknown key or argument is one line and exit status 1.

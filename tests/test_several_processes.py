@@ -217,3 +217,9 @@ with socket.socket(socket.AF_INET6) as other:
   assert re.search(wanted, error)
   if who in ('nobody', 'process 0'):
     assert re.search('has waited 1 of at most 3 seconds', done.stderr)
+
+
+@pytest.mark.parametrize('module', ['main', 'tokenize', 'evaluate'])
+def test_help_tells_of_several_processes(command, module):
+  done = command(module, '--help')
+  assert all(f'--{flag}:' in done.stdout for flag in ('coordinator', 'processes', 'process')), done.stdout
