@@ -17,7 +17,7 @@ def _everywhere(array, mesh):
   return PartitionSpec()
 
 
-def _identities(array, mesh):
+def identities(array, mesh):
   """Rows, one per identity, split over all devices: all that grows with m. What is no matrix is copied."""
   return PartitionSpec(mesh.axis_names) if array.ndim == 2 else PartitionSpec()
 
@@ -34,7 +34,7 @@ def _shared(array, mesh):
 
 # First match wins; the pattern is searched in the array's path, e.g. `.params['backbone']['embedding']['kernel']`.
 RULES = (
-  (r'^\.(joint|softmax)\b', _identities),
+  (r'^\.(joint|softmax)\b', identities),
   (r'^\.(params|opt_state|ema)\b', _shared),
   (r'.*', _everywhere),
 )

@@ -23,6 +23,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gif_jax.models.heads import unit
 from gif_jax.training import margins, optim, sampling
 from gif_jax.training.keys import named_key
+from gif_jax.training.sharding import identities
 
 
 class Identities(NamedTuple):
@@ -88,9 +89,7 @@ class Softmax:
     return {'softmax': jax.eval_shape(self._fresh)}
 
   def place(self) -> dict:
-    where = jax.tree.map(
-      lambda x: NamedSharding(self.mesh, self.split if x.ndim == 2 else self.whole), self.shape()['softmax']
-    )
+    where = jax.tree.map(lambda x: NamedSharding(self.mesh, identities(x, self.mesh)), self.shape()['softmax'])
     return {'softmax': jax.jit(self._fresh, out_shardings=where)()}
 
   def read(self, state, batch):
