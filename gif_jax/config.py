@@ -80,9 +80,10 @@ def default() -> ConfigDict:
 
   c.joint = ConfigDict()
   c.joint.enabled = False  # True: code vectors are trained with the network (`joint`); False: they stay as they are
-  c.joint.weight = 1.0  # of the softmax of z against the code vectors of the batch's identities
+  c.joint.weight = 1.0  # of the softmax of z against code vectors of the batch's identities and of negatives
   c.joint.scale = 32.0  # of that softmax
   c.joint.margin = 0.3  # of that softmax, taken off the cosine
+  c.joint.negatives = 0  # further identities, drawn anew from all for every step, that it compares with
   c.joint.uniformity = 0.0  # weight of L_GP over the batch's code vectors; 0 = none
   c.joint.lr = 0.5  # highest learning rate of the code vectors, which follows the schedule of optim; 0 = not moved
   c.joint.retokenize_every_steps = 0  # new codes from the vectors as they are by then; 0 = codes stay as they are
@@ -169,6 +170,7 @@ _AT_LEAST = {
   'model.d': 1,
   'model.projection': 1,
   'joint.weight': 0,
+  'joint.negatives': 0,
   'joint.uniformity': 0,
   'joint.lr': 0,
   'joint.retokenize_every_steps': 0,

@@ -1,8 +1,8 @@
 """`joint`: code vectors that are trained with the network, one row per identity, split over all devices.
 
-A step reads and moves the rows of its batch's identities and no others, so its cost does not depend on m; the memory
-does: m * d float32 and m * l bytes over all devices together (docs/method.md, section 2). SGD on them has no momentum:
-it was measured to add nothing (benchmarks/README.md) and would double the memory.
+A step reads and moves the rows of its batch's identities and of a fixed number of others, so its cost does not depend
+on m; the memory does: m * d float32 and m * l bytes over all devices together (docs/method.md, section 2). SGD on them
+has no momentum: it was measured to add nothing (benchmarks/README.md) and would double the memory.
 """
 
 import logging
@@ -22,6 +22,7 @@ from gif_jax.models.heads import unit
 from gif_jax.training import losses, processes
 from gif_jax.training.fixed import code_losses
 from gif_jax.training.gather import in_blocks, on_disk
+from gif_jax.training.keys import named_key
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def write(joint: JointTable, label: jax.Array, vectors: jax.Array, mesh) -> Join
 
 
 def first_of_same(label: jax.Array) -> jax.Array:
-  """For every example the first one of the same identity: int32 [B] -> int32 [B]. Its row stands for all of them."""
+  """For every entry the first one of the same identity: int32 [n] -> int32 [n]. Its row stands for all of them."""
   return jnp.argmax(label[:, None] == label[None, :], axis=1).astype(jnp.int32)
 
 
@@ -115,10 +116,13 @@ class Joint:
   """L_C + gamma L_AR + weight L_B, by which the code vectors of a batch are trained too. See `steps.Objective`.
 
   A batch has label int32 [B]; codes and vectors are part of the state. rate: step -> learning rate of the vectors.
+  L_B compares with N = B + joint.negatives identities: the batch's, and others drawn with replacement from all m. One
+  that is there twice counts once.
   """
 
   def __init__(self, config, table: CodeTable, rate, mesh):
     self.settings, self.loss_settings, self.table, self.rate, self.mesh = config.joint, config.loss, table, rate, mesh
+    self.seed = config.train.seed
 
   def shape(self) -> dict:
     return {'joint': shape(self.table, self.mesh)}
@@ -127,10 +131,17 @@ class Joint:
     return {'joint': place(self.table, self.mesh)}
 
   def read(self, state, batch):
-    rows, first = read(state.joint, batch['label'], self.mesh), first_of_same(batch['label'])
+    label = jnp.concatenate([batch['label'], self._others(state.step)])
+    rows, first, size = read(state.joint, label, self.mesh), first_of_same(label), len(batch['label'])
     own = first == jnp.arange(len(first))
     # One row stands for all examples of an identity, so that the gradients of all of them meet in it.
-    return rows.vectors, batch | {'code': rows.codes.astype(jnp.int32), 'first': first}, (batch['label'], own)
+    codes = rows.codes[:size].astype(jnp.int32)
+    return rows.vectors, batch | {'code': codes, 'first': first[:size]}, (label, own)
+
+  def _others(self, step):
+    """Identities drawn for a step: int32 [joint.negatives]; the same whatever the devices."""
+    key = jax.random.fold_in(named_key(self.seed, 'negatives'), step)
+    return jax.random.randint(key, (self.settings.negatives,), 0, self.table.m, jnp.int32)
 
   def loss(self, rows, features, cosines, batch, whole):
     settings, (_, own), h, z = self.settings, whole, unit(rows), unit(features)
@@ -142,7 +153,7 @@ class Joint:
     return loss, metrics | {'in_batch_loss': in_batch}
 
   def move(self, state, rows, gradient, whole, metrics) -> dict:
-    """One step of SGD on the batch's rows: gradient float32 [B, d], 0 where another example stands for the identity."""
+    """One step of SGD on the rows compared with: gradient float32 [N, d], 0 where another row stands for the identity."""
     del metrics
     label, own = whole
     moved = unit(rows - self.rate(state.step) * gradient)

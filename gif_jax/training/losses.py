@@ -55,11 +55,11 @@ def regression_loss(z, code_vector):
 
 
 def in_batch_loss(z, h, target, column, settings):
-  """Margin softmax of z against the code vectors of a batch's identities, each of which is one column.
+  """Margin softmax of z against the code vectors of a batch's identities and of N - B others, each of them one column.
 
-  z float32 [b, d], examples of the batch or a part of it; h float32 [B, d], a row for each example of the whole batch,
-  unit rows; column bool [B]: the first example of every identity, whose row stands for it; target int32 [b]: which
-  column is the example's own; settings: `config.joint`. Returns float32 [b]. Cost b B d, whatever m is.
+  z float32 [b, d], examples of the batch or a part of it; h float32 [N, d], a row for each example of the whole batch,
+  then those of the others, unit rows; column bool [N]: the first row of every identity, which stands for it; target
+  int32 [b]: which column is the example's own; settings: `config.joint`. Returns float32 [b]. Cost b N d, whatever m is.
   """
   logits = margin_logits(z @ h.T, target, settings.margin, settings.scale, cosface)
   logits = jnp.where(column[None, :], logits, -jnp.inf)
@@ -67,7 +67,7 @@ def in_batch_loss(z, h, target, column, settings):
 
 
 def batch_uniformity(h, column):
-  """L_GP over the distinct code vectors of a batch, h float32 [B, d] where column bool [B] (docs/method.md, 1.2)."""
+  """L_GP over distinct code vectors, those of h float32 [N, d] where column bool [N] (docs/method.md, 1.2)."""
   potential = jnp.exp(-4.0 * (1.0 - h @ h.T))  # t = 2, and |a - b|^2 = 2 - 2 a.b
   pairs = column[:, None] & column[None, :]
   return jnp.log(jnp.sum(jnp.where(pairs, potential, 0.0)) / jnp.sum(column))
