@@ -153,7 +153,7 @@ class Joint:
     return loss, metrics | {'in_batch_loss': in_batch}
 
   def move(self, state, rows, gradient, whole, metrics) -> dict:
-    """One step of SGD on the rows compared with: gradient float32 [N, d], 0 where another row stands for the identity."""
+    """A step of SGD on the rows compared with: gradient float32 [N, d], 0 where another row stands for its identity."""
     del metrics
     label, own = whole
     moved = unit(rows - self.rate(state.step) * gradient)

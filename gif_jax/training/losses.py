@@ -59,7 +59,7 @@ def in_batch_loss(z, h, target, column, settings):
 
   z float32 [b, d], examples of the batch or a part of it; h float32 [N, d], a row for each example of the whole batch,
   then those of the others, unit rows; column bool [N]: the first row of every identity, which stands for it; target
-  int32 [b]: which column is the example's own; settings: `config.joint`. Returns float32 [b]. Cost b N d, whatever m is.
+  int32 [b]: which column is the example's own; settings: `config.joint`. Returns float32 [b]. Cost b N d.
   """
   logits = margin_logits(z @ h.T, target, settings.margin, settings.scale, cosface)
   logits = jnp.where(column[None, :], logits, -jnp.inf)
