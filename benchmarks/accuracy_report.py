@@ -194,7 +194,8 @@ def _style(row):
   place = list(ROWS).index(row) if row in ROWS else len(ROWS)
   baseline = row in ROWS and 'softmax' in ROWS[row][0].__name__
   line = '-' if row in ('published', 'fixed', 'joint') else '--' if baseline else ':'
-  return {'color': matplotlib.colormaps['tab20'](place % 20), 'linestyle': line, 'label': row, 'linewidth': 1.6}
+  colour = 2 * (place % 10) + place // 10 % 2  # the ten dark ones first: the rows that are compared
+  return {'color': matplotlib.colormaps['tab20'](colour), 'linestyle': line, 'label': row, 'linewidth': 1.6}
 
 
 def _band(axes, x, values, row):
@@ -241,7 +242,7 @@ def _against_m(parts, output):
     for row, by_m in rows.items():
       for_each = [[figure(figures, key) for figures in by_m[m]] for m in sorted(by_m)]
       means = [100 * np.mean(values) for values in for_each]
-      spread = [100 * np.std(values, ddof=1) if len(values) > 1 else 0 for values in for_each]
+      spread = [100 * np.std(values, ddof=1) if len(values) > 1 else np.nan for values in for_each]
       axes.errorbar(sorted(by_m), means, spread, marker='.', capsize=3, **_style(row))
     axes.set(xscale='log', xlabel='m, people to train on', ylabel='%', title=title)
     tidy(axes)
