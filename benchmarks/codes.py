@@ -1,11 +1,12 @@
 """How well digits can be read from a face by a network that learnt no digits, for codes made in different ways.
 
-python -m benchmarks.codes --network=runs/forms/in-batch_softmax_alone_0
-python -m benchmarks.codes --network=runs/forms/in-batch_softmax_alone_0 --people=8000 --images=6 --world=1
+python -m benchmarks.codes --network=runs/accuracy/thousand/in-batch_softmax_alone_0
+python -m benchmarks.codes --network=runs/accuracy/thousand/in-batch_softmax_alone_0 --people=8000 --images=6 --world=1
 
-The network is a run of `python -m benchmarks.forms --forms 'in-batch softmax alone'`. A linear probe is trained from
-its embeddings to the digits of all people: `seen` is measured on further images of the same people, `unseen` on people
-whom the probe was not trained on. Prints a table, and adds the figures to OUTPUT/codes-PEOPLE-L-V.jsonl.
+The network is a run of `python -m benchmarks.accuracy thousand --rows "in-batch softmax alone"`. A linear probe is
+trained from its embeddings to the digits of all people: `seen` is measured on further images of the same people,
+`unseen` on people whom the probe was not trained on. Prints a table, and adds the figures to
+OUTPUT/codes-PEOPLE-L-V.jsonl.
 """
 
 import argparse

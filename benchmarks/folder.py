@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.forms import table_of
+from benchmarks.accuracy_report import table_of
 from configs import folder
 from gif_jax.command_line import quiet_libraries
 from gif_jax.data.sources import open_faces

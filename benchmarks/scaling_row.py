@@ -157,7 +157,7 @@ class Subject:
     self.make = {'classifier': classifier, 'whole': whole_step}[row['scope']]
     self.init, step, self.like = self.make(make_config(row), self.table, self.mesh)
     batch = sharding.put_batch(self._images() | self._looked_up(0), self.mesh)
-    self.step, self.batch_bytes = step.lower(self.like, batch).compile(), _bytes(batch)
+    self.step, self.batch_bytes = step.lower(self.like, batch).compile(), device_bytes(batch)
     self.turns = Turns(self._run, row['turn'])
 
   def memory(self) -> dict:
@@ -165,7 +165,7 @@ class Subject:
     found = self.step.memory_analysis()
     total = found.argument_size_in_bytes + found.temp_size_in_bytes
     total += found.output_size_in_bytes - found.alias_size_in_bytes
-    return {'state': _bytes(self.like), 'batch': self.batch_bytes, 'temporaries': found.temp_size_in_bytes,
+    return {'state': device_bytes(self.like), 'batch': self.batch_bytes, 'temporaries': found.temp_size_in_bytes,
             'total': total, 'l': self.table.l, 'v': self.table.v}  # fmt: skip
 
   def begin(self) -> dict:
@@ -217,7 +217,7 @@ class Subject:
     return {'code': code, 'code_vector': code_vector}
 
 
-def _bytes(tree):
+def device_bytes(tree):
   """On one device, of arrays or of their shapes."""
   shards = ((x.sharding.shard_shape(x.shape), x.dtype.itemsize) for x in jax.tree.leaves(tree))
   return sum(int(np.prod(shape, dtype=np.int64)) * itemsize for shape, itemsize in shards)
@@ -235,7 +235,7 @@ def prepare(row) -> dict:
   device, c = jax.local_devices()[0], config.default()
   packages = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
   return {
-    'platform': device.platform, 'device': _processor() if device.platform == 'cpu' else device.device_kind,
+    'platform': device.platform, 'device': processor() if device.platform == 'cpu' else device.device_kind,
     'devices': len(jax.devices()), 'cores': len(os.sched_getaffinity(0)), 'python': platform.python_version(),
     'memory': (device.memory_stats() or {}).get('bytes_limit'), 'versions': {name: version(name) for name in packages},
     'recipe': {key: c.optim[key] for key in ('lr', 'momentum', 'weight_decay')}
@@ -243,7 +243,7 @@ def prepare(row) -> dict:
   }  # fmt: skip
 
 
-def _processor():
+def processor():
   with open('/proc/cpuinfo') as file:
     return next((line.split(':')[1].strip() for line in file if line.startswith('model name')), platform.machine())
 

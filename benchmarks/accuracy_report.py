@@ -1,0 +1,253 @@
+"""Tables, plots and verdicts of benchmarks/accuracy.py, from the runs on disk alone."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from benchmarks.accuracy_rows import PARTS, ROWS, SEEDS, TRIALS, check_budget, differences, flat, slug, trials_of
+from benchmarks.accuracy_verdict import CHOICE, ROUTES, Found, best_route, figure, verdict
+from gif_jax.config import ConfigError
+from gif_jax.evaluation.files import write_json, write_text
+from gif_jax.evaluation.report import new_figure, save, tidy
+
+FARS = ('1e-1', '1e-2', '1e-3', '1e-4')
+_TARS = {f'TAR@FAR={far}': f'tar@far={far}' for far in FARS[1:]}
+_ROUTE = {'decode': 'decoded', 'rerank': 'reranked', 'vector': 'nearest vector or centre'}  # others: by their name
+COLUMNS = {'verification': 'verification_accuracy', **_TARS} | {
+  f'{_ROUTE.get(route, route)} top 1': f'{route}_top1' for route in ROUTES
+}
+TOP5 = {f'{_ROUTE.get(route, route)} top 5': f'{route}_top5' for route in ROUTES}
+TUNING = {'verification': 'validation/verification_accuracy'} | {
+  title: f'validation/{key}' for title, key in _TARS.items()
+} | {'nearest vector or centre top 1': 'vector_top1'}  # fmt: skip
+# Title -> (key, what it is multiplied with).
+COST = {
+  'images/s while training': ('images_per_second', 1),
+  'CPU-s of a run': ('cpu_seconds', 1),
+  'network and optimiser, MB': ('network_bytes', 1e-6),
+  'what grows with m, MB': ('identity_bytes', 1e-6),
+  'temporaries of a step, MB': ('step_temporaries_bytes', 1e-6),
+  'peak resident, MB': ('peak_resident_bytes', 1e-6),
+  'peak on the device, MB': ('peak_device_bytes', 1e-6),
+}
+MEMORY = {key: COST[key] for key in ('images/s while training', 'what grows with m, MB')}
+
+
+def table_of(found: Found, columns: Mapping[str, str | tuple[str, float]]) -> str:
+  """A Markdown table, mean and sample standard deviation over seeds; columns that no row has are left out.
+
+  found: row -> figures, one mapping for each seed. columns: title -> key of a share, shown in percent, or (key,
+  factor). A row with fewer seeds than another says how many it has.
+  """
+  columns = {title: key if isinstance(key, tuple) else (key, 100) for title, key in columns.items()}
+  columns = {title: key for title, key in columns.items() if any(_values(runs, *key) for runs in found.values())}
+  most = max(map(len, found.values()), default=0)
+  rows = ['| form | ' + ' | '.join(columns) + ' |', '| --- ' * (len(columns) + 1) + '|']
+  for form, runs in found.items():
+    cells = [_cell(_values(runs, *key), len(runs)) for key in columns.values()]
+    rows.append(f'| {form}{"" if len(runs) == most else f" ({_seeds(len(runs))})"} | ' + ' | '.join(cells) + ' |')
+  return '\n'.join(rows) + '\n'
+
+
+def _values(runs, key, factor):
+  found = [factor * figure(figures, key) for figures in runs]
+  return [value for value in found if np.isfinite(value)]
+
+
+def _cell(values, runs):
+  if not values:
+    return ''
+  text = f'{np.mean(values):.1f}' + (f' ± {np.std(values, ddof=1):.1f}' if len(values) > 1 else '')
+  return text if len(values) == runs else f'{text} ({len(values)} of {runs})'
+
+
+def _seeds(count):
+  return f'{count} seed' + ('s' if count != 1 else '')
+
+
+def write(output: Path, parts: Sequence[str]) -> str:
+  """Writes tables, figures and plots of those parts that have finished runs; returns the tables.
+
+  Raises ConfigError where runs cannot be compared: their settings differ in more than a row may change.
+  """
+  found = {part: read(output, part) for part in parts}
+  texts = []
+  for part, rows in found.items():
+    if rows:
+      texts.append(_tuning(rows) if part == 'tuning' else _part(rows, part, output))
+      write_text(output / f'{part}.md', texts[-1])
+      write_json(output / f'{part}.json', rows)
+  against = {part: read(output, part) for part in PARTS if _measures_m(part)}
+  if any(against.values()):
+    _against_m({part: rows for part, rows in against.items() if rows}, output)
+  return '\n'.join(texts) or f'{output} holds no finished run of {", ".join(parts)}.'
+
+
+def _measures_m(part):
+  """Whether nothing but the number of people, and the budget that goes with it, is what a part is about."""
+  return set(PARTS[part].changes) <= {'data.identities', 'data.images', 'train.steps', 'eval.every_steps'}
+
+
+def read(output: Path, part: str) -> dict[str, list[dict]]:
+  """The finished runs of a part: row -> figures of each, by seed; rows in their usual order.
+
+  Figures: the summary, cost.json, the last of the validation people (`validation/...`), all of these by step (`curve`),
+  `seed`, `softmax`, `m`. Raises ConfigError where settings differ that must not.
+  """
+  usual = [trial for method in TRIALS for trial in trials_of(method)] if part == 'tuning' else list(ROWS)
+  names = {slug(name): name for name in usual}
+  rows, settings = {}, {}
+  for folder in sorted(path.parent for path in (output / part).glob('*/summary.json')):
+    name, seed = folder.name.rpartition('_')[::2]
+    recorded = _settings(folder, seed)
+    rows.setdefault(names.get(name, name), []).append(_figures(folder, recorded))
+    settings.setdefault(names.get(name, name), {})[folder.name] = recorded
+  _check(settings)
+  order = sorted(rows, key=lambda row: usual.index(row) if row in usual else len(usual))
+  return {row: sorted(rows[row], key=lambda figures: figures['seed']) for row in order}
+
+
+def _settings(folder, seed):
+  if not (folder / 'config.json').exists():
+    raise ConfigError(f'{folder} holds a run and no config.json that says of what: remove it.')
+  recorded = flat(json.loads((folder / 'config.json').read_text()))
+  if seed != str(recorded['train.seed']):
+    raise ConfigError(f'{folder} is of config.train.seed={recorded["train.seed"]}: let its name end in that seed.')
+  return recorded
+
+
+def _check(settings):
+  for found in settings.values():
+    (first, expected), *others = found.items()
+    for folder, recorded in others:
+      if bad := [key for key in differences(expected, recorded) if key not in SEEDS]:
+        raise ConfigError(
+          f'{folder} has config.{bad[0]}={recorded.get(bad[0])!r}, {first} {expected.get(bad[0])!r}: not '
+          'two seeds of one row. Remove one of them.'
+        )
+  if settings:
+    check_budget({folder: recorded for found in settings.values() for folder, recorded in found.items()})
+
+
+def _figures(folder, recorded):
+  summary, curve = json.loads((folder / 'summary.json').read_text()), []
+  if (folder / 'metrics.jsonl').exists():
+    lines = (folder / 'metrics.jsonl').read_text().splitlines()
+    curve = [row for row in map(json.loads, lines) if 'validation/verification_accuracy' in row]
+    curve = [{key: value for key, value in row.items() if key == 'step' or 'validation/' in key} for row in curve]
+  cost = json.loads((folder / 'cost.json').read_text()) if (folder / 'cost.json').exists() else {}
+  if summary.get('resumed_from_step'):  # of the last of its processes alone
+    cost = {key: value for key, value in cost.items() if key not in ('cpu_seconds', 'wall_seconds')}
+  return summary | cost | (curve[-1] if curve else {}) | {
+    'curve': curve, 'seed': recorded['train.seed'], 'softmax': recorded['softmax.enabled'],
+    'm': recorded['data.identities'], 'images_a_step': recorded['train.batch_size'],
+  }  # fmt: skip
+
+
+def _budget(rows):
+  one = next(iter(rows.values()))[0]
+  machines = sorted({
+    '{device}, {cores} cores a run, jax {jax}, {date}'.format(**figures['machine'])
+    for runs in rows.values() for figures in runs if 'machine' in figures
+  })  # fmt: skip
+  return f'm = {one["m"]}, {one["steps"]} steps of {one["images_a_step"]} images. {"; ".join(machines)}.\n\n'
+
+
+def _tuning(rows):
+  """All trials, the best of each method by the choice in bold."""
+  methods = {method: {row: runs for row, runs in rows.items() if _is_trial(row, method)} for method in TRIALS}
+  counts = {method: len(trials) for method, trials in methods.items()}
+  text = f'# tuning\n\n{_budget(rows)}Trials on validation people; a choice is made by {CHOICE}.\n\n'
+  if len(set(counts.values())) > 1:
+    listed = ', '.join(f'{method} {count}' for method, count in counts.items())
+    text += f'**Not the same number of trials: {listed}. Nothing may be chosen from these yet.**\n\n'
+  for method, trials in methods.items():
+    means = {row: np.nan_to_num(np.mean([figure(figures, CHOICE) for figures in runs])) for row, runs in trials.items()}
+    best = max(means, key=means.get, default=None)
+    marked = {f'**{row}** (best)' if row == best else row: runs for row, runs in trials.items()}
+    text += f'{method}:\n\n{table_of(marked, TUNING) if marked else "not measured"}\n'
+  return text
+
+
+def _is_trial(row, method):
+  return row.startswith((f'{method} ', f'{slug(method)}_'))  # the folder's name, of a trial that is not listed any more
+
+
+def _part(rows, part, output):
+  _plot_tar(rows, output / f'{part}_tar.png')
+  _plot_curves(rows, output / f'{part}_validation.png')
+  tuned = ', '.join(f'{method} ({len(found)} trials)' for method, found in TRIALS.items())
+  seeds = _seeds(max(map(len, rows.values())))
+  return (
+    f'# {part}\n\n{_budget(rows)}Mean ± sample standard deviation over {seeds}, shares in percent. '
+    f'Tuned on validation people: {tuned}; other rows have the settings of the form or baseline that they vary.\n\n'
+    f'{table_of(rows, COLUMNS | MEMORY)}\n## Closed set, top 5\n\n{table_of(rows, TOP5)}\n'
+    f'## Cost\n\n{table_of(rows, COST)}\n## Verdict, m = {next(iter(rows.values()))[0]["m"]}\n\n{verdict(rows)}'
+  )
+
+
+def _style(row):
+  """A colour and a line for a row, the same in all plots: baselines dashed, controls dotted."""
+  place = list(ROWS).index(row) if row in ROWS else len(ROWS)
+  baseline = row in ROWS and 'softmax' in ROWS[row][0].__name__
+  line = '-' if row in ('published', 'fixed', 'joint') else '--' if baseline else ':'
+  colour = 2 * (place % 10) + place // 10 % 2  # the ten dark ones first: the rows that are compared
+  return {'color': matplotlib.colormaps['tab20'](colour), 'linestyle': line, 'label': row, 'linewidth': 1.6}
+
+
+def _band(axes, x, values, row):
+  """Values [seeds, len(x)]: their mean, and their spread where there are several."""
+  values = 100 * np.array(values)
+  spread = values.std(0, ddof=1) if len(values) > 1 else None
+  axes.errorbar(x, values.mean(0), spread, marker='.', capsize=3, **_style(row))
+
+
+def _plot_tar(rows, path):
+  panel = new_figure(8, 5)
+  axes = panel.add_subplot()
+  for row, runs in rows.items():
+    _band(axes, [float(far) for far in FARS], [[figure(f, f'tar@far={far}') for far in FARS] for f in runs], row)
+  axes.set(xscale='log', xlabel='FAR', ylabel='TAR, %', title='Unseen people, mean and spread over seeds')
+  tidy(axes)
+  save(panel, path)
+
+
+def _plot_curves(rows, path):
+  panel = new_figure(12, 5)
+  for place, far in enumerate(('1e-2', '1e-3'), 1):
+    axes = panel.add_subplot(1, 2, place)
+    for row, runs in rows.items():
+      steps = [point['step'] for point in runs[0]['curve']]
+      _band(axes, steps, [[figure(point, f'validation/tar@far={far}') for point in f['curve']] for f in runs], row)
+    axes.set(xlabel='step', ylabel=f'TAR@FAR={far}, %', title='Validation people')
+    tidy(axes)
+  save(panel, path)
+
+
+def _against_m(parts, output):
+  """Figures against the number of people, and the verdicts at each."""
+  wanted = {'verification': 'verification_accuracy', 'TAR@FAR=1e-3': 'tar@far=1e-3', 'top 1, best route': 'best_top1'}
+  rows = {}
+  for found in parts.values():
+    for row, runs in found.items():
+      route = best_route(runs, ROUTES)
+      runs = [figures | {'best_top1': figure(figures, f'{route}_top1')} for figures in runs]
+      rows.setdefault(row, {})[runs[0]['m']] = runs
+  panel = new_figure(14, 4.5)
+  for place, (title, key) in enumerate(wanted.items(), 1):
+    axes = panel.add_subplot(1, 3, place)
+    for row, by_m in rows.items():
+      for_each = [[figure(figures, key) for figures in by_m[m]] for m in sorted(by_m)]
+      means = [100 * np.mean(values) for values in for_each]
+      spread = [100 * np.std(values, ddof=1) if len(values) > 1 else np.nan for values in for_each]
+      axes.errorbar(sorted(by_m), means, spread, marker='.', capsize=3, **_style(row))
+    axes.set(xscale='log', xlabel='m, people to train on', ylabel='%', title=title)
+    tidy(axes)
+  save(panel, output / 'against_m.png')
+  tables = [f'## m = {m}\n\n' + table_of({row: by_m[m] for row, by_m in rows.items() if m in by_m}, wanted)
+            for m in sorted({m for by_m in rows.values() for m in by_m})]  # fmt: skip
+  verdicts = [f'## Verdict, m = {next(iter(found.values()))[0]["m"]}\n\n{verdict(found)}' for found in parts.values()]
+  write_text(output / 'against_m.md', '\n'.join(['# Against the number of people\n', *tables, *verdicts]))

@@ -1,0 +1,190 @@
+"""What benchmarks/accuracy.py compares: the rows, the trials of the tuned ones, the parts, and what must be equal."""
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from configs import quickstart, quickstart_joint, quickstart_published, quickstart_softmax
+from gif_jax import config
+from gif_jax.config import ConfigError
+
+# Name -> the experiment, and what a variant or a control changes of it.
+ROWS = {
+  'published': (quickstart_published, {}),
+  'fixed': (quickstart, {}),
+  'joint': (quickstart_joint, {}),
+  'ArcFace': (quickstart_softmax, {}),
+  'CosFace': (quickstart_softmax, {'softmax.margin_type': 'cosface'}),
+  'AdaFace': (quickstart_softmax, {'softmax.margin_type': 'adaface'}),
+  'Partial FC 0.1': (quickstart_softmax, {'softmax.sample_rate': 0.1}),
+  'Partial FC 0.3': (quickstart_softmax, {'softmax.sample_rate': 0.3}),
+  # Partial FC with the centres of the batch's identities and no others: what is left of `joint` without the method.
+  'in-batch softmax alone': (quickstart_joint, {'loss.digits': 0.0, 'loss.gamma': 0.0, 'joint.negatives': 0}),
+  'joint without digits': (quickstart_joint, {'loss.digits': 0.0}),
+  'joint, random codes': (quickstart_joint, {'tokenizer.codes': 'random'}),
+  'fixed, random codes': (quickstart, {'tokenizer.codes': 'random'}),
+  'L_C alone': (quickstart, {'loss.gamma': 0.0}),
+  'L_AR alone': (quickstart, {'loss.digits': 0.0}),
+}
+MAIN = ('ArcFace', 'Partial FC 0.1', 'fixed', 'joint')  # the rows that are tuned
+
+
+def _trials(keys, *values):
+  return [dict(zip(keys.split(), found, strict=True)) for found in values]
+
+
+_SOFTMAX = _trials(
+  'softmax.scale softmax.margin optim.lr',
+  (8.0, 0.3, 0.4), (8.0, 0.3, 0.8), (8.0, 0.3, 1.6), (8.0, 0.5, 0.8),
+  (16.0, 0.3, 0.4), (16.0, 0.3, 0.8), (16.0, 0.5, 0.8), (32.0, 0.3, 0.4),
+)  # fmt: skip
+# Row -> the trials it is tuned with, see `check_trials`.
+TRIALS = {
+  'ArcFace': _SOFTMAX,
+  'Partial FC 0.1': _SOFTMAX,
+  'fixed': _trials(
+    'loss.scale loss.margin optim.lr',
+    (16.0, 0.2, 0.2), (16.0, 0.2, 0.4), (16.0, 0.2, 0.8), (16.0, 0.1, 0.4),
+    (16.0, 0.3, 0.4), (8.0, 0.2, 0.4), (8.0, 0.2, 0.8), (24.0, 0.2, 0.4),
+  ),
+  'joint': _trials(
+    'joint.scale joint.margin joint.lr optim.lr',
+    (32.0, 0.3, 2.0, 0.4), (16.0, 0.3, 2.0, 0.4), (16.0, 0.3, 4.0, 0.8), (16.0, 0.3, 8.0, 0.8),
+    (12.0, 0.3, 8.0, 0.8), (8.0, 0.3, 4.0, 0.8), (8.0, 0.3, 8.0, 0.8), (8.0, 0.5, 8.0, 0.8),
+  ),
+}  # fmt: skip
+
+
+class Part(NamedTuple):
+  """A comparison: what all its rows have in common, the rows it has unless others are asked for, and its seeds."""
+
+  changes: dict
+  rows: tuple[str, ...]
+  seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def _budget(m, steps):
+  """Validation people are looked at eight times."""
+  return {'data.identities': m, 'train.steps': steps, 'eval.every_steps': steps // 8}
+
+
+_TUNING = {'train.steps': 800, 'eval.every_steps': 800, 'eval.identities': 0, 'eval.validation_identities': 400}
+PARTS = {
+  'tuning': Part(_TUNING, MAIN, seeds=(0,)),
+  'thousand': Part(_budget(1000, 1400), tuple(ROWS)),
+  'ten_thousand': Part(_budget(10_000, 4000) | {'data.images': 14}, MAIN),
+  'hundred_thousand': Part(_budget(100_000, 40_000) | {'data.images': 14}, MAIN),
+  # About as many images as in `thousand`: 40 of the first person, 2 of the last.
+  'tail': Part(_budget(1000, 1400) | {'data.images': 40, 'data.imbalance': 20.0}, MAIN),
+  'noise': Part(_budget(1000, 1400) | {'data.label_noise': 0.2}, MAIN),
+}
+SEEDS = ('train.seed', 'tokenizer.seed')  # initial weights, order, augmentation; clustering. The people are the same
+# Sections and keys that no row may have of its own.
+_EQUAL = (
+  'data.', 'augment.', 'eval.', 'train.steps', 'train.epochs', 'train.batch_size', 'train.accumulate', 'train.ema',
+  'model.backbone', 'model.d', 'model.dropout', 'model.dtype',
+)  # fmt: skip
+
+
+class Run(NamedTuple):
+  """One training: a row of a part with a seed, and the folder it is or will be in."""
+
+  row: str
+  seed: int
+  config: config.ConfigDict
+  folder: Path
+
+
+def check_trials(trials: dict) -> None:
+  """Raises ValueError unless every method has equally many trials, all different, each naming all keys it is tuned in.
+
+  A trial that names them all stays what it was when one of them is chosen and written into configs/.
+  """
+  counts = {method: len({json.dumps(trial, sort_keys=True) for trial in found}) for method, found in trials.items()}
+  listed = {method: len(found) for method, found in trials.items()}
+  if counts != listed or len(set(counts.values())) > 1:
+    raise ValueError(f'every method must have as many different trials: of {listed} these differ: {counts}.')
+  for method, found in trials.items():
+    if len({tuple(sorted(trial)) for trial in found}) > 1:
+      raise ValueError(f'TRIALS[{method!r}]: all trials of a method must name the same keys.')
+
+
+def trials_of(method: str) -> dict[str, dict]:
+  """Name of a row of the part `tuning` -> what it changes."""
+  return {f'{method} {" ".join(f"{key}={value}" for key, value in trial.items())}': trial for trial in TRIALS[method]}
+
+
+def slug(row: str) -> str:
+  """The name of a row as that of a folder."""
+  return re.sub(r'[^\w.=-]+', '_', row)
+
+
+def runs_of(part: str, output: Path, rows=(), seeds=(), steps: int = 0) -> list[Run]:
+  """The runs of a part, the first seed of all rows first. Raises ConfigError for settings that cannot work.
+
+  rows, seeds, steps: instead of the part's own.
+  """
+  check_trials(TRIALS)
+  wanted = rows or PARTS[part].rows
+  changes = {name: {} for name in wanted}
+  if part == 'tuning':
+    changes = {name: trial for method in wanted for name, trial in trials_of(method).items()}
+  runs = []
+  for seed in seeds or PARTS[part].seeds:
+    for name, trial in changes.items():
+      method = name if name in ROWS else next(method for method in wanted if name in trials_of(method))
+      found = make_config(part, method, seed, trial, steps)
+      runs.append(Run(name, seed, found, output / part / f'{slug(name)}_{seed}'))
+  check_budget({f'{run.row}, seed {run.seed}': flat(plain(run.config)) for run in runs})
+  return runs
+
+
+def make_config(part: str, row: str, seed: int, trial: dict, steps: int = 0) -> config.ConfigDict:
+  """The settings of a row with a seed. Raises ConfigError for keys that this version does not have."""
+  experiment, changes = ROWS[row]
+  found = experiment.get_config()
+  changes = changes | trial | PARTS[part].changes | dict.fromkeys(SEEDS, seed)
+  if steps:
+    changes |= {'train.steps': steps, 'eval.every_steps': max(1, steps // 8)}
+  check_keys(changes, f'the row {row!r} of {part}')
+  found.update_from_flattened_dict(changes)
+  config.validate(found)
+  return found
+
+
+def check_keys(keys, whose: str) -> None:
+  """Raises ConfigError for the first key that is not one of this version's settings."""
+  known = flat(plain(config.default()))
+  for key in keys:
+    if key not in known:
+      raise ConfigError(f'config.{key} of {whose} is no setting of this version: use the one that has it.')
+
+
+def check_budget(configs: dict[str, dict]) -> None:
+  """Raises ConfigError where rows, name -> flat settings, differ in what all must have in common."""
+  (first, expected), *others = configs.items()
+  for name, found in others:
+    for key in differences(expected, found):
+      if key.startswith(_EQUAL):
+        raise ConfigError(
+          f'config.{key} is {expected.get(key)!r} for {first}, {found.get(key)!r} for {name}: nothing to compare. '
+          'Give all rows the same.'
+        )
+
+
+def plain(settings) -> dict:
+  """Settings as JSON has them."""
+  return json.loads(json.dumps(settings.to_dict()))
+
+
+def flat(settings: dict) -> dict:
+  """{section: {key: value}} -> {'section.key': value}."""
+  return {f'{section}.{key}': value for section, keys in settings.items() for key, value in keys.items()}
+
+
+def differences(one: dict, other: dict) -> list[str]:
+  """Keys in which flat settings differ; where one lacks a key, made before it was there, the default counts."""
+  default = flat(plain(config.default()))
+  one, other = default | one, default | other
+  return [key for key in sorted(one | other) if key not in one or key not in other or one[key] != other[key]]
