@@ -4,7 +4,7 @@ import numpy as np
 
 from gif_jax.config import ConfigError
 from gif_jax.data import counter
-from gif_jax.data.sets import Faces
+from gif_jax.data.sets import Faces, numbers
 
 _STREAM = 3 << 40  # of random numbers, apart from those faces are rendered by
 _WHETHER, _WHOSE = 0, 1
@@ -45,7 +45,7 @@ class Mislabelled:
   def labels(self, index=slice(None)) -> np.ndarray:
     """Labels of the faces asked for, right and wrong: int64."""
     label = self.faces.labels(index)
-    index = np.arange(len(self))[index]
+    index = numbers(index, len(self))
     kept = self.first[np.minimum(np.searchsorted(self.first, index), self.m - 1)] == index
     wrong = ~kept & (counter.uniform(self.seed, _STREAM, _WHETHER, index) < self.chance)
     step = 1 + counter.bits(self.seed, _STREAM, _WHOSE, index) % np.uint64(max(self.m - 1, 1))

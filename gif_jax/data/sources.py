@@ -14,7 +14,7 @@ from gif_jax.data.faces import FaceRenderer
 from gif_jax.data.folder import open_folder
 from gif_jax.data.mislabelled import Mislabelled
 from gif_jax.data.roles import open_record_sets
-from gif_jax.data.sets import FaceSets, joined
+from gif_jax.data.sets import FaceSets, joined, numbers
 from gif_jax.data.workers import on_all_cores
 
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
@@ -54,13 +54,13 @@ class SyntheticFaces:
     return int(self.start[-1])
 
   def __getitem__(self, index):
-    index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
+    index = numbers(index, len(self))
     person = self.labels(index)
     return self.renderer.render(self.first_identity + person, self.first_image + index - self.start[person])
 
   def labels(self, index=slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64, 0..identities-1."""
-    index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
+    index = numbers(index, len(self))
     return np.searchsorted(self.start, index, side='right') - 1
 
   def fingerprint(self) -> str:
