@@ -26,6 +26,8 @@ def default() -> ConfigDict:
   c.data.identities = 1000  # m, people to train on (synthetic)
   c.data.first_identity = 0  # number of the first of them; people added to a table of m come from m on (synthetic)
   c.data.images = 14  # training images per identity (synthetic)
+  c.data.imbalance = 1.0  # long tail: images of label 0 / of label m - 1, falling by a constant factor; 1 = all alike
+  c.data.label_noise = 0.0  # share of training images under the label of another training identity, drawn by data.seed
   c.data.held_out = 2  # further images per training identity, kept for closed-set identification
   c.data.size = 112  # pixels a side
   c.data.seed = 0  # which people exist (synthetic), who is evaluated on (others); train.seed apart: same data, new run
@@ -114,6 +116,7 @@ def default() -> ConfigDict:
   c.train.steps = 0  # length of the run; 0 = train.epochs says
   c.train.epochs = 0.0  # passes over the training images; ignored where train.steps is above 0
   c.train.batch_size = 128  # B, over all devices
+  c.train.neighbours = 1  # images in a row of people with like codes, `joint`'s hard negatives; 1 = all drawn alone
   c.train.accumulate = 1  # parts of a batch taken one after the other: memory for B / accumulate images, one step
   c.train.ema = 0.0  # decay of a moving average of the weights, which is then what is evaluated; 0 = none
   c.train.fsdp = 1  # devices that share one copy of weights and optimiser; 1 = each has its own
@@ -158,6 +161,8 @@ _AT_LEAST = {
   'data.identities': 1,
   'data.first_identity': 0,
   'data.images': 1,
+  'data.imbalance': 1,
+  'data.label_noise': 0,
   'data.held_out': 0,
   'data.size': 16,
   'data.workers': 0,
@@ -178,6 +183,7 @@ _AT_LEAST = {
   'optim.clip': 0,
   'optim.warmup': 0,
   'train.batch_size': 1,
+  'train.neighbours': 1,
   'train.accumulate': 1,
   'train.ema': 0,
   'train.fsdp': 1,
@@ -222,6 +228,11 @@ def validate(config: ConfigDict) -> None:
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
       'set one of them above 0, or nothing will be trained.'
     )
+  if config.train.batch_size % config.train.neighbours:
+    raise ConfigError(
+      f'config.train.neighbours={config.train.neighbours} does not divide config.train.batch_size='
+      f'{config.train.batch_size}: give a divisor, such as 4.'
+    )
   if config.train.ema >= 1:
     raise ConfigError(f'config.train.ema={config.train.ema} would never move; give less than 1, such as .999, or 0.')
   _check_softmax(config)
@@ -237,6 +248,7 @@ def _check_softmax(config):
   problems = {
     'joint.enabled': (config.joint.enabled, 'and config.softmax.enabled are two ways to train: set one to False.'),
     f'tokenizer.{"".join(codes[:1])}': (codes, 'is for codes, which a softmax does not have: leave it empty.'),
+    'train.neighbours': (config.train.neighbours > 1, 'needs codes, which a softmax does not have: set it to 1.'),
     'softmax.sample_rate': (not 0 < settings.sample_rate <= 1, 'is no share: give more than 0, at most 1 (all).'),
     'softmax.scale': (settings.scale <= 0, 'tells nobody apart: give more than 0.'),
     'softmax.combined': (len(settings.combined) != 3, 'must be three numbers, m1, m2 and m3.'),

@@ -123,7 +123,8 @@ def make_table(config, faces, output: Path) -> CodeTable:
 def _origin(config, faces, encoder):
   """What a draft is of, beside its settings."""
   if encoder:
-    return {'images': len(faces.train), 'label_space': faces.label_space, 'encoder': encoder.name}
+    origin = {'images': len(faces.train), 'label_space': faces.label_space, 'encoder': encoder.name}
+    return origin | {'label_noise': config.data.label_noise}
   file = Path(config.tokenizer.vectors).stat()
   return {'bytes': file.st_size, 'changed': file.st_mtime_ns}
 

@@ -48,6 +48,12 @@ def permuted(index: np.ndarray, n: int, seed: int, counter) -> np.ndarray:
   return found.astype(np.int64)
 
 
+def shuffled(position: np.ndarray, n: int, seed: int) -> np.ndarray:
+  """Which of n comes at `position` (int64 [k], 0 on) of a stream without end, every n a new permutation: int64 [k]."""
+  epoch, place = np.divmod(position, n)
+  return permuted(place, n, seed, epoch)
+
+
 def _feistel(cell, sides, keys):
   """A permutation of the cells of a grid: row and column in turn are moved by what a hash makes of the other."""
   row, column = divmod(cell, sides[1])

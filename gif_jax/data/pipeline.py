@@ -8,6 +8,7 @@ from absl import flags
 from gif_jax.codes.table import CodeTable
 from gif_jax.data import counter
 from gif_jax.data.augment import PLAIN, augment
+from gif_jax.data.groups import Groups
 from gif_jax.data.workers import prepare_worker
 
 _ENDLESS = 1 << 40  # steps
@@ -17,14 +18,14 @@ _NEVER = 1 << 62  # bytes of an array that would go through shared memory
 class _Assemble:
   """step -> batch. Randomness is drawn from (seed, position), so no batch, process or worker count changes it."""
 
-  def __init__(self, faces, table, seed, chances, labels, batch_size, process, processes):
+  def __init__(self, faces, table, seed, chances, labels, groups, batch_size, process, processes):
     self.faces, self.table, self.seed, self.chances, self.labels = faces, table, seed, chances, labels
+    self.groups = groups
     self.batch_size, self.own = batch_size, np.arange(process, batch_size, processes)
 
   def __call__(self, step):
     position = step * self.batch_size + self.own
-    epoch, place = np.divmod(position, len(self.faces))
-    index = counter.permuted(place, len(self.faces), self.seed, epoch)
+    index = self.groups.images(position) if self.groups else counter.shuffled(position, len(self.faces), self.seed)
     images = self.faces[index]
     augment(images, self.seed, position, self.chances)
     label = self.faces.labels(index)
@@ -37,17 +38,19 @@ class _Assemble:
 
 def batches(
   faces, table: CodeTable, *, batch_size, seed, start=0, stop=None, workers=0, chances=PLAIN, labels=False,
-  process=0, processes=1,
+  neighbours=1, process=0, processes=1,
 ):
   """The batches of steps `start` to `stop` - 1 (None: without end), this process's share of each.
 
   The global batch of a step is a set of examples that is a function of (seed, step) alone; every epoch is a new
   permutation, and batches straddle epochs so that no example is lost. Yields 'image' uint8 [b, size, size, 3], 'code'
   int32 [b, l] and 'code_vector' float32 [b, d], b = B / processes; with `labels` 'label' int32 [b] instead of the last
-  two, which are then on the devices. chances: of every kind of augmentation. workers: threads, or processes for faces
-  that are `in_processes`; 0 = one thread. Close the iterator when done with it.
+  two, which are then on the devices. chances: of every kind of augmentation. neighbours: above 1, images in a row that
+  are of people with like codes, see `data.groups`. workers: threads, or processes for faces that are `in_processes`;
+  0 = one thread. Close the iterator when done with it.
   """
-  assemble = _Assemble(faces, table, seed, chances, labels, batch_size, process, processes)
+  groups = Groups(faces, table, neighbours, seed) if neighbours > 1 else None
+  assemble = _Assemble(faces, table, seed, chances, labels, groups, batch_size, process, processes)
   steps = grain.MapDataset.range(start, _ENDLESS if stop is None else stop).map(assemble)
   cv2.setNumThreads(0)  # crops are far too small to be shared among OpenCV's own threads
   # Decoding leaves the interpreter's lock to others, so threads do it, and pass batches on without a copy.

@@ -25,6 +25,11 @@ class Faces(Protocol):
     """Labels of the faces asked for: int64 [k]."""
 
 
+def numbers(index, n: int) -> np.ndarray:
+  """What a slice or an int array [k] takes of 0..n-1: int64 [k], without a list of all n."""
+  return np.arange(*index.indices(n)) if isinstance(index, slice) else np.asarray(index, np.int64)
+
+
 def check_enough(people: int, able: int, test: int, validation: int) -> None:
   """Whether so many people can be dealt out to the sets. able: those with two images or more, who can be evaluated on.
 
@@ -57,7 +62,7 @@ class _Both:
     return self._gather(index, lambda faces, rows: faces.labels(rows) + (self.m if faces is self.then else 0))
 
   def _gather(self, index, read):
-    index = np.arange(len(self))[index]
+    index = numbers(index, len(self))
     late = index >= len(self.first)
     old, new = read(self.first, index[~late]), read(self.then, index[late] - len(self.first))
     both = np.empty((len(index), *old.shape[1:]), old.dtype)

@@ -12,8 +12,9 @@ from gif_jax.config import ConfigError, check_pairs
 from gif_jax.data.benchmarks.opening import open_targets
 from gif_jax.data.faces import FaceRenderer
 from gif_jax.data.folder import open_folder
+from gif_jax.data.mislabelled import Mislabelled
 from gif_jax.data.roles import open_record_sets
-from gif_jax.data.sets import FaceSets, joined
+from gif_jax.data.sets import FaceSets, joined, numbers
 from gif_jax.data.workers import on_all_cores
 
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
@@ -22,37 +23,51 @@ _VALIDATION, _TEST = 1 << 40, 2 << 40
 _SPACE = re.compile(r'synthetic faces, seed (-?\d+), (\d+) identities(?: from (\d+))?')  # a label space
 
 
-class SyntheticFaces:
-  """Rendered faces, `images` of each of `identities` people: face i is image i % images of person i // images.
+def long_tail(m: int, images: int, imbalance: float) -> np.ndarray:
+  """How many images each of m people has: int64 [m], round(images * imbalance**(-i / (m - 1))), at least 1.
 
-  Indexed with integers or a slice it renders: uint8 [n, size, size, 3]. Nothing is stored.
+  imbalance: those of the first over those of the last; 1 = all have as many (the exponential profile of Cui et al.,
+  "Class-balanced loss based on effective number of samples", CVPR 2019).
+  """
+  if not images:
+    return np.zeros(m, np.int64)
+  profile = images * imbalance ** (-np.arange(m) / max(m - 1, 1))
+  return np.maximum(np.rint(profile), 1).astype(np.int64)
+
+
+class SyntheticFaces:
+  """Rendered faces, people in a row: `images` of person 0, and so on to the last, who has 1 / imbalance as many.
+
+  Indexed with integers or a slice it renders: uint8 [n, size, size, 3]. No pixels are stored. A label is also the rank
+  in the long tail: who a person of some number is was drawn at random, so the ranks need not be.
   """
 
   in_processes = True  # NumPy holds the interpreter's lock while it renders: threads would wait for each other
 
-  def __init__(self, seed, size, identities, images, *, first_identity=0, first_image=0):
+  def __init__(self, seed, size, identities, images, *, first_identity=0, first_image=0, imbalance=1.0):
     self.renderer = FaceRenderer(seed, size)
-    self.identities, self.images = identities, images
+    self.identities, self.images, self.imbalance = identities, images, imbalance
+    self.start = np.append(0, np.cumsum(long_tail(identities, images, imbalance)))  # where a person's faces begin
     self.first_identity, self.first_image = first_identity, first_image
 
   def __len__(self):
-    return self.identities * self.images
+    return int(self.start[-1])
 
   def __getitem__(self, index):
-    index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
-    return self.renderer.render(
-      self.first_identity + index // self.images, self.first_image + index % self.images
-    )
+    index = numbers(index, len(self))
+    person = self.labels(index)
+    return self.renderer.render(self.first_identity + person, self.first_image + index - self.start[person])
 
   def labels(self, index=slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64, 0..identities-1."""
-    index = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index)
-    return index // self.images
+    index = numbers(index, len(self))
+    return np.searchsorted(self.start, index, side='right') - 1
 
   def fingerprint(self) -> str:
     """Names what rendering would give, the renderer included (through one of its images)."""
     renderer = self.renderer
     which = (renderer.seed, renderer.size, self.first_identity, self.identities, self.first_image, self.images)
+    which += (self.imbalance,) if self.imbalance != 1 else ()  # caches made before there was a long tail stay valid
     return hashlib.sha256(repr(which).encode() + self[:1].tobytes()).hexdigest()[:16]
 
 
@@ -111,14 +126,22 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
 def open_faces(config, cache: Path | None) -> FaceSets:
   """The sets that `config.data` and `config.eval` name; with data.cache their pixels go to `cache`, unless None.
 
-  The people of data.newcomers come after all others and are all trained on.
-  Raises ConfigError where data.path does not fit the source or people are too few for verification pairs, DataError
-  for photographs that cannot be used.
+  The people of data.newcomers come after all others and are all trained on. With data.label_noise some training images,
+  and no others, carry a wrong label.
+  Raises ConfigError where data.path or data.imbalance does not fit the source, labels cannot be as wrong as asked for,
+  or people are too few for verification pairs; DataError for photographs that cannot be used.
   """
   _check_path(config.data.path, 'path')
+  if config.data.imbalance != 1 and config.data.source != 'synthetic':
+    raise ConfigError(
+      f"config.data.imbalance={config.data.imbalance}: people of data.source='{config.data.source}' have the images "
+      'they have; set it to 1.'
+    )
   faces = SOURCES[config.data.source](config, cache)._replace(targets=open_targets(config))
   for path in filter(None, config.data.newcomers.split(',')):
     faces = joined(faces, SOURCES[config.data.source](_only(config, path), cache))
+  if config.data.label_noise:
+    faces = faces._replace(train=Mislabelled(faces.train, faces.m, config.data.label_noise, config.data.seed))
   for key, found in (('validation_identities', faces.validation), ('identities', faces.test)):
     if len(found):
       check_pairs(np.unique(found.labels(), return_counts=True)[1].tolist(), config.eval, key)
@@ -164,7 +187,7 @@ def _synthetic(config, cache):
   return FaceSets(
     m=people,
     label_space=_synthetic_space(data.seed, people, first),
-    train=faces('training', people, data.images, first_identity=first),
+    train=faces('training', people, data.images, first_identity=first, imbalance=data.imbalance),
     held_out=faces('held-out', people, data.held_out, first_identity=first, first_image=data.images),
     validation=faces('validation', evaluation.validation_identities, evaluation.images, first_identity=_VALIDATION),
     test=faces('test', evaluation.identities, evaluation.images, first_identity=_TEST),

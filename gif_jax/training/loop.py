@@ -115,7 +115,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
   iterator = pipeline.batches(
     faces.train, table, batch_size=config.train.batch_size, seed=config.train.seed, start=start, stop=total,
     workers=config.data.workers, chances=chances, labels=config.joint.enabled or config.softmax.enabled,
-    process=jax.process_index(), processes=jax.process_count(),
+    neighbours=config.train.neighbours, process=jax.process_index(), processes=jax.process_count(),
   )  # fmt: skip
   try:
     traced = config.log.profile_steps if processes.first() else 0
