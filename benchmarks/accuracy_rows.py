@@ -85,6 +85,7 @@ _EQUAL = (
   'data.', 'augment.', 'eval.', 'train.steps', 'train.epochs', 'train.batch_size', 'train.accumulate', 'train.ema',
   'model.backbone', 'model.d', 'model.dropout', 'model.dtype',
 )  # fmt: skip
+_SAVED = ('checkpoint.', 'log.')  # of what is written when: no figure depends on it
 
 
 class Run(NamedTuple):
@@ -184,7 +185,11 @@ def flat(settings: dict) -> dict:
 
 
 def differences(one: dict, other: dict) -> list[str]:
-  """Keys in which flat settings differ; where one lacks a key, made before it was there, the default counts."""
+  """Keys in which flat settings differ and that a figure can depend on.
+
+  Where one lacks a key, made before it was there, the default counts.
+  """
   default = flat(plain(config.default()))
-  one, other = default | one, default | other
+  one, other = ({key: value for key, value in (default | some).items() if not key.startswith(_SAVED)}
+                for some in (one, other))  # fmt: skip
   return [key for key in sorted(one | other) if key not in one or key not in other or one[key] != other[key]]
