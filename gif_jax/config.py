@@ -68,6 +68,7 @@ def default() -> ConfigDict:
   c.model.backbone = 'r100'  # 'r18', 'r34', 'r50', 'r100', 'r200', 'small'
   c.model.d = 512  # embedding and code-vector size
   c.model.projection = 128  # p, width each head projects the embedding to
+  c.model.sequence = 0  # width of the sequence decoder, which reads digits in order beside the heads; 0 = none
   c.model.dropout = 0.0  # before the embedding layer
   c.model.dtype = 'bfloat16'  # of the backbone's arithmetic; heads, losses and weights are float32
   c.model.remat = False  # blocks are computed again in the backward pass: less memory, a third more arithmetic
@@ -79,6 +80,7 @@ def default() -> ConfigDict:
   c.loss.exact_margin = False  # arcface's gradient: True = of cos(angle + margin), False = straight-through
   c.loss.digits = 1.0  # lambda_j, weight of each digit's cross-entropy in L_C
   c.loss.gamma = 1.0  # weight of L_AR
+  c.loss.sequence = 1.0  # weight of L_S, the sequence decoder's cross-entropy (model.sequence)
 
   c.joint = ConfigDict()
   c.joint.enabled = False  # True: code vectors are trained with the network (`joint`); False: they stay as they are
@@ -174,6 +176,8 @@ _AT_LEAST = {
   'tokenizer.homogenize_subset': 2,
   'model.d': 1,
   'model.projection': 1,
+  'model.sequence': 0,
+  'loss.sequence': 0,
   'joint.weight': 0,
   'joint.negatives': 0,
   'joint.uniformity': 0,
@@ -249,6 +253,7 @@ def _check_softmax(config):
     'joint.enabled': (config.joint.enabled, 'and config.softmax.enabled are two ways to train: set one to False.'),
     f'tokenizer.{"".join(codes[:1])}': (codes, 'is for codes, which a softmax does not have: leave it empty.'),
     'train.neighbours': (config.train.neighbours > 1, 'needs codes, which a softmax does not have: set it to 1.'),
+    'model.sequence': (config.model.sequence, 'reads codes, which a softmax does not have: set it to 0.'),
     'softmax.sample_rate': (not 0 < settings.sample_rate <= 1, 'is no share: give more than 0, at most 1 (all).'),
     'softmax.scale': (settings.scale <= 0, 'tells nobody apart: give more than 0.'),
     'softmax.combined': (len(settings.combined) != 3, 'must be three numbers, m1, m2 and m3.'),

@@ -120,6 +120,6 @@ def test_features_and_cosines_are_float32_also_in_bfloat16():
   model = gif.build(settings, l=2, v=5)
   images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
   variables = jax.jit(model.init)(jax.random.key(0), images)
-  features, cosines = model.apply(variables, images)
+  features, cosines, _ = model.apply(variables, images)
   assert features.dtype == cosines.dtype == jnp.float32
   assert features.shape == (2, 32) and cosines.shape == (2, 2, 5)

@@ -230,7 +230,7 @@ def test_every_variant_makes_a_network(name, monkeypatch):
     model = gif.build(settings, 5, 13)
     variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), images)
     forward = partial(model.apply, train=True, mutable=['batch_stats'])
-    (z, cosines), _ = jax.eval_shape(forward, variables, images)
+    (z, cosines, _), _ = jax.eval_shape(forward, variables, images)
     assert z.shape == (2, 512) and cosines.shape == (2, 5, 13)
     return str(jax.make_jaxpr(forward)(variables, images))
 

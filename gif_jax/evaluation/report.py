@@ -17,8 +17,8 @@ from gif_jax.evaluation.verification import tar_of_roc
 _DPI = 150
 # Panels of `plot_training`: a metric belongs to the first panel whose word its name contains.
 _PANELS = {
-  'loss': 'loss', 'digit': 'digit accuracy', 'learning_rate': 'learning rate', 'images_per_second': 'images/s',
-  'targets/': 'benchmarks',
+  'loss': 'loss', 'digit': 'digit accuracy', 'sequence': 'sequence accuracy',
+  'learning_rate': 'learning rate', 'images_per_second': 'images/s', 'targets/': 'benchmarks',
 }  # fmt: skip
 # Rows of `summary_table`, in order; 'tar@far=...' rows stand where they are named here.
 _ROWS = {
@@ -28,6 +28,8 @@ _ROWS = {
   'digit_accuracy': 'digit accuracy',
   'decode_top1': 'closed set, decoded, top 1',
   'decode_top5': 'closed set, decoded, top 5',
+  'sequence_top1': 'closed set, decoded in order, top 1',
+  'sequence_top5': 'closed set, decoded in order, top 5',
   'vector_top1': 'closed set, code vectors, top 1',
   'vector_top5': 'closed set, code vectors, top 5',
   'centre_top1': 'closed set, centres, top 1',
@@ -54,8 +56,8 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Non
 
   Args:
     metrics: rows as read from a JSONL file, each with `step`. A metric is drawn in the panel whose word is part of
-      its name: loss, digit, learning_rate, images_per_second; a list of numbers is one line per entry. Rows may lack
-      keys or hold null; panels without a value are left out.
+      its name: loss, digit, sequence, learning_rate, images_per_second; a list of numbers is one line per entry. Rows
+      may lack keys or hold null; panels without a value are left out.
     path: image file to write.
   """
   panels = {title: lines for word, title in _PANELS.items() if (lines := _lines(metrics, word))}
@@ -94,9 +96,9 @@ def summary_table(summary: Mapping[str, Any]) -> str:
   """The main figures as aligned plain text: shares as percentages with one decimal, absent keys left out.
 
   Keys: verification_accuracy, pixel_verification_accuracy, tar@far=1e-1 and the like, digit_accuracy (list, one per
-  digit), decode_top1, decode_top5, vector_top1, vector_top5, or a softmax's centre_top1 and centre_top5 (0..1 each),
-  images_per_second, and targets, which maps
-  benchmarks to their figures (see `result.Result`), of which the first is shown. Other keys are not shown.
+  digit), decode_top1, decode_top5, sequence_top1, sequence_top5, vector_top1, vector_top5, or a softmax's centre_top1
+  and centre_top5 (0..1 each), images_per_second, and targets, which maps benchmarks to their figures (see
+  `result.Result`), of which the first is shown. Other keys are not shown.
   """
   rows = []
   for name, found in summary.get('targets', {}).items():

@@ -1,10 +1,16 @@
-"""Beam search over the valid identity codes: from the heads' digit log-probabilities to identities.
+"""Beam search over the valid identity codes: from digit log-probabilities to identities.
+
+The heads say the probabilities of all digits at once (`decode`); the sequence decoder says those of a digit for every
+prefix that is still in the search (`decode_sequence`).
 
 The codes in use are a small part of all v**l digit strings, and their prefixes form a trie. Searching that trie instead
 of scoring every identity is what makes closed-set identification independent of m (docs/method.md, section 3).
 """
 
 import functools
+import operator
+from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -90,25 +96,68 @@ def decode(index: DecodeIndex, log_probs: jax.Array, beam: int, k: int) -> tuple
   l, v = len(index.children), index.children[0].shape[1]
   if log_probs.ndim != 3 or log_probs.shape[1:] != (l, v):
     raise ValueError(f'this index takes log_probs [B, {l}, {v}], got {log_probs.shape}: use the table of the run')
+
+  def search(example):
+    return _search(index, lambda state, before, j: (state, example[j][None]), None, beam, k)
+
+  return jax.vmap(search)(log_probs)
+
+
+@functools.partial(jax.jit, static_argnames=('read_digit', 'beam', 'k'))
+def decode_sequence(
+  index: DecodeIndex, read_digit: Callable, parameters: Any, first: jax.Array, beam: int, k: int
+) -> tuple[jax.Array, jax.Array]:
+  """As `decode`, where the probabilities of a digit depend on the digits before it.
+
+  The score of a code is the logarithm of its probability by the chain rule, sum_j log p(c_j | c_1 .. c_{j-1}). Laws,
+  ties and results are those of `decode`, as exactly as `read_digit` says the same of a prefix alone and among others.
+  Cost: `read_digit` for at most `beam` prefixes l times per example, whatever m is. Memory is that
+  of `beam` states for every example: give a large set in parts.
+
+  Args:
+    index: the trie, from `build_index`.
+    read_digit: pure, (parameters, state [n, ...], before int32 [n], j) -> (next state, log_probs [n, v]): digit j of n
+      prefixes, of which `before` is the last digit (at j = 0 there is none, and n = 1). Give the same function again
+      and not one made anew, or it is compiled again.
+    parameters: what `read_digit` wants of the network.
+    first: [B, ...], state of every example before any digit is read, an array or a tree of arrays.
+    beam, k: as for `decode`.
+
+  Raises:
+    ValueError: log-probabilities that do not fit the index, or beam or k below 1.
+  """
+
+  def search(state):
+    read = functools.partial(read_digit, parameters)
+    return _search(index, read, jax.tree.map(lambda x: x[None], state), beam, k)
+
+  return jax.vmap(search)(first)
+
+
+def _search(index: DecodeIndex, read: Callable, state: Any, beam: int, k: int) -> tuple[jax.Array, jax.Array]:
+  """Beam search for one example -> identity int32 [k], score float32 [k].
+
+  read(state, before, j) -> (state, log_probs [width, v], or [1, v] where all prefixes share them); state: a tree of
+  arrays [1, ...], which become [width, ...].
+  """
   if beam < 1 or k < 1:
     raise ValueError(f'beam and k must be at least 1, got beam={beam}, k={k}')
-  log_probs = log_probs.astype(jnp.float32)
-  # top_k orders -0.0 below 0.0, which would break a tie the wrong way.
-  log_probs = jnp.where(log_probs == 0, 0.0, log_probs)
-  return jax.vmap(lambda example: _search(index, example, beam, k))(log_probs)
-
-
-def _search(index: DecodeIndex, log_probs: jax.Array, beam: int, k: int) -> tuple[jax.Array, jax.Array]:
-  """Beam search for one example: log_probs float32 [l, v] -> identity int32 [k], score float32 [k]."""
-  node, score = jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.float32)
+  node, before, score = jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.float32)
   for j, table in enumerate(index.children):
+    v = table.shape[1]
+    state, log_probs = read(state, before, j)
+    if log_probs.shape[1] != v:
+      raise ValueError(f'this index takes {v} values of a digit, got {log_probs.shape[1]}: use the table of the run')
+    log_probs = log_probs.astype(jnp.float32)
     # [width, v] -> [width * v]. Entries of the beam stay in node order, so candidates are in code order as well.
+    # top_k orders -0.0 below 0.0, which would break a tie the wrong way.
     child = table[node].reshape(-1)
-    score = (score[:, None] + log_probs[j][None, :]).reshape(-1)
+    score = (score[:, None] + jnp.where(log_probs == 0, 0.0, log_probs)).reshape(-1)
     if j + 1 < len(index.children):
       # Every node has a child, so there are valid candidates enough: the beam never holds an invalid one.
       kept = jnp.sort(_best(child, score, min(beam, index.children[j + 1].shape[0])))
-      node, score = child[kept], score[kept]
+      node, before, score = child[kept], kept % v, score[kept]
+      state = jax.tree.map(operator.itemgetter(kept // v), state)
   best = _best(child, score, min(k, child.size))
   found = child[best] >= 0
   identity = jnp.where(found, index.identity[child[best]], -1)

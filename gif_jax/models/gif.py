@@ -1,4 +1,4 @@
-"""The model that is trained: backbone and code heads."""
+"""The model that is trained: backbone, code heads and, beside them, the sequence decoder."""
 
 from typing import NamedTuple
 
@@ -8,24 +8,35 @@ import jax.numpy as jnp
 
 from gif_jax.models.heads import CodeHeads, unit
 from gif_jax.models.iresnet import SPECS, IResNet
+from gif_jax.models.sequence import SequenceDecoder
 
 # What the network takes, stored with every checkpoint: weights made for another input are of no use.
 INPUT = {'colour': 'RGB', 'normalisation': '(x - 127.5) / 127.5'}
 
 
+class Output(NamedTuple):
+  """What the network says of a batch."""
+
+  features: jax.Array  # f(x), float32 [B, d]
+  cosines: jax.Array | None  # of the heads, float32 [B, l, v]
+  sequence: jax.Array | None  # cosines of the sequence decoder, float32 [B, l, v]
+
+
 class GIF(nn.Module):
-  """Face crops uint8 [B, size, size, 3] (RGB) -> (f(x) float32 [B, d], cosines float32 [B, l, v]).
+  """Face crops uint8 [B, size, size, 3] (RGB) -> Output.
 
   z is f(x) at length 1. Pixels are normalised here, (x - 127.5) / 127.5, so that uint8 travels to the device. A network
   for a softmax over identities (`config.softmax`) has no heads, and None for cosines: centres are no part of it.
+  code int [B, l]: what the sequence decoder is told of earlier digits; without it, what it reads itself.
   """
 
   backbone: nn.Module
   heads: nn.Module | None
+  sequence: nn.Module | None = None
 
-  def __call__(self, images, train: bool = False):
+  def __call__(self, images, train: bool = False, code=None):
     features = self.features(images, train)
-    return features, self.read(features)
+    return Output(features, self.read(features), self.sequence and self.sequence(unit(features), code))
 
   def features(self, images, train: bool = False):
     """f(x), float32 [B, d]: the embedding at the length that the backbone gives it."""
@@ -34,6 +45,14 @@ class GIF(nn.Module):
   def read(self, features):
     """Cosines float32 [B, l, v] of the heads for f(x) [B, d]; None without heads."""
     return self.heads and self.heads(unit(features))
+
+  def first_state(self, features):
+    """State float32 [B, p] that the sequence decoder begins with for f(x) [B, d]."""
+    return self.sequence.first(unit(features))
+
+  def read_digit(self, state, before, j: int):
+    """One digit by the sequence decoder, see `SequenceDecoder.read`."""
+    return self.sequence.read(state, before, j)
 
 
 class Embedded(NamedTuple):
@@ -59,7 +78,10 @@ def embed(model: GIF, variables: dict, images: jax.Array, *, flip: bool = True) 
 
 
 def build(settings, l: int, v: int) -> GIF:
-  """The model for `config.model` and a table of l digits in 0..v-1; without heads where l is 0."""
+  """The model for `config.model` and a table of l digits in 0..v-1; where l is 0, nothing that reads any."""
   spec, dtype = SPECS[settings.backbone], jnp.dtype(settings.dtype)
   backbone = IResNet(spec, settings.d, settings.dropout, dtype, settings.remat)
-  return GIF(backbone, CodeHeads(l, v, settings.projection) if l else None)
+  if not l:
+    return GIF(backbone, None)
+  sequence = SequenceDecoder(l, v, settings.sequence) if settings.sequence else None
+  return GIF(backbone, CodeHeads(l, v, settings.projection), sequence)

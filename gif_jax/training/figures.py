@@ -3,7 +3,9 @@
 import logging
 from typing import NamedTuple
 
+import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from gif_jax.config import usable_pairs
 from gif_jax.evaluation.all_pairs import roc_of_all_pairs
@@ -14,6 +16,7 @@ from gif_jax.evaluation.result import Curve
 from gif_jax.evaluation.tables import quoted
 from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, tar_of_roc, verify
 from gif_jax.identification.decode import build_index, decode
+from gif_jax.models.devices import make_mesh
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,20 +110,23 @@ class _Selected:
     return self.faces[self.chosen[rows]]
 
 
-def closed_set_figures(predict, held_out, table, vectors, settings) -> dict:
+def closed_set_figures(predict, held_out, table, vectors, settings, search=None) -> dict:
   """Which training identity is on a held-out image: by decoded digits, and by the nearest vector (z . h), 0..1.
 
   vectors [m, d]: code vectors, or a softmax's centres, of which the nearest by angle is taken. A softmax has no digits,
-  and its figures are named after centres.
+  and its figures are named after centres. search: of a sequence decoder, see `training.program.make_search`.
   """
   if not len(held_out):
     return {}
   chosen = np.unique(np.linspace(0, len(held_out) - 1, settings.closed_set).astype(np.int64))
   labels = held_out.labels(chosen)
-  parts = ('embedding', 'log_probs') if table.l else ('embedding',)
+  parts = ('embedding', *(('log_probs',) if table.l else ()), *(('first_state',) if search else ()))
   out = _predict(predict, _Selected(held_out, chosen), settings, 'closed set', *parts)
   by_vector = rank_rates(nearest(out['embedding'], vectors, 5), labels)
   by_digits = _by_digits(out['log_probs'], labels, table, settings) if table.l else {}
+  if search:
+    found = rank_rates(sequence(search, out['first_state'], table, settings), labels)
+    by_digits |= {f'sequence_top{rank}': found[rank] for rank in (1, 5)}
   return by_digits | {f'{"vector" if table.l else "centre"}_top{rank}': by_vector[rank] for rank in (1, 5)}
 
 
@@ -129,3 +135,14 @@ def _by_digits(log_probs, labels, table, settings):
   rates = rank_rates(np.asarray(decoded), labels)
   digits = {'digit_accuracy': digit_accuracy(log_probs, table.codes[labels])}
   return digits | {f'decode_top{rank}': rates[rank] for rank in (1, 5)}
+
+
+def sequence(search, first, table, settings) -> np.ndarray:
+  """Candidates int32 [n, 5] by the sequence decoder, best first. first float32 [n, p]: see `steps.make_predict`."""
+  everywhere = NamedSharding(make_mesh(jax.local_devices()), PartitionSpec())
+  index = jax.device_put(build_index(np.asarray(table.codes), table.v), everywhere)  # once, and not with every batch
+
+  def candidates(first):
+    return search(index, first, settings.beam, 5)[0]
+
+  return extract(candidates, first, settings.batch_size, progress='closed set, digits in order')

@@ -1,4 +1,7 @@
-"""`published` and `fixed`: code vectors stay as the tokeniser left them. Nothing on a device depends on m."""
+"""`published` and `fixed`: code vectors stay as the tokeniser left them. Nothing on a device depends on m.
+
+Here too are the losses of codes, which `joint` has in common with them.
+"""
 
 import jax.numpy as jnp
 
@@ -43,3 +46,14 @@ def code_losses(z, cosines, code, code_vector, settings):
     'regression_loss': regression_loss,
     'digit_accuracy': jnp.mean(jnp.argmax(cosines, -1) == code, axis=0, dtype=jnp.float32),
   }
+
+
+def sequence_loss(cosines, code, settings):
+  """L_S of a batch times its weight, and its metrics. cosines: of the sequence decoder, float32 [B, l, v], given code.
+
+  code int32 [B, l]; settings: `config.loss`. Accuracies are of each digit where those before it are known.
+  """
+  loss = jnp.mean(losses.digits_loss(cosines, code, settings))
+  right = jnp.argmax(cosines, -1) == code
+  accuracy = jnp.mean(right, axis=0, dtype=jnp.float32)
+  return settings.sequence * loss, {'sequence_loss': loss, 'sequence_accuracy': accuracy}

@@ -21,7 +21,7 @@ from gif_jax.training.backbone import open_backbone
 from gif_jax.training.compiling import compile_step
 from gif_jax.training.flops import matrix_peak, training_flops
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
-from gif_jax.training.program import make_predictor, make_program, open_checkpoints
+from gif_jax.training.program import make_predictor, make_program, make_search, open_checkpoints
 from gif_jax.training.softmax import Identities
 from gif_jax.training.stopping import Stop
 from gif_jax.training.tracing import FIRST, Trace
@@ -164,8 +164,10 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
 def _classifier(state, table):
   if state.softmax:
     return f'a softmax over {table.m} identities, {state.softmax.centres.size / 1e6:.2f} M parameters'
-  heads = sum(x.size for x in jax.tree.leaves(state.params['heads'])) / 1e6
-  return f'code heads {heads:.2f} M (l={table.l}, v={table.v}, m={table.m})'
+  read_by = {'code heads': 'heads', 'sequence decoder': 'sequence'}
+  parts = {name: sum(x.size for x in jax.tree.leaves(state.params.get(part))) for name, part in read_by.items()}
+  sizes = ', '.join(f'{name} {size / 1e6:.2f} M' for name, size in parts.items() if size)
+  return f'{sizes} (l={table.l}, v={table.v}, m={table.m})'
 
 
 def _due(step, every):
@@ -195,7 +197,7 @@ def _finish(config, workdir, faces, table, program, state, metrics, window, star
   summary = {
     **({'targets': targets} if targets else {}),
     **(_unseen(config, workdir, faces.test, predict) if len(faces.test) else {}),
-    **figures.closed_set_figures(predict, faces.held_out, table, vectors, config.eval),
+    **figures.closed_set_figures(predict, faces.held_out, table, vectors, config.eval, make_search(program, state)),
     'images_per_second': window.images / window.seconds if window.seconds else None,
     'steps': int(state.step),
     'resumed_from_step': start,

@@ -1,4 +1,4 @@
-"""The code loss L_C with its margins, and the angular regression L_AR. All per example, in float32."""
+"""The code losses L_C and L_S with their margins, and the angular regression L_AR. All per example, in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -40,13 +40,18 @@ def margin_logits(cosines, target, margin, scale, apply_margin):
   return scale * jnp.where(is_target, apply_margin(cosines, margin), cosines)
 
 
-def code_loss(cosines, code, settings):
-  """L_C = sum_j lambda_j CE_j: an angular-margin softmax over the v values of each of the l digits.
+def digits_loss(cosines, code, settings):
+  """sum_j CE_j: an angular-margin softmax over the v values of each of the l digits; L_S of the sequence decoder.
 
   cosines float32 [B, l, v]; code int32 [B, l]; settings: `config.loss`. Returns float32 [B].
   """
   logits = margin_logits(cosines, code, settings.margin, settings.scale, target_margin(settings))
-  return settings.digits * jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, code), axis=-1)
+  return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, code), axis=-1)
+
+
+def code_loss(cosines, code, settings):
+  """L_C = sum_j lambda_j CE_j of the heads: `digits_loss` with one weight, settings.digits, for all digits."""
+  return settings.digits * digits_loss(cosines, code, settings)
 
 
 def regression_loss(z, code_vector):

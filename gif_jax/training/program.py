@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from gif_jax.codes.table import CodeTable
+from gif_jax.identification.decode import decode_sequence
 from gif_jax.models import gif
 from gif_jax.models.devices import batch_sharding, make_mesh
 from gif_jax.training import optim, sharding, steps
@@ -24,6 +25,7 @@ class Program(NamedTuple):
   train_step: Callable  # (state, batch) -> (state, metrics); the state passed in is donated
   predict: Callable  # (variables, images uint8 [B, size, size, 3]) -> see `steps.make_predict`, on the devices of both
   like: steps.TrainState  # shapes, dtypes and shardings of the state
+  read_digit: Callable | None  # see `steps.make_read_digit`; None without a sequence decoder
 
 
 def make_objective(config, table: CodeTable | Identities, total_steps: int, mesh) -> steps.Objective:
@@ -57,6 +59,7 @@ def make_program(config, table: CodeTable | Identities, total_steps: int, mesh) 
     train_step=jax.jit(train_step, in_shardings=(placed, rows), out_shardings=(placed, whole), donate_argnums=0),
     predict=jax.jit(steps.make_predict(model, config.loss.scale)),
     like=abstract(shape, placed),
+    read_digit=steps.make_read_digit(model, config.loss.scale) if model.sequence else None,
   )
 
 
@@ -66,13 +69,25 @@ def make_predictor(program, state):
   return lambda images: program.predict(variables, images)
 
 
+def make_search(program, state):
+  """search(index, first [B, p], beam, k) -> (identity int32 [B, k], score [B, k]): `decode_sequence` by this network.
+
+  On this process's devices, as `make_predictor`. first: of `predict`. None without a sequence decoder.
+  """
+  if not program.read_digit:
+    return None
+  variables = sharding.on_this_process({'params': {'sequence': state.variables['params']['sequence']}})
+  return lambda index, first, beam, k: decode_sequence(index, program.read_digit, variables, first, beam, k)
+
+
 class Trained(NamedTuple):
   """A network as a run left it, on all devices of this process."""
 
-  predict: Callable  # uint8 [B, size, size, 3] -> {'embedding', 'norm', 'log_probs'}, see `steps.make_predict`
+  predict: Callable  # uint8 [B, size, size, 3] -> {'embedding', 'norm', 'log_probs', ...}, see `steps.make_predict`
   codes: np.ndarray | None  # uint8 [m, l], what the heads read; None for a softmax
   vectors: np.ndarray  # [m, d], the code vectors, or a softmax's centres
   step: int
+  search: Callable | None = None  # see `make_search`
 
 
 def open_trained(config, workdir: Path, table: CodeTable | Identities) -> Trained:
@@ -91,12 +106,14 @@ def open_trained(config, workdir: Path, table: CodeTable | Identities) -> Traine
   if state.softmax:
     return Trained(predict, None, state.softmax.on_host(), step)
   rows = state.joint.on_host() if state.joint else table
-  return Trained(predict, rows.codes, rows.vectors, step)
+  return Trained(predict, rows.codes, rows.vectors, step, make_search(program, state))
 
 
 def open_checkpoints(config, workdir: Path, table: CodeTable | Identities) -> Checkpoints:
   """The checkpoints of a run, and what it must have in common with one that is restored."""
   network = {key: value for key, value in config.model.items() if key != 'remat'}  # which changes memory alone
+  if not config.model.sequence:  # checkpoints of before there was a choice do not say so
+    del network['sequence']
   origin = {
     'config.model': network, 'config.data.size': config.data.size, 'config.optim.name': config.optim.name,
     'config.joint.enabled': config.joint.enabled, 'config.softmax.enabled': config.softmax.enabled,

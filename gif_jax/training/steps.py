@@ -11,6 +11,7 @@ import optax
 
 from gif_jax.models import gif
 from gif_jax.training import sharding
+from gif_jax.training.fixed import sequence_loss
 from gif_jax.training.gather import in_blocks
 from gif_jax.training.joint import JointTable
 from gif_jax.training.keys import named_key
@@ -80,10 +81,13 @@ def make_train_step(model, tx, objective: Objective, config, mesh):
 
   def loss_fn(params, rows, batch_stats, batch, whole, key):
     variables = {'params': sharding.gathered(params, mesh), 'batch_stats': batch_stats}
-    (features, cosines), mutated = model.apply(
-      variables, batch['image'], train=True, mutable=['batch_stats'], rngs={'dropout': key}
+    (features, cosines, sequence), mutated = model.apply(
+      variables, batch['image'], True, batch.get('code'), mutable=['batch_stats'], rngs={'dropout': key}
     )
     loss, metrics = objective.loss(rows, features, cosines, batch, whole)
+    if model.sequence:  # beside the objective, whichever it is: it learns the codes that the heads learn
+      further, found = sequence_loss(sequence, batch['code'], config.loss)
+      loss, metrics = loss + further, metrics | found
     return loss, (mutated['batch_stats'], metrics | {'loss': loss})
 
   def gradients(state, rows, batch, whole, key):
@@ -133,7 +137,8 @@ def make_predict(model, scale: float):
 
   'embedding' [B, d], 'norm' [B], 'log_probs' [B, l, v], all float32, of images uint8 [B, size, size, 3] and of their
   mirror images: embedding and norm are those of `gif.Embedded`, digit probabilities follow from the mean cosine; a
-  network without heads gives none.
+  network without heads gives none. With a sequence decoder there is 'first_state' [B, p], for `make_read_digit`: the
+  mean of both. As a first state is linear in z, that is the one of the mean z, and one search does for both views.
   """
 
   def predict(variables, images):
@@ -142,9 +147,25 @@ def make_predict(model, scale: float):
     if model.heads:
       cosines = sum(model.apply(variables, f, method='read') for f in found.features) / len(found.features)
       out['log_probs'] = jax.nn.log_softmax(scale * cosines)
+    if model.sequence:
+      states = [model.apply(variables, f, method='first_state') for f in found.features]
+      out['first_state'] = sum(states) / len(states)
     return out
 
   return predict
+
+
+def make_read_digit(model, scale: float):
+  """Returns read_digit(variables, state [n, p], before int32 [n], j) -> (next state, log-probabilities [n, v]).
+
+  The score of digit j for `identification.decode.decode_sequence`, see `SequenceDecoder.read`.
+  """
+
+  def read_digit(variables, state, before, j):
+    state, cosines = model.apply(variables, state, before, j, method='read_digit')
+    return state, jax.nn.log_softmax(scale * cosines)
+
+  return read_digit
 
 
 def state_sha256(state: TrainState) -> str:
