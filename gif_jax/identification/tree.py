@@ -13,11 +13,11 @@ import numpy as np
 
 from gif_jax.codes.size import choose_size
 from gif_jax.codes.tree import build_codes
+from gif_jax.identification import rerank
 from gif_jax.identification.decode import DecodeIndex, build_index
 
-ROOM = 1.0  # free leaves as a share of m: nodes need not be all of one size, which finds more at the same cost
+ROOM = 4.0  # free leaves as a share of m: nodes need not be all of one size, which finds more at the same cost
 _BLOCK = 2**16  # vectors read at a time
-_HELD = 2**24  # numbers of centroids gathered at once: 64 MB
 
 
 @flax.struct.dataclass
@@ -25,7 +25,7 @@ class Tree:
   """A trie over all identities with a direction for every node.
 
   Memory beside that of the index: 4 * d * sum_j nodes_j bytes over the levels j = 1..l-1 between root and leaves, about
-  4 * m * d / (v - 1) in a tree as `grow` makes it; the identities' own vectors are no part of it.
+  m * d bytes in a tree as `grow` makes it, a quarter of the identities' own vectors, which are no part of it.
 
   Attributes:
     index: the trie, of l digits with v values.
@@ -97,7 +97,7 @@ def candidates(tree: Tree, embedding: jax.Array, beam: int) -> jax.Array:
   if beam < 1:
     raise ValueError(f'beam must be at least 1, got {beam}')
   width = tree.index.children[0].shape[1]
-  rows = max(1, _HELD // (beam * width * embedding.shape[1]))
+  rows = max(1, rerank.held() // (beam * width * embedding.shape[1]))
   return jax.lax.map(lambda z: _descend(tree, z, beam), embedding.astype(jnp.float32), batch_size=rows)
 
 
