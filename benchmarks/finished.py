@@ -47,7 +47,7 @@ def open_run(argument: str, cache: Path | None) -> Finished:
   config = _of_file(Path(file)) if file else _recorded(workdir)
   faces = open_faces(config, cache or workdir / 'cache')
   people = Identities(faces.m, faces.label_space)
-  table = people if config.softmax.enabled else CodeTable.open(workdir / 'table')
+  table = people if config.softmax.enabled else CodeTable.open(config.tokenizer.table or workdir / 'table')
   row, _, seed = workdir.resolve().name.rpartition('_')
   return Finished(row or seed, seed if row else '', config, faces, table, open_trained(config, workdir, table))
 
@@ -65,8 +65,8 @@ def _recorded(workdir):
   path, config = workdir / 'config.json', default()
   if not path.exists():
     raise ConfigError(f'{path}: no such file; give the config that the run was started with: {workdir}@configs/FILE.py')
-  try:
-    config.update(json.loads(path.read_text()))
-  except (KeyError, TypeError, ValueError) as error:
-    raise ConfigError(f'{path} has settings that this version does not know: {error}') from error
+  for section, settings in json.loads(path.read_text()).items():
+    if unknown := set(settings) - set(config.get(section, {})):
+      raise ConfigError(f'{path} has settings that this version does not know: {section}.{min(unknown)}')
+    config[section].update(settings)
   return config
