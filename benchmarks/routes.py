@@ -174,7 +174,7 @@ def _fused(problem):
     codes: np.ndarray
     v: int
 
-  seen = ClosedSet(problem.z, problem.log_probs, problem.label, Table(problem.codes, problem.v), problem.h, 50)
+  seen = ClosedSet(problem.z, problem.log_probs, problem.label, Table(problem.codes, problem.v), problem.h, 50, FULL)
   found, wanted = seen.fused()[:, 0], seen.nearest()[:, 0]
   return {
     'problem': problem.name, 'route': f'fused, weights {seen.weights[0]:g} and {seen.weights[1]:g}', 'beam': 50,

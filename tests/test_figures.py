@@ -43,7 +43,7 @@ def test_a_softmax_has_routes_without_digits(tiny_faces, tiny_table, settings):
   assert found == {f'{route}_top{rank}': 1.0 for route in ('tree', 'centre') for rank in (1, 5)}
 
 
-def _noisy(table, beam, n=400):
+def _noisy(table, beam, trees_up_to=1000, n=400):
   """A `ClosedSet` of predictions that are right more often than not."""
   rng = np.random.default_rng(0)
   label = rng.integers(table.m, size=n)
@@ -51,7 +51,7 @@ def _noisy(table, beam, n=400):
   right = np.where(np.arange(table.v) == code[..., None], 3.0, 0.0) + rng.normal(size=(n, table.l, table.v))
   log_probs = right - np.log(np.exp(right).sum(2, keepdims=True))
   z = vector + 0.4 * rng.normal(size=vector.shape)
-  return ClosedSet(z, log_probs.astype(np.float32), label, table, table.vectors, beam)
+  return ClosedSet(z, log_probs.astype(np.float32), label, table, table.vectors, beam, trees_up_to)
 
 
 def test_routes_as_wide_as_the_table_reach_brute_force(tiny_table):
@@ -60,6 +60,17 @@ def test_routes_as_wide_as_the_table_reach_brute_force(tiny_table):
   np.testing.assert_array_equal(seen.rerank(), seen.nearest())
   rates = {name: (getattr(seen, name)()[:, 0] == seen.labels).mean() for name in ('decode', 'fused', 'nearest')}
   assert rates['fused'] > max(rates['decode'], rates['nearest']) + 0.02
+
+
+def test_too_many_people_for_clustering_have_the_trie_of_their_codes(tiny_faces, tiny_table, settings, monkeypatch):
+  monkeypatch.setattr('gif_jax.identification.tree.build_codes', None)
+  seen = _noisy(tiny_table, tiny_table.m, trees_up_to=tiny_table.m - 1)
+  np.testing.assert_array_equal(seen.tree(), seen.nearest())
+  settings = settings.copy_and_resolve_references()
+  settings.trees_up_to = 0
+  predict, people = _perfect(tiny_faces.held_out, tiny_table), Identities(tiny_faces.m, '')
+  found = figures.closed_set_figures(predict, tiny_faces.held_out, people, tiny_table.vectors, settings)
+  assert found == {'centre_top1': 1.0, 'centre_top5': 1.0}
 
 
 def test_no_image_has_a_say_in_the_weight_it_is_judged_with(tiny_table):

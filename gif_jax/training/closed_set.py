@@ -1,5 +1,6 @@
 """Routes to a training identity: from what a network says of images to who is on them."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -28,11 +29,21 @@ class ClosedSet:
     table: CodeTable | Identities,
     vectors: np.ndarray,
     beam: int,
+    trees_up_to: int,
   ):
     """embedding float32 [n, d]; log_probs float32 [n, l, v], of `table`'s codes, None for a softmax; labels int64 [n];
-    vectors float [m, d], code vectors or a softmax's centres; beam: width of every search."""
+    vectors float [m, d], code vectors or a softmax's centres; beam: width of every search; trees_up_to: people, at
+    most, whose vectors are clustered for the tree, which takes minutes for millions."""
     self.embedding, self.log_probs, self.labels = embedding, log_probs, np.asarray(labels)
     self.table, self.vectors, self.beam = table, vectors, beam
+    self.clusters = len(vectors) <= trees_up_to
+
+  def routes(self) -> dict[str, Callable]:
+    """Name -> route, of all that there are. Those of codes read digits; brute force is named after what it compares."""
+    routes = {'tree': self.tree} if self.clusters or self.table.l else {}
+    if self.table.l:
+      return {'decode': self.decode, 'rerank': self.rerank, 'fused': self.fused} | routes | {'vector': self.nearest}
+    return routes | {'centre': self.nearest}
 
   def nearest(self):
     """Brute force, which the others are measured by: the largest z . h of all m."""
@@ -47,7 +58,10 @@ class ClosedSet:
     return self._best(self._by_digits, rerank.cosines(self.embedding, self._by_digits, self.vectors))
 
   def tree(self):
-    """Those below the `beam` nearest nodes of each of two trees over the vectors, by z . h."""
+    """Those below the `beam` nearest nodes of each of two trees over the vectors, by z . h.
+
+    Where there are too many people for clustering, below those of the codes' trie, of which a softmax has none.
+    """
     return self._best(self._by_tree, rerank.cosines(self.embedding, self._by_tree, self.vectors))
 
   def fused(self):
@@ -71,8 +85,10 @@ class ClosedSet:
 
   @cached_property
   def _by_tree(self):
-    # Clustering m vectors is quick beside the brute force below that it is compared with (benchmarks/README.md).
-    trees = (tree.grow(self.vectors, seed) for seed in range(TREES))
+    if self.clusters:
+      trees = (tree.grow(self.vectors, seed) for seed in range(TREES))
+    else:
+      trees = (tree.plant(np.asarray(self.table.codes), self.vectors, self.table.v),)
     return rerank.together(*(np.asarray(tree.candidates(one, self.embedding, self.beam)) for one in trees))
 
   @cached_property

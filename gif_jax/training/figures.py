@@ -110,22 +110,20 @@ class _Selected:
 def closed_set_figures(predict, held_out, table, vectors, settings) -> dict:
   """Which training identity is on a held-out image, by every route there is: rates of the first and five best, 0..1.
 
-  Names of routes: those of `ClosedSet`. vectors [m, d]: code vectors, or a softmax's centres, of which the nearest by
-  angle is taken. A softmax has no digits, and its figures are named after centres. 'fused_weights' are those of
-  `ClosedSet.fused`.
+  vectors [m, d]: code vectors, or a softmax's centres, of which the nearest by angle is taken. Figures are ROUTE_top1
+  and ROUTE_top5 for each of `ClosedSet.routes`; 'fused_weights' are those of `ClosedSet.fused`.
   """
   if not len(held_out):
     return {}
   chosen = np.unique(np.linspace(0, len(held_out) - 1, settings.closed_set).astype(np.int64))
   parts = ('embedding', 'log_probs') if table.l else ('embedding',)
   out = _predict(predict, _Selected(held_out, chosen), settings, 'closed set', *parts)
-  seen = ClosedSet(out['embedding'], out.get('log_probs'), held_out.labels(chosen), table, vectors, settings.beam)
-  routes = {'tree': seen.tree, 'vector' if table.l else 'centre': seen.nearest}
+  labels, search = held_out.labels(chosen), (settings.beam, settings.trees_up_to)
+  seen = ClosedSet(out['embedding'], out.get('log_probs'), labels, table, vectors, *search)
   found = {}
   if table.l:
-    routes = {'decode': seen.decode, 'rerank': seen.rerank, 'fused': seen.fused} | routes
-    found = {'digit_accuracy': digit_accuracy(seen.log_probs, table.codes[seen.labels]), 'fused_weights': seen.weights}
-  for name, route in routes.items():
-    rates = rank_rates(route(), seen.labels)
+    found = {'digit_accuracy': digit_accuracy(seen.log_probs, table.codes[labels]), 'fused_weights': seen.weights}
+  for name, route in seen.routes().items():
+    rates = rank_rates(route(), labels)
     found |= {f'{name}_top{rank}': rates[rank] for rank in (1, 5)}
   return found
