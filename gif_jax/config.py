@@ -137,7 +137,8 @@ def default() -> ConfigDict:
   c.eval.pairs = 6000  # verification pairs, at most, half of them genuine, in 10 folds
   c.eval.closed_set = 4000  # held-out images of training identities looked at, at most
   c.eval.batch_size = 200
-  c.eval.beam = 50  # candidates kept while a code is decoded
+  c.eval.beam = 50  # candidates kept while a code is decoded, nodes kept while a tree is searched
+  c.eval.trees_up_to = 200_000  # people whose vectors are clustered for the tree; of more: the codes' trie, or no tree
 
   c.log = ConfigDict()
   c.log.every_steps = 50
@@ -201,6 +202,7 @@ _AT_LEAST = {
   'eval.closed_set': 1,
   'eval.batch_size': 1,
   'eval.beam': 1,
+  'eval.trees_up_to': 0,
   'log.every_steps': 1,
   'log.profile_steps': 0,
 }

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from gif_jax.training import figures
+from gif_jax.training.closed_set import ClosedSet
+from gif_jax.training.softmax import Identities
 
 
 @pytest.fixture
@@ -29,7 +31,53 @@ def test_perfect_predictions_score_everything(tiny_faces, tiny_table, settings):
   predict = _perfect(tiny_faces.held_out, tiny_table)
   found = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
   assert found.pop('digit_accuracy') == [1.0] * tiny_table.l
-  assert set(found.values()) == {1.0}
+  assert len(found.pop('fused_weights')) == 2
+  routes = ('decode', 'rerank', 'fused', 'tree', 'vector')
+  assert found == {f'{route}_top{rank}': 1.0 for route in routes for rank in (1, 5)}
+
+
+def test_a_softmax_has_routes_without_digits(tiny_faces, tiny_table, settings):
+  predict = _perfect(tiny_faces.held_out, tiny_table)
+  people = Identities(tiny_faces.m, '')
+  found = figures.closed_set_figures(predict, tiny_faces.held_out, people, 3 * tiny_table.vectors, settings)
+  assert found == {f'{route}_top{rank}': 1.0 for route in ('tree', 'centre') for rank in (1, 5)}
+
+
+def _noisy(table, beam, trees_up_to=1000, n=400):
+  """A `ClosedSet` of predictions that are right more often than not."""
+  rng = np.random.default_rng(0)
+  label = rng.integers(table.m, size=n)
+  code, vector = table.rows(label)
+  right = np.where(np.arange(table.v) == code[..., None], 3.0, 0.0) + rng.normal(size=(n, table.l, table.v))
+  log_probs = right - np.log(np.exp(right).sum(2, keepdims=True))
+  z = vector + 0.4 * rng.normal(size=vector.shape)
+  return ClosedSet(z, log_probs.astype(np.float32), label, table, table.vectors, beam, trees_up_to)
+
+
+def test_routes_as_wide_as_the_table_reach_brute_force(tiny_table):
+  seen = _noisy(tiny_table, tiny_table.m)
+  np.testing.assert_array_equal(seen.tree(), seen.nearest())
+  np.testing.assert_array_equal(seen.rerank(), seen.nearest())
+  rates = {name: (getattr(seen, name)()[:, 0] == seen.labels).mean() for name in ('decode', 'fused', 'nearest')}
+  assert rates['fused'] > max(rates['decode'], rates['nearest']) + 0.02
+
+
+def test_too_many_people_for_clustering_have_the_trie_of_their_codes(tiny_faces, tiny_table, settings, monkeypatch):
+  monkeypatch.setattr('gif_jax.identification.tree.build_codes', None)
+  seen = _noisy(tiny_table, tiny_table.m, trees_up_to=tiny_table.m - 1)
+  np.testing.assert_array_equal(seen.tree(), seen.nearest())
+  settings = settings.copy_and_resolve_references()
+  settings.trees_up_to = 0
+  predict, people = _perfect(tiny_faces.held_out, tiny_table), Identities(tiny_faces.m, '')
+  found = figures.closed_set_figures(predict, tiny_faces.held_out, people, tiny_table.vectors, settings)
+  assert found == {'centre_top1': 1.0, 'centre_top5': 1.0}
+
+
+def test_no_image_has_a_say_in_the_weight_it_is_judged_with(tiny_table):
+  seen, again = _noisy(tiny_table, tiny_table.m), _noisy(tiny_table, tiny_table.m)
+  again.labels = np.where(np.arange(len(again.labels)) % 2, again.labels, -1)  # nothing is known of even images
+  np.testing.assert_array_equal(seen.fused()[::2], again.fused()[::2])
+  assert seen.weights[1] == again.weights[1]
 
 
 def test_the_closed_set_can_be_a_sample(tiny_faces, tiny_table, settings):

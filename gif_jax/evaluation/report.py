@@ -30,6 +30,12 @@ _ROWS = {
   'decode_top5': 'closed set, decoded, top 5',
   'sequence_top1': 'closed set, decoded in order, top 1',
   'sequence_top5': 'closed set, decoded in order, top 5',
+  'rerank_top1': 'closed set, decoded and reranked, top 1',
+  'rerank_top5': 'closed set, decoded and reranked, top 5',
+  'tree_top1': 'closed set, tree, top 1',
+  'tree_top5': 'closed set, tree, top 5',
+  'fused_top1': 'closed set, digits and tree, top 1',
+  'fused_top5': 'closed set, digits and tree, top 5',
   'vector_top1': 'closed set, code vectors, top 1',
   'vector_top5': 'closed set, code vectors, top 5',
   'centre_top1': 'closed set, centres, top 1',
@@ -96,9 +102,9 @@ def summary_table(summary: Mapping[str, Any]) -> str:
   """The main figures as aligned plain text: shares as percentages with one decimal, absent keys left out.
 
   Keys: verification_accuracy, pixel_verification_accuracy, tar@far=1e-1 and the like, digit_accuracy (list, one per
-  digit), decode_top1, decode_top5, sequence_top1, sequence_top5, vector_top1, vector_top5, or a softmax's centre_top1
-  and centre_top5 (0..1 each), images_per_second, and targets, which maps benchmarks to their figures (see
-  `result.Result`), of which the first is shown. Other keys are not shown.
+  digit), ROUTE_top1 and ROUTE_top5 for the routes decode, sequence, rerank, tree, fused and vector, or a softmax's tree
+  and centre (0..1 each), images_per_second, and targets, which maps benchmarks to their figures (see `result.Result`),
+  of which the first is shown. Other keys are not shown.
   """
   rows = []
   for name, found in summary.get('targets', {}).items():

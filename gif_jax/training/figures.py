@@ -1,4 +1,4 @@
-"""The figures of a state: what it says of unseen people, and of training identities by their codes."""
+"""The figures of a state: what it says of unseen people, and of training identities."""
 
 import logging
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from gif_jax.config import usable_pairs
 from gif_jax.evaluation.all_pairs import roc_of_all_pairs
 from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.extract import extract
-from gif_jax.evaluation.identification import digit_accuracy, nearest, rank_rates
+from gif_jax.evaluation.identification import digit_accuracy, rank_rates
 from gif_jax.evaluation.result import Curve
 from gif_jax.evaluation.tables import quoted
 from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, tar_of_roc, verify
-from gif_jax.identification.decode import build_index, decode
 from gif_jax.models.devices import make_mesh
+from gif_jax.training.closed_set import FIRST, ClosedSet
 
 _LOG = logging.getLogger(__name__)
 
@@ -111,38 +111,35 @@ class _Selected:
 
 
 def closed_set_figures(predict, held_out, table, vectors, settings, search=None) -> dict:
-  """Which training identity is on a held-out image: by decoded digits, and by the nearest vector (z . h), 0..1.
+  """Which training identity is on a held-out image, by every route there is: rates of the first and five best, 0..1.
 
-  vectors [m, d]: code vectors, or a softmax's centres, of which the nearest by angle is taken. A softmax has no digits,
-  and its figures are named after centres. search: of a sequence decoder, see `training.program.make_search`.
+  vectors [m, d]: code vectors, or a softmax's centres, of which the nearest by angle is taken. Figures are ROUTE_top1
+  and ROUTE_top5 for each of `ClosedSet.routes`; 'fused_weights' are those of `ClosedSet.fused`. search: of a sequence
+  decoder, see `training.program.make_search`.
   """
   if not len(held_out):
     return {}
   chosen = np.unique(np.linspace(0, len(held_out) - 1, settings.closed_set).astype(np.int64))
-  labels = held_out.labels(chosen)
   parts = ('embedding', *(('log_probs',) if table.l else ()), *(('first_state',) if search else ()))
   out = _predict(predict, _Selected(held_out, chosen), settings, 'closed set', *parts)
-  by_vector = rank_rates(nearest(out['embedding'], vectors, 5), labels)
-  by_digits = _by_digits(out['log_probs'], labels, table, settings) if table.l else {}
-  if search:
-    found = rank_rates(sequence(search, out['first_state'], table, settings), labels)
-    by_digits |= {f'sequence_top{rank}': found[rank] for rank in (1, 5)}
-  return by_digits | {f'{"vector" if table.l else "centre"}_top{rank}': by_vector[rank] for rank in (1, 5)}
+  labels, widths = held_out.labels(chosen), (settings.beam, settings.trees_up_to)
+  in_order = (lambda index: sequence(search, out['first_state'], index, settings)) if search else None
+  seen = ClosedSet(out['embedding'], out.get('log_probs'), labels, table, vectors, *widths, in_order)
+  found = {}
+  if table.l:
+    found = {'digit_accuracy': digit_accuracy(seen.log_probs, table.codes[labels]), 'fused_weights': seen.weights}
+  for name, route in seen.routes().items():
+    rates = rank_rates(route(), labels)
+    found |= {f'{name}_top{rank}': rates[rank] for rank in (1, 5)}
+  return found
 
 
-def _by_digits(log_probs, labels, table, settings):
-  decoded, _ = decode(build_index(np.asarray(table.codes), table.v), log_probs, settings.beam, 5)
-  rates = rank_rates(np.asarray(decoded), labels)
-  digits = {'digit_accuracy': digit_accuracy(log_probs, table.codes[labels])}
-  return digits | {f'decode_top{rank}': rates[rank] for rank in (1, 5)}
-
-
-def sequence(search, first, table, settings) -> np.ndarray:
+def sequence(search, first, index, settings) -> np.ndarray:
   """Candidates int32 [n, 5] by the sequence decoder, best first. first float32 [n, p]: see `steps.make_predict`."""
   everywhere = NamedSharding(make_mesh(jax.local_devices()), PartitionSpec())
-  index = jax.device_put(build_index(np.asarray(table.codes), table.v), everywhere)  # once, and not with every batch
+  index = jax.device_put(index, everywhere)  # once, and not with every batch
 
   def candidates(first):
-    return search(index, first, settings.beam, 5)[0]
+    return search(index, first, settings.beam, FIRST)[0]
 
   return extract(candidates, first, settings.batch_size, progress='closed set, digits in order')
