@@ -163,7 +163,7 @@ def test_seeds_come_first_and_folders_are_apart(tmp_path):
 def test_all_methods_are_tuned_alike(tmp_path):
   accuracy_rows.check_trials(accuracy_rows.TRIALS)
   runs = accuracy_rows.runs_of('tuning', tmp_path)
-  assert len(runs) == 8 * len(accuracy_rows.MAIN) and {run.seed for run in runs} == {0}
+  assert len(runs) == 10 * len(accuracy_rows.MAIN) and {run.seed for run in runs} == {0}
   assert all(run.config.eval.identities == 0 for run in runs)  # the people who are reported on are not looked at
   trial = {'optim.lr': 0.1}
   for unequal in ({'a': [trial], 'b': []}, {'a': [trial, trial], 'b': [trial, {'optim.lr': 0.2}]}):
