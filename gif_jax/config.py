@@ -84,6 +84,7 @@ def default() -> ConfigDict:
 
   c.joint = ConfigDict()
   c.joint.enabled = False  # True: code vectors are trained with the network (`joint`); False: they stay as they are
+  c.joint.start = 'table'  # code vectors begin as the table has them, or at 'random': codes alone are the table's then
   c.joint.weight = 1.0  # of the softmax of z against code vectors of the batch's identities and of negatives
   c.joint.scale = 32.0  # of that softmax
   c.joint.margin = 0.3  # of that softmax, taken off the cosine
@@ -156,6 +157,7 @@ _CHOICES = {
   'model.dtype': ('bfloat16', 'float32'),
   'loss.margin_type': ('cosface', 'arcface'),
   'softmax.margin_type': ('arcface', 'cosface', 'adaface', 'combined'),
+  'joint.start': ('table', 'random'),
   'optim.name': ('sgd', 'adamw'),
   'optim.schedule': ('cosine', 'polynomial'),
 }

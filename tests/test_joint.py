@@ -88,6 +88,20 @@ def test_rows_are_read_from_whatever_device_they_are_on(tmp_path, m, devices):
   np.testing.assert_array_equal(rows.vectors, table.rows(label)[1])
 
 
+def test_a_random_start_is_the_same_on_any_devices_and_reads_no_vectors(joint_config, tmp_path):
+  joint_config.joint.start = 'random'
+  table = _table(tmp_path / 'table', 20)
+  placed = [joint.Joint(joint_config, table, None, _mesh(devices)).place()['joint'].on_host() for devices in (1, 3, 8)]
+  for rows in placed:
+    np.testing.assert_array_equal(rows.vectors, placed[0].vectors)
+    np.testing.assert_array_equal(rows.codes, table.codes)
+  np.testing.assert_allclose(np.linalg.norm(placed[0].vectors, axis=1), 1, rtol=1e-6)
+  assert np.abs(placed[0].vectors @ table.vectors.T).max() < 0.95 and len(np.unique(placed[0].vectors[:, 0])) == 20
+  joint_config.train.seed = 1
+  other = joint.Joint(joint_config, table, None, _mesh(1)).place()['joint']
+  assert np.abs(other.vectors - placed[0].vectors).max() > 0.1
+
+
 @pytest.mark.parametrize('devices', [1, 8])
 def test_rows_are_written_where_they_belong_and_nowhere_else(tmp_path, devices):
   table, mesh = _table(tmp_path / 'table', 20), _mesh(devices)

@@ -5,6 +5,7 @@ on m; the memory does: m * d float32 and m * l bytes over all devices together (
 has no momentum: it was measured to add nothing (benchmarks/README.md) and would double the memory.
 """
 
+import functools
 import logging
 from pathlib import Path
 
@@ -55,13 +56,26 @@ def shape(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
   return JointTable(vectors, jax.ShapeDtypeStruct((rows, table.l), jnp.uint8), table.m)
 
 
-def place(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
-  """The rows of a table on the devices of `mesh`. A device's share alone is read for it."""
+def place(table: CodeTable, mesh: jax.sharding.Mesh, key: jax.Array | None = None) -> JointTable:
+  """The rows of a table on the devices of `mesh`. A device's share alone is read for it.
+
+  key: instead of the table's vectors, which are then not read, random ones: functions of key and identity alone.
+  """
+
+  def vectors(labels):
+    return table.rows(labels)[1] if key is None else _directions(key, labels, table.d)
+
   return JointTable(
-    vectors=_put(table.m, table.d, np.float32, lambda labels: table.rows(labels)[1], mesh),
+    vectors=_put(table.m, table.d, np.float32, vectors, mesh),
     codes=_put(table.m, table.l, np.uint8, lambda labels: table.codes[labels], mesh),
     m=table.m,
   )
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _directions(key, labels, d):
+  rows = jax.vmap(lambda label: jax.random.normal(jax.random.fold_in(key, label), (d,)))(labels)
+  return unit(rows)
 
 
 def _put(m, width, dtype, read, mesh):
@@ -128,7 +142,8 @@ class Joint:
     return {'joint': shape(self.table, self.mesh)}
 
   def place(self) -> dict:
-    return {'joint': place(self.table, self.mesh)}
+    key = None if self.settings.start == 'table' else named_key(self.seed, 'code vectors')
+    return {'joint': place(self.table, self.mesh, key)}
 
   def read(self, state, batch):
     label = jnp.concatenate([batch['label'], self._others(state.step)])
