@@ -21,6 +21,7 @@ ROWS = {
   'Partial FC 0.3': (quickstart_softmax, {'softmax.sample_rate': 0.3}),
   # Partial FC with the centres of the batch's identities and no others: what is left of `joint` without the method.
   'in-batch softmax alone': (quickstart_joint, {'loss.digits': 0.0, 'loss.gamma': 0.0, 'joint.negatives': 0}),
+  'joint without negatives': (quickstart_joint, {'joint.negatives': 0}),
   'joint without digits': (quickstart_joint, {'loss.digits': 0.0}),
   'joint, random codes': (quickstart_joint, {'tokenizer.codes': 'random'}),
   'fixed, random codes': (quickstart, {'tokenizer.codes': 'random'}),
@@ -49,9 +50,12 @@ TRIALS = {
     (8.0, 0.2, 0.4), (8.0, 0.2, 0.8), (24.0, 0.2, 0.4), (24.0, 0.3, 0.4), (12.0, 0.2, 0.8),
   ),
   'joint': _trials(
-    'joint.scale joint.margin joint.lr optim.lr',
-    (32.0, 0.3, 2.0, 0.4), (16.0, 0.3, 2.0, 0.8), (16.0, 0.3, 8.0, 0.8), (12.0, 0.3, 1.0, 0.8), (12.0, 0.3, 2.0, 0.8),
-    (12.0, 0.3, 16.0, 0.8), (12.0, 0.2, 2.0, 0.8), (8.0, 0.3, 2.0, 0.4), (8.0, 0.3, 2.0, 0.8), (6.0, 0.3, 2.0, 0.8),
+    'joint.start joint.scale joint.negatives joint.lr loss.digits loss.gamma optim.lr',
+    ('table', 12.0, 0, 2.0, 0.3, 1.0, 0.8), ('table', 8.0, 0, 2.0, 0.3, 1.0, 0.8),
+    ('table', 16.0, 512, 2.0, 0.3, 1.0, 0.8), ('table', 8.0, 512, 2.0, 0.3, 1.0, 0.8),
+    ('random', 12.0, 0, 2.0, 0.3, 1.0, 0.8), ('random', 12.0, 0, 8.0, 0.3, 1.0, 0.8),
+    ('random', 12.0, 0, 8.0, 0.0, 0.0, 0.8), ('random', 8.0, 512, 8.0, 0.0, 0.0, 0.8),
+    ('random', 8.0, 512, 8.0, 0.1, 0.0, 0.8), ('random', 8.0, 512, 8.0, 0.2, 0.0, 0.8),
   ),
 }  # fmt: skip
 
