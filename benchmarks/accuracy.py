@@ -1,8 +1,8 @@
 """Every form of the method beside ArcFace and Partial FC: same network, data, batches, augmentation and steps.
 
-python -m benchmarks.accuracy tuning --jobs=2              # 10 trials of each tuned method, on validation people
+python -m benchmarks.accuracy tuning --jobs=2              # 3 trials of each tuned method, on validation people
 python -m benchmarks.accuracy thousand --jobs=2            # m = 1000, all rows and controls, 3 seeds
-python -m benchmarks.accuracy ten_thousand --jobs=2        # m = 10 000, the four main rows
+python -m benchmarks.accuracy ten_thousand --jobs=2        # m = 10 000, the tuned ones; before it tuning_ten_thousand
 python -m benchmarks.accuracy tail                         # a long tail; `noise`: images under another's name
 python -m benchmarks.accuracy report                       # tables and plots again, of what there is
 
@@ -148,8 +148,8 @@ def parse(arguments=None):
   cores = len(os.sched_getaffinity(0))
   if not 1 <= options.jobs <= cores:
     parser.error(f'--jobs={options.jobs}: give 1 to {cores}, the cores there are')
-  if options.part == 'tuning' and set(options.rows) - set(TRIALS):
-    parser.error(f'--rows: only {", ".join(TRIALS)} have trials')
+  if options.part in TRIALS and set(options.rows) - set(TRIALS[options.part]):
+    parser.error(f'--rows: only {", ".join(TRIALS[options.part])} have trials')
   return options
 
 

@@ -77,7 +77,7 @@ def write(output: Path, parts: Sequence[str]) -> str:
   texts = []
   for part, rows in found.items():
     if rows:
-      texts.append(_tuning(rows) if part == 'tuning' else _part(rows, part, output))
+      texts.append(_tuning(rows, part) if part in TRIALS else _part(rows, part, output))
       write_text(output / f'{part}.md', texts[-1])
       write_json(output / f'{part}.json', rows)
   against = {part: read(output, part) for part in PARTS if _measures_m(part)}
@@ -97,7 +97,7 @@ def read(output: Path, part: str) -> dict[str, list[dict]]:
   Figures: the summary, cost.json, the last of the validation people (`validation/...`), all of these by step (`curve`),
   `seed`, `softmax`, `m`. Raises ConfigError where settings differ that must not.
   """
-  usual = [trial for method in TRIALS for trial in trials_of(method)] if part == 'tuning' else list(ROWS)
+  usual = [trial for method in TRIALS[part] for trial in trials_of(part, method)] if part in TRIALS else list(ROWS)
   names = {slug(name): name for name in usual}
   rows, settings = {}, {}
   for folder in sorted(path.parent for path in (output / part).glob('*/summary.json')):
@@ -156,11 +156,11 @@ def _budget(rows):
   return f'm = {one["m"]}, {one["steps"]} steps of {one["images_a_step"]} images. {"; ".join(machines)}.\n\n'
 
 
-def _tuning(rows):
+def _tuning(rows, part):
   """All trials, the best of each method by the choice in bold."""
-  methods = {method: {row: runs for row, runs in rows.items() if _is_trial(row, method)} for method in TRIALS}
+  methods = {method: {row: runs for row, runs in rows.items() if _is_trial(row, method)} for method in TRIALS[part]}
   counts = {method: len(trials) for method, trials in methods.items()}
-  text = f'# tuning\n\n{_budget(rows)}Trials on validation people; a choice is made by {CHOICE}.\n\n'
+  text = f'# {part}\n\n{_budget(rows)}Trials on validation people; a choice is made by {CHOICE}.\n\n'
   if len(set(counts.values())) > 1:
     listed = ', '.join(f'{method} {count}' for method, count in counts.items())
     text += f'**Not the same number of trials: {listed}. Nothing may be chosen from these yet.**\n\n'
@@ -179,7 +179,7 @@ def _is_trial(row, method):
 def _part(rows, part, output):
   _plot_tar(rows, output / f'{part}_tar.png')
   _plot_curves(rows, output / f'{part}_validation.png')
-  tuned = ', '.join(f'{method} ({len(found)} trials)' for method, found in TRIALS.items())
+  tuned = ', '.join(f'{method} ({len(found)} trials)' for method, found in TRIALS[PARTS[part].tuned].items())
   seeds = _seeds(max(map(len, rows.values())))
   return (
     f'# {part}\n\n{_budget(rows)}Mean ± sample standard deviation over {seeds}, shares in percent. '

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from configs import quickstart, quickstart_joint, quickstart_published, quicksta
 from gif_jax import config
 from gif_jax.config import ConfigError
 
+_ALONE = {'loss.digits': 0.0, 'loss.gamma': 0.0, 'joint.negatives': 0, 'joint.embeddings': 0.0}
 # Name -> the experiment, and what a variant or a control changes of it.
 ROWS = {
   'published': (quickstart_published, {}),
@@ -17,12 +19,14 @@ ROWS = {
   'ArcFace': (quickstart_softmax, {}),
   'CosFace': (quickstart_softmax, {'softmax.margin_type': 'cosface'}),
   'AdaFace': (quickstart_softmax, {'softmax.margin_type': 'adaface'}),
-  'Partial FC 0.1': (quickstart_softmax, {'softmax.sample_rate': 0.1}),
+  'Partial FC 0.1': (quickstart_softmax, {'softmax.sample_rate': 0.1, 'softmax.scale': 6.0}),  # by its trials
   'Partial FC 0.3': (quickstart_softmax, {'softmax.sample_rate': 0.3}),
   # Partial FC with the centres of the batch's identities and no others: what is left of `joint` without the method.
-  'in-batch softmax alone': (quickstart_joint, {'loss.digits': 0.0, 'loss.gamma': 0.0, 'joint.negatives': 0}),
+  'in-batch softmax alone': (quickstart_joint, _ALONE),
   'joint without negatives': (quickstart_joint, {'joint.negatives': 0}),
+  'joint without embeddings': (quickstart_joint, {'joint.embeddings': 0.0}),
   'joint without digits': (quickstart_joint, {'loss.digits': 0.0}),
+  'joint, sequence decoder': (quickstart_joint, {'model.sequence': 128}),
   'joint, random codes': (quickstart_joint, {'tokenizer.codes': 'random'}),
   'fixed, random codes': (quickstart, {'tokenizer.codes': 'random'}),
   'L_C alone': (quickstart, {'loss.gamma': 0.0}),
@@ -35,37 +39,40 @@ def _trials(keys, *values):
   return [dict(zip(keys.split(), found, strict=True)) for found in values]
 
 
-_SOFTMAX = _trials(
-  'softmax.scale softmax.margin optim.lr',
-  (32.0, 0.3, 0.2), (32.0, 0.3, 0.4), (16.0, 0.3, 0.4), (12.0, 0.3, 0.4), (12.0, 0.3, 0.8),
-  (8.0, 0.3, 0.4), (8.0, 0.3, 0.8), (8.0, 0.3, 1.6), (8.0, 0.5, 0.4), (8.0, 0.2, 0.8),
-)  # fmt: skip
-# Row -> the trials it is tuned with, see `check_trials`.
+_SOFTMAX = 'softmax.scale softmax.margin optim.lr'
+_CODES = 'loss.scale loss.margin optim.lr'
+_JOINT = 'joint.scale joint.negatives joint.lr loss.digits_until joint.embeddings'
+_SMALL = _trials(_SOFTMAX, (8.0, 0.3, 0.8), (12.0, 0.3, 0.8), (6.0, 0.3, 0.8))
+_LARGE = _trials(_SOFTMAX, (8.0, 0.3, 0.8), (16.0, 0.3, 0.8), (16.0, 0.3, 1.6))
+_DIGITS = _trials(_CODES, (16.0, 0.2, 0.4), (16.0, 0.2, 0.8), (8.0, 0.2, 0.8))
+# Part -> row -> the trials it is tuned with there, see `check_trials`.
 TRIALS = {
-  'ArcFace': _SOFTMAX,
-  'Partial FC 0.1': _SOFTMAX,
-  'fixed': _trials(
-    'loss.scale loss.margin optim.lr',
-    (16.0, 0.2, 0.2), (16.0, 0.2, 0.4), (16.0, 0.2, 0.8), (16.0, 0.1, 0.4), (16.0, 0.3, 0.4),
-    (8.0, 0.2, 0.4), (8.0, 0.2, 0.8), (24.0, 0.2, 0.4), (24.0, 0.3, 0.4), (12.0, 0.2, 0.8),
-  ),
-  'joint': _trials(
-    'joint.start joint.scale joint.negatives joint.lr loss.digits loss.gamma optim.lr',
-    ('table', 12.0, 0, 2.0, 0.3, 1.0, 0.8), ('table', 8.0, 0, 2.0, 0.3, 1.0, 0.8),
-    ('table', 16.0, 512, 2.0, 0.3, 1.0, 0.8), ('table', 8.0, 512, 2.0, 0.3, 1.0, 0.8),
-    ('random', 12.0, 0, 2.0, 0.3, 1.0, 0.8), ('random', 12.0, 0, 8.0, 0.3, 1.0, 0.8),
-    ('random', 12.0, 0, 8.0, 0.0, 0.0, 0.8), ('random', 8.0, 512, 8.0, 0.0, 0.0, 0.8),
-    ('random', 8.0, 512, 8.0, 0.1, 0.0, 0.8), ('random', 8.0, 512, 8.0, 0.2, 0.0, 0.8),
-  ),
-}  # fmt: skip
+  'tuning': {
+    'ArcFace': _SMALL,
+    'Partial FC 0.1': _SMALL,
+    'fixed': _DIGITS,
+    'joint': _trials(_JOINT, *((8.0, 512, 4.0, 0.7, counted) for counted in (0.0, 1.0, 3.0))),
+  },
+  'tuning_ten_thousand': {
+    'ArcFace': _LARGE,
+    'Partial FC 0.1': _LARGE,
+    'fixed': _DIGITS,
+    'joint': _trials(_JOINT, (8.0, 512, 4.0, 0.7, 1.0), (8.0, 2048, 4.0, 0.7, 1.0), (12.0, 2048, 4.0, 0.7, 1.0)),
+  },
+}
 
 
 class Part(NamedTuple):
-  """A comparison: what all its rows have in common, the rows it has unless others are asked for, and its seeds."""
+  """A comparison: what all its rows have in common, the rows it has unless others are asked for, and its seeds.
+
+  tuned: the part of TRIALS that its settings are from. chosen: row -> what was chosen there and is not in configs/.
+  """
 
   changes: dict
   rows: tuple[str, ...]
   seeds: tuple[int, ...] = (0, 1, 2)
+  tuned: str = 'tuning'
+  chosen: Mapping[str, dict] = {}
 
 
 def _budget(m, steps):
@@ -73,12 +80,18 @@ def _budget(m, steps):
   return {'data.identities': m, 'train.steps': steps, 'eval.every_steps': steps // 8}
 
 
-_TUNING = {'train.steps': 800, 'eval.every_steps': 800, 'eval.identities': 0, 'eval.validation_identities': 400}
+def _tuning(m, steps):
+  """Validation people alone are looked at, more of them and once. Those who are reported on are not seen."""
+  return _budget(m, steps) | {'eval.every_steps': steps, 'eval.identities': 0, 'eval.validation_identities': 400}
+
+
+_IMAGES = {'data.images': 14}  # of each person, where there are many
 PARTS = {
-  'tuning': Part(_TUNING, MAIN, seeds=(0,)),
+  'tuning': Part(_tuning(1000, 1400), MAIN, seeds=(0,)),
+  'tuning_ten_thousand': Part(_tuning(10_000, 1200) | _IMAGES, MAIN, seeds=(0,), tuned='tuning_ten_thousand'),
   'thousand': Part(_budget(1000, 1400), tuple(ROWS)),
-  'ten_thousand': Part(_budget(10_000, 4000) | {'data.images': 14}, MAIN),
-  'hundred_thousand': Part(_budget(100_000, 40_000) | {'data.images': 14}, MAIN),
+  'ten_thousand': Part(_budget(10_000, 4000) | _IMAGES, MAIN, tuned='tuning_ten_thousand'),
+  'hundred_thousand': Part(_budget(100_000, 40_000) | _IMAGES, MAIN, tuned='tuning_ten_thousand'),
   # About as many images as in `thousand`: 40 of the first person, 2 of the last.
   'tail': Part(_budget(1000, 1400) | {'data.images': 40, 'data.imbalance': 20.0}, MAIN),
   'noise': Part(_budget(1000, 1400) | {'data.label_noise': 0.2}, MAIN),
@@ -115,9 +128,10 @@ def check_trials(trials: dict) -> None:
       raise ValueError(f'TRIALS[{method!r}]: all trials of a method must name the same keys.')
 
 
-def trials_of(method: str) -> dict[str, dict]:
-  """Name of a row of the part `tuning` -> what it changes."""
-  return {f'{method} {" ".join(f"{key}={value}" for key, value in trial.items())}': trial for trial in TRIALS[method]}
+def trials_of(part: str, method: str) -> dict[str, dict]:
+  """Name of a row of a part that tunes -> what it changes."""
+  trials = TRIALS[part][method]
+  return {f'{method} {" ".join(f"{key}={value}" for key, value in trial.items())}': trial for trial in trials}
 
 
 def slug(row: str) -> str:
@@ -130,15 +144,15 @@ def runs_of(part: str, output: Path, rows=(), seeds=(), steps: int = 0) -> list[
 
   rows, seeds, steps: instead of the part's own.
   """
-  check_trials(TRIALS)
   wanted = rows or PARTS[part].rows
   changes = {name: {} for name in wanted}
-  if part == 'tuning':
-    changes = {name: trial for method in wanted for name, trial in trials_of(method).items()}
+  if part in TRIALS:
+    check_trials(TRIALS[part])
+    changes = {name: trial for method in wanted for name, trial in trials_of(part, method).items()}
   runs = []
   for seed in seeds or PARTS[part].seeds:
     for name, trial in changes.items():
-      method = name if name in ROWS else next(method for method in wanted if name in trials_of(method))
+      method = name if name in ROWS else next(method for method in wanted if name in trials_of(part, method))
       found = make_config(part, method, seed, trial, steps)
       runs.append(Run(name, seed, found, output / part / f'{slug(name)}_{seed}'))
   check_budget({f'{run.row}, seed {run.seed}': flat(plain(run.config)) for run in runs})
@@ -149,7 +163,7 @@ def make_config(part: str, row: str, seed: int, trial: dict, steps: int = 0) -> 
   """The settings of a row with a seed. Raises ConfigError for keys that this version does not have."""
   experiment, changes = ROWS[row]
   found = experiment.get_config()
-  changes = changes | trial | PARTS[part].changes | dict.fromkeys(SEEDS, seed)
+  changes = changes | PARTS[part].chosen.get(row, {}) | trial | PARTS[part].changes | dict.fromkeys(SEEDS, seed)
   if steps:
     changes |= {'train.steps': steps, 'eval.every_steps': max(1, steps // 8)}
   check_keys(changes, f'the row {row!r} of {part}')

@@ -20,7 +20,9 @@ from gif_jax.evaluation.identification import nearest, rank_rates
 from gif_jax.evaluation.verification import pixel_embedding
 from gif_jax.main import run
 
-FORMS = {'fixed': {'joint.enabled': False}, 'joint': {'joint.enabled': True}}
+# What folder.py has for `joint` alone is as `fixed` has it by default.
+_FIXED = {'joint.enabled': False, 'loss.digits': 1.0, 'loss.digits_until': 0.0, 'loss.gamma': 1.0}
+FORMS = {'fixed': _FIXED, 'joint': {}}
 COLUMNS = {
   'verification': 'verification_accuracy',
   'TAR@1e-2': 'tar@far=1e-2',

@@ -23,7 +23,13 @@ def get_config():
   c.model.dtype = 'float32'
 
   c.joint.enabled = True
+  c.joint.start = 'random'
+  c.joint.scale = 8.0
+  c.joint.negatives = 512
   c.joint.lr = 2.0
+  c.loss.digits = 0.1
+  c.loss.digits_until = 0.7
+  c.loss.gamma = 0.0
   c.loss.margin = 0.2
   c.loss.scale = 16.0
   c.optim.lr = 0.4

@@ -20,8 +20,10 @@ def get_config():
   c.joint.start = 'random'
   c.joint.scale = 8.0
   c.joint.negatives = 512
-  c.joint.lr = 8.0
+  c.joint.embeddings = 1.0
+  c.joint.lr = 4.0
   c.loss.digits = 0.1
+  c.loss.digits_until = 0.7
   c.loss.gamma = 0.0
-  c.optim.lr = 0.8
+  c.loss.scale = 16.0
   return c

@@ -20,5 +20,6 @@ def get_config():
   c.tokenizer.homogenize_lr = 0.1
   c.tokenizer.homogenize_scaled = False
   c.tokenizer.homogenize_subset = 2048
+  c.loss.scale = 16.0
   c.optim.lr = 0.1
   return c

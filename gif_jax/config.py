@@ -79,6 +79,8 @@ def default() -> ConfigDict:
   c.loss.scale = 16.0  # logits = scale * cosine
   c.loss.exact_margin = False  # arcface's gradient: True = of cos(angle + margin), False = straight-through
   c.loss.digits = 1.0  # lambda_j, weight of each digit's cross-entropy in L_C
+  # Share of the steps in which digits shape the embedding, less and less, linearly; then heads learn alone. 0 = always.
+  c.loss.digits_until = 0.0
   c.loss.gamma = 1.0  # weight of L_AR
   c.loss.sequence = 1.0  # weight of L_S, the sequence decoder's cross-entropy (model.sequence)
 
@@ -89,6 +91,7 @@ def default() -> ConfigDict:
   c.joint.scale = 32.0  # of that softmax
   c.joint.margin = 0.3  # of that softmax, taken off the cosine
   c.joint.negatives = 0  # further identities, drawn anew from all for every step, that it compares with
+  c.joint.embeddings = 0.0  # how often it counts each embedding of another person in the batch; 0 = code vectors alone
   c.joint.uniformity = 0.0  # weight of L_GP over the batch's code vectors; 0 = none
   c.joint.lr = 0.5  # highest learning rate of the code vectors, which follows the schedule of optim; 0 = not moved
   c.joint.retokenize_every_steps = 0  # new codes from the vectors as they are by then; 0 = codes stay as they are
@@ -183,6 +186,7 @@ _AT_LEAST = {
   'loss.sequence': 0,
   'joint.weight': 0,
   'joint.negatives': 0,
+  'joint.embeddings': 0,
   'joint.uniformity': 0,
   'joint.lr': 0,
   'joint.retokenize_every_steps': 0,
@@ -228,9 +232,9 @@ def validate(config: ConfigDict) -> None:
   for key, least in _AT_LEAST.items():
     if _get(config, key) < least:
       raise ConfigError(f'config.{key}={_get(config, key)} is too small; give at least {least}.')
-  for key, chance in config.augment.items():
-    if not 0 <= chance <= 1:
-      raise ConfigError(f'config.augment.{key}={chance} is no probability; give 0 (never) to 1 (every image).')
+  for key in ('loss.digits_until', *(f'augment.{key}' for key in config.augment)):
+    if not 0 <= _get(config, key) <= 1:
+      raise ConfigError(f'config.{key}={_get(config, key)} is no share; give 0 to 1, which is all images or steps.')
   if config.train.steps <= 0 and config.train.epochs <= 0:
     raise ConfigError(
       f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '

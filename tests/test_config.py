@@ -46,6 +46,8 @@ def test_steps_win_over_epochs():
     ('augment.flip', 1.5),
     ('augment.jpeg', -0.1),
     ('loss.margin_type', 'sphere'),
+    ('loss.digits_until', 1.5),
+    ('loss.digits_until', -0.1),
     ('eval.pairs', 0),
     ('eval.pairs', 6010),
     ('eval.identities', 1),

@@ -51,19 +51,25 @@ def _columns(label):
 LABEL = np.array([3, 7, 3, 0, 19, 7, 7, 12], np.int32)
 
 
-def test_in_batch_loss_against_a_softmax_over_the_distinct_identities(joint_config):
+@pytest.mark.parametrize('embeddings', [0.0, 1.0, 2.5])
+def test_in_batch_loss_against_a_softmax_over_the_distinct_identities(joint_config, embeddings):
   settings = joint_config.joint
+  settings.embeddings = embeddings
   z, h = _vectors(8, 16, 1), _vectors(20, 16, 2)
   found = losses.in_batch_loss(z, h[LABEL], *_columns(LABEL), settings)
   people, column = np.unique(LABEL, return_inverse=True)
   cosine = z.astype(np.float64) @ h[people].astype(np.float64).T
   cosine[np.arange(8), column] -= settings.margin
   logits = settings.scale * cosine
-  wanted = np.log(np.exp(logits).sum(1)) - logits[np.arange(8), column]
+  between = settings.scale * z.astype(np.float64) @ z.astype(np.float64).T
+  between = np.where(LABEL[:, None] == LABEL[None, :], 0, np.exp(between)).sum(1)  # faces of others in the batch
+  wanted = np.log(np.exp(logits).sum(1) + embeddings * between) - logits[np.arange(8), column]
   np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_one_identity_alone_in_a_batch_costs_nothing(joint_config):
+@pytest.mark.parametrize('embeddings', [0.0, 1.0])
+def test_one_identity_alone_in_a_batch_costs_nothing(joint_config, embeddings):
+  joint_config.joint.embeddings = embeddings
   z = _vectors(4, 16)
   found = losses.in_batch_loss(z, jnp.tile(z[:1], (4, 1)), *_columns(np.zeros(4, np.int32)), joint_config.joint)
   np.testing.assert_allclose(found, 0, atol=1e-6)
@@ -180,7 +186,7 @@ def test_one_device_equals_eight(joint_config, tiny_faces, tiny_table):
   # A rate that does not amplify the kinks of PReLU, as in test_training; smaller than there, as this loss is ten times
   # as large. (At 1e-3 losses part by 6e-4 in five steps where a kink is met, and by 2e-7 where all slopes are 1.)
   joint_config.optim.lr, joint_config.optim.warmup, joint_config.optim.clip = 1e-4, 0.0, 0.0
-  joint_config.joint.uniformity, joint_config.joint.negatives = 0.5, 9
+  joint_config.joint.uniformity, joint_config.joint.negatives, joint_config.joint.embeddings = 0.5, 9, 2.0
   alone, one = _trained(joint_config, tiny_table, tiny_faces, 1, 5)
   spread, eight = _trained(joint_config, tiny_table, tiny_faces, 8, 5)
   np.testing.assert_allclose(alone, spread, rtol=1e-5)

@@ -1,11 +1,14 @@
 """Laws of what a step may do besides: parts of a batch, blocks computed again, moving averages, parameters split."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from gif_jax.models import gif
 from gif_jax.models.devices import make_mesh
+from gif_jax.models.heads import CodeHeads
+from gif_jax.models.sequence import SequenceDecoder
 from gif_jax.training import sharding
 from gif_jax.training.backbone import open_network
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints
@@ -172,3 +175,48 @@ def test_the_moving_average_follows_the_weights_and_is_what_predicts(tiny_config
   checkpoints.close()
   opened = open_network(tmp_path).encoder().encode(images)['embedding']
   np.testing.assert_allclose(opened, found, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(('until', 'reached'), [(0.2, [True, True, False, False]), (0.0, [True] * 4)])
+def test_digits_shape_the_embedding_up_to_their_last_step(tiny_config, tiny_faces, tiny_table, until, reached):
+  """Nothing but digits trains here, so that a backbone they do not reach stays as it is, to the bit."""
+  alone = {'loss.gamma': 0.0, 'optim.lr': 0.1, 'optim.weight_decay': 0.0, 'optim.momentum': 0.0, 'model.sequence': 16}
+  config, mesh = _config(tiny_config, alone | {'loss.digits_until': until}), make_mesh(jax.devices()[:1])
+  batch = sharding.put_batch(_batch(config, tiny_table, tiny_faces, np.arange(16)), mesh)
+  program = make_program(config, tiny_table, 10, mesh)  # of 10 steps the first has all of them, the second half
+  state, moved = program.init(), []
+  for _ in reached:
+    before = jax.device_get(state.params)
+    state, _ = program.train_step(state, batch)
+    moved.append({part: _differ(before[part], state.params[part]) for part in before})
+  assert [parts['backbone'] for parts in moved] == reached
+  assert all(parts['heads'] and parts['sequence'] for parts in moved)  # they learn on
+
+
+def _differ(one, other):
+  return any(np.any(x != y) for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other)))
+
+
+class _Pixels(nn.Module):
+  @nn.compact
+  def __call__(self, pixels, train):
+    return nn.Dense(8)(pixels.reshape(len(pixels), -1))
+
+
+def test_the_share_of_the_digits_gradient_that_reaches_the_features():
+  model = gif.GIF(_Pixels(), CodeHeads(3, 10, 8), SequenceDecoder(3, 10, 16))
+  images, code = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), np.array([[1, 2, 3], [4, 5, 6]])
+  params = jax.jit(model.init)(jax.random.key(0), images)['params']
+
+  @jax.jit
+  @jax.value_and_grad
+  def of_digits(params, reach):
+    out = model.apply({'params': params}, images, code=code, reach=reach)
+    return (out.cosines**2).sum() + (out.sequence**2).sum()
+
+  (value, whole), (same, part) = (of_digits(params, reach) for reach in (1.0, 0.25))
+  assert value == same
+  for readers in ('heads', 'sequence'):
+    jax.tree.map(np.testing.assert_array_equal, whole[readers], part[readers])
+  whole, part = jax.tree.leaves(whole['backbone']), jax.tree.leaves(part['backbone'])
+  assert all(np.allclose(0.25 * x, y, rtol=1e-5) and np.any(x) for x, y in zip(whole, part, strict=True))

@@ -27,16 +27,18 @@ class GIF(nn.Module):
 
   z is f(x) at length 1. Pixels are normalised here, (x - 127.5) / 127.5, so that uint8 travels to the device. A network
   for a softmax over identities (`config.softmax`) has no heads, and None for cosines: centres are no part of it.
-  code int [B, l]: what the sequence decoder is told of earlier digits; without it, what it reads itself.
+  code int [B, l]: what the sequence decoder is told of earlier digits; without it, what it reads itself. reach: share
+  in 0..1 of the gradient of the digits, by heads and sequence decoder alike, that goes on into the features.
   """
 
   backbone: nn.Module
   heads: nn.Module | None
   sequence: nn.Module | None = None
 
-  def __call__(self, images, train: bool = False, code=None):
+  def __call__(self, images, train: bool = False, code=None, reach=1.0):
     features = self.features(images, train)
-    return Output(features, self.read(features), self.sequence and self.sequence(unit(features), code))
+    seen = _reached(features, reach)
+    return Output(features, self.read(seen), self.sequence and self.sequence(unit(seen), code))
 
   def features(self, images, train: bool = False):
     """f(x), float32 [B, d]: the embedding at the length that the backbone gives it."""
@@ -53,6 +55,16 @@ class GIF(nn.Module):
   def read_digit(self, state, before, j: int):
     """One digit by the sequence decoder, see `SequenceDecoder.read`."""
     return self.sequence.read(state, before, j)
+
+
+@jax.custom_vjp
+def _reached(features, reach):
+  """The features themselves, whose gradient is multiplied with reach."""
+  del reach
+  return features
+
+
+_reached.defvjp(lambda features, reach: (features, reach), lambda reach, gradient: (reach * gradient, None))
 
 
 class Embedded(NamedTuple):

@@ -64,10 +64,15 @@ def in_batch_loss(z, h, target, column, settings):
 
   z float32 [b, d], examples of the batch or a part of it; h float32 [N, d], a row for each example of the whole batch,
   then those of the others, unit rows; column bool [N]: the first row of every identity, which stands for it; target
-  int32 [b]: which column is the example's own; settings: `config.joint`. Returns float32 [b]. Cost b N d.
+  int32 [b]: which column is the example's own; settings: `config.joint`. With settings.embeddings = w the z of other
+  identities are columns as well, each counted w times. Returns float32 [b]. Cost b N d, with embeddings b (N + b) d.
   """
   logits = margin_logits(z @ h.T, target, settings.margin, settings.scale, cosface)
   logits = jnp.where(column[None, :], logits, -jnp.inf)
+  if settings.embeddings:
+    others = settings.scale * (z @ z.T) + jnp.log(settings.embeddings)
+    others = jnp.where(target[:, None] == target[None, :], -jnp.inf, others)
+    logits = jnp.concatenate([logits, others], axis=1)
   return optax.softmax_cross_entropy_with_integer_labels(logits, target)
 
 

@@ -52,7 +52,7 @@ def make_program(config, table: CodeTable | Identities, total_steps: int, mesh) 
   whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   # Initial values need no optimised code, and on a CPU compiling it takes far longer than running it.
   options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
-  train_step = steps.make_train_step(model, tx, objective, config, mesh)
+  train_step = steps.make_train_step(model, tx, objective, config, total_steps, mesh)
   fresh = jax.jit(init, out_shardings=sharding.state_sharding(mesh, without), compiler_options=options)
   return Program(
     init=lambda: fresh().replace(**objective.place()),

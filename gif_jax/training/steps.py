@@ -67,7 +67,7 @@ def make_init(model, tx, config):
   return init
 
 
-def make_train_step(model, tx, objective: Objective, config, mesh):
+def make_train_step(model, tx, objective: Objective, config, total_steps: int, mesh):
   """Returns train_step(state, batch) -> (state, metrics), pure.
 
   batch: image uint8 [B, size, size, 3] and what the objective reads. metrics: float32 scalars `loss`, `grad_norm` and
@@ -78,11 +78,12 @@ def make_train_step(model, tx, objective: Objective, config, mesh):
   a time, and its running statistics take one step, towards the mean of the parts'.
   """
   k, decay = config.train.accumulate, config.train.ema
+  digits_until = config.loss.digits_until * total_steps
 
-  def loss_fn(params, rows, batch_stats, batch, whole, key):
+  def loss_fn(params, rows, batch_stats, batch, whole, key, reach):
     variables = {'params': sharding.gathered(params, mesh), 'batch_stats': batch_stats}
     (features, cosines, sequence), mutated = model.apply(
-      variables, batch['image'], True, batch.get('code'), mutable=['batch_stats'], rngs={'dropout': key}
+      variables, batch['image'], True, batch.get('code'), reach, mutable=['batch_stats'], rngs={'dropout': key}
     )
     loss, metrics = objective.loss(rows, features, cosines, batch, whole)
     if model.sequence:  # beside the objective, whichever it is: it learns the codes that the heads learn
@@ -91,8 +92,9 @@ def make_train_step(model, tx, objective: Objective, config, mesh):
     return loss, (mutated['batch_stats'], metrics | {'loss': loss})
 
   def gradients(state, rows, batch, whole, key):
+    reach = jnp.maximum(0.0, 1.0 - state.step / digits_until) if digits_until else 1.0
     gradient = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
-    (of_params, of_rows), aux = gradient(state.params, rows, state.batch_stats, batch, whole, key)
+    (of_params, of_rows), aux = gradient(state.params, rows, state.batch_stats, batch, whole, key, reach)
     return (sharding.split_again(of_params, mesh), of_rows), aux
 
   def accumulated(state, rows, batch, whole, key):
