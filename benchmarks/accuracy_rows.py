@@ -43,7 +43,7 @@ _SOFTMAX = 'softmax.scale softmax.margin optim.lr'
 _CODES = 'loss.scale loss.margin optim.lr'
 _JOINT = 'joint.scale joint.negatives joint.lr loss.digits_until joint.embeddings'
 _SMALL = _trials(_SOFTMAX, (8.0, 0.3, 0.8), (12.0, 0.3, 0.8), (6.0, 0.3, 0.8))
-_LARGE = _trials(_SOFTMAX, (8.0, 0.3, 0.8), (16.0, 0.3, 0.8), (16.0, 0.3, 1.6))
+_LARGE = _trials(_SOFTMAX, (8.0, 0.3, 0.8), (8.0, 0.3, 1.6), (6.0, 0.3, 0.8))
 _DIGITS = _trials(_CODES, (16.0, 0.2, 0.4), (16.0, 0.2, 0.8), (8.0, 0.2, 0.8))
 # Part -> row -> the trials it is tuned with there, see `check_trials`.
 TRIALS = {
