@@ -57,7 +57,7 @@ TRIALS = {
     'ArcFace': _LARGE,
     'Partial FC 0.1': _LARGE,
     'fixed': _DIGITS,
-    'joint': _trials(_JOINT, (8.0, 512, 4.0, 0.7, 1.0), (8.0, 2048, 4.0, 0.7, 1.0), (12.0, 2048, 4.0, 0.7, 1.0)),
+    'joint': _trials(_JOINT, *((8.0, 512, rate, 0.7, 1.0) for rate in (4.0, 8.0, 16.0))),
   },
 }
 
