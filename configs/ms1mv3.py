@@ -28,10 +28,12 @@ def get_config(form='r50', combined=(1.0, 0.5, 0.0), sample_rate=1.0):
 
   c.joint.enabled = form == backbone
   if c.joint.enabled:
-    # What won on quickstart_joint.py, but for scale and rate of the code vectors, the defaults: not tried at this size.
+    # What won on quickstart_joint.py, but for the scale, the default: not tried at this size. An image moves its code
+    # vector by joint.scale * joint.lr / train.batch_size at most, which is as much as there.
     c.joint.start = 'random'
     c.joint.negatives = 2048
     c.joint.embeddings = 1.0
+    c.joint.lr = 8.0
     c.loss.digits = 0.1
     c.loss.digits_until = 0.7
     c.loss.gamma = 0.0
