@@ -85,13 +85,14 @@ def _tuning(m, steps):
   return _budget(m, steps) | {'eval.every_steps': steps, 'eval.identities': 0, 'eval.validation_identities': 400}
 
 
+_CHOSEN = {'ArcFace': {'softmax.scale': 6.0}, 'joint': {'joint.lr': 16.0}}  # in tuning_ten_thousand
 _IMAGES = {'data.images': 14}  # of each person, where there are many
 PARTS = {
   'tuning': Part(_tuning(1000, 1400), MAIN, seeds=(0,)),
   'tuning_ten_thousand': Part(_tuning(10_000, 1200) | _IMAGES, MAIN, seeds=(0,), tuned='tuning_ten_thousand'),
   'thousand': Part(_budget(1000, 1400), tuple(ROWS)),
-  'ten_thousand': Part(_budget(10_000, 4000) | _IMAGES, MAIN, tuned='tuning_ten_thousand'),
-  'hundred_thousand': Part(_budget(100_000, 40_000) | _IMAGES, MAIN, tuned='tuning_ten_thousand'),
+  'ten_thousand': Part(_budget(10_000, 4000) | _IMAGES, MAIN, tuned='tuning_ten_thousand', chosen=_CHOSEN),
+  'hundred_thousand': Part(_budget(100_000, 40_000) | _IMAGES, MAIN, tuned='tuning_ten_thousand', chosen=_CHOSEN),
   # About as many images as in `thousand`: 40 of the first person, 2 of the last.
   'tail': Part(_budget(1000, 1400) | {'data.images': 40, 'data.imbalance': 20.0}, MAIN),
   'noise': Part(_budget(1000, 1400) | {'data.label_noise': 0.2}, MAIN),
