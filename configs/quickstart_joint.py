@@ -6,8 +6,8 @@ About as long as quickstart.py. Expect on 400 unseen people a verification accur
 about 95 %, and about 93.5 % of the training people's held-out images named by the nearest code vector.
 
 Controls: --config.loss.digits=0 (without codes), --config.joint.negatives=0 (people of the batch alone),
---config.joint.embeddings=0 (code vectors alone), --config.tokenizer.codes=random. Where a person is seen less often than
-the 180 times here, a larger --config.joint.lr is better: 16 for 10 000 people in 1200 steps.
+--config.joint.embeddings=0 (code vectors alone), --config.tokenizer.codes=random. Where people are seen less often than
+here (180 times), a larger --config.joint.lr is better: 16 for 10 000 people in 1200 steps.
 """
 
 from configs import quickstart
