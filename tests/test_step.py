@@ -16,7 +16,7 @@ from gif_jax.training.softmax import Identities
 
 FORMS = {
   'fixed': {},
-  'joint': {'joint.enabled': True},
+  'joint': {'joint.enabled': True, 'joint.scale': 8.0},
   'softmax': {'softmax.enabled': True, 'softmax.margin_type': 'cosface', 'softmax.scale': 16.0},
   'partial_fc': {'softmax.enabled': True, 'softmax.sample_rate': 0.3, 'softmax.scale': 16.0},
 }
