@@ -1,6 +1,6 @@
 """Every form of the method beside ArcFace and Partial FC: same network, data, batches, augmentation and steps.
 
-python -m benchmarks.accuracy tuning --jobs=2              # 3 trials of each tuned method, on validation people
+python -m benchmarks.accuracy tuning --jobs=2              # as many trials of each tuned method, on validation people
 python -m benchmarks.accuracy thousand --jobs=2            # m = 1000, all rows and controls, 3 seeds
 python -m benchmarks.accuracy ten_thousand --jobs=2        # m = 10 000, the tuned ones; before it tuning_ten_thousand
 python -m benchmarks.accuracy tail                         # a long tail; `noise`: images under another's name

@@ -43,7 +43,7 @@ _SOFTMAX = 'softmax.scale softmax.margin optim.lr'
 _CODES = 'loss.scale loss.margin optim.lr'
 _JOINT = 'joint.scale joint.negatives joint.lr loss.digits_until joint.embeddings'
 _SMALL = _trials(_SOFTMAX, (8.0, 0.3, 0.8), (12.0, 0.3, 0.8), (6.0, 0.3, 0.8))
-_LARGE = _trials(_SOFTMAX, (8.0, 0.3, 0.8), (8.0, 0.3, 1.6), (6.0, 0.3, 0.8))
+_LARGE = _trials(_SOFTMAX, *((scale, 0.3, rate) for scale in (16.0, 8.0) for rate in (0.8, 1.6)), (6.0, 0.3, 0.8))
 _DIGITS = _trials(_CODES, (16.0, 0.2, 0.4), (16.0, 0.2, 0.8), (8.0, 0.2, 0.8))
 # Part -> row -> the trials it is tuned with there, see `check_trials`.
 TRIALS = {
@@ -56,8 +56,9 @@ TRIALS = {
   'tuning_ten_thousand': {
     'ArcFace': _LARGE,
     'Partial FC 0.1': _LARGE,
-    'fixed': _DIGITS,
-    'joint': _trials(_JOINT, *((8.0, 512, rate, 0.7, 1.0) for rate in (4.0, 8.0, 16.0))),
+    'fixed': _DIGITS + _trials(_CODES, (8.0, 0.2, 1.6), (4.0, 0.2, 0.8)),
+    'joint': _trials(_JOINT, *((8.0, 512, rate, 0.7, 1.0) for rate in (4.0, 8.0, 16.0, 32.0)))
+    + _trials(_JOINT, (6.0, 512, 16.0, 0.7, 1.0)),
   },
 }
 
