@@ -205,14 +205,23 @@ def _band(axes, x, values, row):
   axes.errorbar(x, values.mean(0), spread, marker='.', capsize=3, **_style(row))
 
 
+def _finish(panel, path):
+  """One legend for all axes, beside them: there are up to seventeen rows."""
+  for axes in panel.axes:
+    tidy(axes)
+    if axes.get_legend():
+      axes.get_legend().remove()
+  panel.legend(*panel.axes[0].get_legend_handles_labels(), loc='outside right upper', frameon=False, fontsize='small')
+  save(panel, path)
+
+
 def _plot_tar(rows, path):
   panel = new_figure(8, 5)
   axes = panel.add_subplot()
   for row, runs in rows.items():
     _band(axes, [float(far) for far in FARS], [[figure(f, f'tar@far={far}') for far in FARS] for f in runs], row)
   axes.set(xscale='log', xlabel='FAR', ylabel='TAR, %', title='Unseen people, mean and spread over seeds')
-  tidy(axes)
-  save(panel, path)
+  _finish(panel, path)
 
 
 def _plot_curves(rows, path):
@@ -223,8 +232,7 @@ def _plot_curves(rows, path):
       steps = [point['step'] for point in runs[0]['curve']]
       _band(axes, steps, [[figure(point, f'validation/tar@far={far}') for point in f['curve']] for f in runs], row)
     axes.set(xlabel='step', ylabel=f'TAR@FAR={far}, %', title='Validation people')
-    tidy(axes)
-  save(panel, path)
+  _finish(panel, path)
 
 
 def _against_m(parts, output):
@@ -236,17 +244,19 @@ def _against_m(parts, output):
       route = best_route(runs, ROUTES)
       runs = [figures | {'best_top1': figure(figures, f'{route}_top1')} for figures in runs]
       rows.setdefault(row, {})[runs[0]['m']] = runs
-  panel = new_figure(14, 4.5)
+  most = max(map(len, rows.values()))
+  panel = new_figure(15, 4.5)
   for place, (title, key) in enumerate(wanted.items(), 1):
     axes = panel.add_subplot(1, 3, place)
     for row, by_m in rows.items():
+      if len(by_m) < most:
+        continue  # a point without a line is in the tables
       for_each = [[figure(figures, key) for figures in by_m[m]] for m in sorted(by_m)]
       means = [100 * np.mean(values) for values in for_each]
       spread = [100 * np.std(values, ddof=1) if len(values) > 1 else np.nan for values in for_each]
       axes.errorbar(sorted(by_m), means, spread, marker='.', capsize=3, **_style(row))
     axes.set(xscale='log', xlabel='m, people to train on', ylabel='%', title=title)
-    tidy(axes)
-  save(panel, output / 'against_m.png')
+  _finish(panel, output / 'against_m.png')
   tables = [f'## m = {m}\n\n' + table_of({row: by_m[m] for row, by_m in rows.items() if m in by_m}, wanted)
             for m in sorted({m for by_m in rows.values() for m in by_m})]  # fmt: skip
   verdicts = [f'## Verdict, m = {next(iter(found.values()))[0]["m"]}\n\n{verdict(found)}' for found in parts.values()]
