@@ -36,6 +36,7 @@ def get_config(form='r50', combined=(1.0, 0.5, 0.0), sample_rate=1.0):
     c.joint.lr = 8.0
     c.loss.digits = 0.1
     c.loss.digits_until = 0.7
+    c.loss.sequence = 0.1  # as light as the digits; read with model.sequence alone
     c.loss.gamma = 0.0
     c.loss.margin = 0.2
   else:

@@ -25,6 +25,7 @@ def get_config():
   c.joint.lr = 4.0
   c.loss.digits = 0.1
   c.loss.digits_until = 0.7
+  c.loss.sequence = 0.1  # as light as the digits; read with model.sequence alone
   c.loss.gamma = 0.0
   c.loss.scale = 16.0
   return c
