@@ -208,9 +208,7 @@ def _band(axes, x, values, row):
 def _finish(panel, path):
   """One legend for all axes, beside them: there are up to seventeen rows."""
   for axes in panel.axes:
-    tidy(axes)
-    if axes.get_legend():
-      axes.get_legend().remove()
+    tidy(axes, legend=False)
   panel.legend(*panel.axes[0].get_legend_handles_labels(), loc='outside right upper', frameon=False, fontsize='small')
   save(panel, path)
 

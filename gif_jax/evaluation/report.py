@@ -149,10 +149,10 @@ def new_figure(width: float, height: float) -> Figure:
   return figure
 
 
-def tidy(axes: Axes) -> None:
+def tidy(axes: Axes, legend: bool = True) -> None:
   axes.grid(True, which='major', color='0.88', linewidth=0.8)
   axes.spines[['top', 'right']].set_visible(False)
-  if len(axes.get_legend_handles_labels()[1]) > 1:
+  if legend and len(axes.get_legend_handles_labels()[1]) > 1:
     axes.legend(frameon=False, fontsize='small')
 
 
