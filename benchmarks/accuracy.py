@@ -30,10 +30,9 @@ from tqdm import tqdm
 from benchmarks import accuracy_report
 from benchmarks.accuracy_rows import PARTS, ROWS, TRIALS, Run, plain, runs_of
 from benchmarks.accuracy_run import check_same
-from gif_jax.config import ConfigError
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.core.files import write_json
 from gif_jax.data.sources import open_faces
-from gif_jax.evaluation.files import write_json
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from benchmarks.accuracy_rows import PARTS, ROWS, SEEDS, TRIALS, check_budget, differences, flat, slug, trials_of
 from benchmarks.accuracy_verdict import CHOICE, ROUTES, Found, best_route, figure, verdict
-from gif_jax.config import ConfigError
-from gif_jax.evaluation.files import write_json, write_text
-from gif_jax.evaluation.report import new_figure, save, tidy
+from gif_jax.core.errors import ConfigError
+from gif_jax.core.files import write_json, write_text
+from gif_jax.core.plots import new_figure, save, tidy
 
 FARS = ('1e-1', '1e-2', '1e-3', '1e-4')
 _TARS = {f'TAR@FAR={far}': f'tar@far={far}' for far in FARS[1:]}

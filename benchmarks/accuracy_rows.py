@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from configs import quickstart, quickstart_joint, quickstart_published, quickstart_softmax
 from gif_jax import config
-from gif_jax.config import ConfigError
+from gif_jax.core.errors import ConfigError
 
 _ALONE = {'loss.digits': 0.0, 'loss.gamma': 0.0, 'joint.negatives': 0, 'joint.embeddings': 0.0}
 # Name -> the experiment, and what a variant or a control changes of it.

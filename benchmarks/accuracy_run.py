@@ -14,14 +14,15 @@ import jax
 
 from benchmarks.accuracy_rows import check_keys, differences, flat, plain
 from benchmarks.scaling_row import device_bytes, processor
-from gif_jax import config, tokenize
+from gif_jax import config
+from gif_jax.codes import make
 from gif_jax.command_line import quiet_libraries
-from gif_jax.config import ConfigError, train_steps
-from gif_jax.data import pipeline
+from gif_jax.config import train_steps
+from gif_jax.core.errors import ConfigError
+from gif_jax.core.files import write_json
+from gif_jax.core.mesh import make_mesh
 from gif_jax.data.sources import open_faces
-from gif_jax.evaluation.files import write_json
-from gif_jax.models.devices import make_mesh
-from gif_jax.training import sharding
+from gif_jax.training import input_pipeline, sharding
 from gif_jax.training.loop import train
 from gif_jax.training.program import make_program
 from gif_jax.training.softmax import Identities
@@ -38,7 +39,7 @@ def run(settings: config.ConfigDict, workdir: Path, cache: Path) -> dict | None:
   write_json(workdir / 'config.json', plain(settings))
   faces = open_faces(settings, cache)
   people = Identities(faces.m, faces.label_space)
-  table = people if settings.softmax.enabled else tokenize.ensure_table(settings, faces, workdir)
+  table = people if settings.softmax.enabled else make.ensure_table(settings, faces, workdir)
   summary = train(settings, workdir, faces, table)
   if summary is not None:
     spent = {'wall_seconds': time.perf_counter() - started, 'cpu_seconds': sum(os.times()[:4])} | _peaks()
@@ -75,7 +76,7 @@ def _step(settings, faces, table):
   mesh = make_mesh()
   program = make_program(settings, table, train_steps(settings, len(faces.train)), mesh)
   rows = {'joint': program.like.joint, 'softmax': program.like.softmax}
-  iterator = pipeline.batches(
+  iterator = input_pipeline.batches(
     faces.train, table, batch_size=settings.train.batch_size, seed=0, stop=1,
     labels=settings.joint.enabled or settings.softmax.enabled,
   )  # fmt: skip

@@ -18,12 +18,11 @@ import numpy as np
 
 from benchmarks.finished import Finished, open_run
 from gif_jax.command_line import quiet_libraries
-from gif_jax.config import ConfigError
-from gif_jax.data.images import DataError
-from gif_jax.evaluation.files import write_json, write_text
+from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.core.files import write_json, write_text
+from gif_jax.core.plots import new_figure, save, tidy
 from gif_jax.evaluation.identification import nearest
-from gif_jax.evaluation.report import new_figure, save, tidy
-from gif_jax.training.checkpoint import CheckpointError
+from gif_jax.models.saved import CheckpointError
 
 THIRDS = ('many', 'medium', 'few')
 GROUPS = (*THIRDS, 'all')

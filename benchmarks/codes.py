@@ -26,10 +26,10 @@ from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.size import choose_size
 from gif_jax.codes.table import CodeTable
 from gif_jax.data.sources import open_faces
-from gif_jax.evaluation.extract import extract, identity_moments
 from gif_jax.evaluation.identification import digit_accuracy, rank_rates
 from gif_jax.identification.decode import build_index, decode
 from gif_jax.models.encoders import pixels
+from gif_jax.models.extract import extract, identity_moments
 from gif_jax.models.heads import unit
 from gif_jax.training.program import open_trained
 

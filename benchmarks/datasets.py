@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from benchmarks.input import IMAGES, PEOPLE, SIZE, encode
 from gif_jax import config
+from gif_jax.core.workers import on_all_cores
 from gif_jax.data.records import Person, write_index
 from gif_jax.data.sources import SyntheticFaces, open_faces
-from gif_jax.data.workers import on_all_cores
 
 BYTES = 6600  # of an image, in a set that is only opened
 COMMANDS = {

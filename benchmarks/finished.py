@@ -9,10 +9,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gif_jax.codes.table import CodeTable
-from gif_jax.config import ConfigError, default
+from gif_jax.config import default
+from gif_jax.core.errors import ConfigError
 from gif_jax.data.sets import FaceSets
 from gif_jax.data.sources import open_faces
-from gif_jax.evaluation.extract import extract
+from gif_jax.models.extract import extract
 from gif_jax.training.program import Trained, open_trained
 from gif_jax.training.softmax import Identities
 

@@ -26,12 +26,12 @@ from tqdm import tqdm
 from benchmarks.processes import cpu_seconds, private_mb, rate
 from gif_jax.codes import size, tree
 from gif_jax.codes.table import CodeTable
-from gif_jax.data import pipeline
+from gif_jax.core.workers import on_all_cores
 from gif_jax.data.augment import Chances
 from gif_jax.data.crops import Crops
 from gif_jax.data.records import Packed, Person, write_index
 from gif_jax.data.sources import SyntheticFaces
-from gif_jax.data.workers import on_all_cores
+from gif_jax.training import input_pipeline
 
 SIZE, BATCH, WORKERS = 112, 128, (0, 1, 2)
 PEOPLE, IMAGES = 400, 10  # rendered
@@ -71,7 +71,7 @@ def _stream(folder, workers):
   records = Packed(folder / 'data')
   faces = Crops(records, SIZE, np.arange(len(records)), records.labels())
   table = CodeTable.open(folder / 'table')
-  return pipeline.batches(faces, table, batch_size=BATCH, seed=0, workers=workers, chances=Chances(flip=0.5))
+  return input_pipeline.batches(faces, table, batch_size=BATCH, seed=0, workers=workers, chances=Chances(flip=0.5))
 
 
 # Each measures one thing, in a process of its own: (folder, batches, workers) -> dict.

@@ -22,12 +22,12 @@ from benchmarks.finished import open_run
 from gif_jax.codes.size import choose_size
 from gif_jax.codes.tree import build_codes
 from gif_jax.command_line import quiet_libraries
-from gif_jax.evaluation.extract import extract
-from gif_jax.evaluation.files import write_json, write_text
+from gif_jax.core.files import write_json, write_text
+from gif_jax.core.plots import new_figure, save, tidy
 from gif_jax.evaluation.identification import nearest
-from gif_jax.evaluation.report import new_figure, save, tidy
 from gif_jax.identification import rerank, tree
 from gif_jax.identification.decode import build_index, decode
+from gif_jax.models.extract import extract
 from gif_jax.training.closed_set import ClosedSet
 
 BEAMS = (1, 2, 5, 10, 20, 50, 100, 200)

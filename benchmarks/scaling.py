@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from benchmarks import scaling_report
 from benchmarks.asking import Measured
-from gif_jax.evaluation.files import write_json
+from gif_jax.core.files import write_json
 
 FORMS = ('fixed', 'joint', 'pfc', 'softmax')
 TORCH = ('torch pfc', 'torch softmax')

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 
 from gif_jax.codes.size import choose_size
-from gif_jax.evaluation.files import replacing, write_text
+from gif_jax.core.files import replacing, write_text
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

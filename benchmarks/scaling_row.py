@@ -19,12 +19,12 @@ from benchmarks.asking import Turns, answer
 from gif_jax import config
 from gif_jax.codes import size
 from gif_jax.codes.table import CodeTable
-from gif_jax.data import counter
+from gif_jax.core import counter_rng
+from gif_jax.core.jax_keys import named_key
+from gif_jax.core.mesh import batch_sharding, make_mesh
 from gif_jax.models import gif
-from gif_jax.models.devices import batch_sharding, make_mesh
 from gif_jax.training import optim, sharding, steps
 from gif_jax.training.checkpoint import abstract
-from gif_jax.training.keys import named_key
 from gif_jax.training.program import make_objective, make_program
 from gif_jax.training.softmax import Identities
 
@@ -38,13 +38,13 @@ REAL = 1_000_000  # up to so many identities there is a real CodeTable on disk
 def codes_of(labels, m):
   """Codes uint8 [n, l] of identities int64 [n] of m: a bijection of 0..v^l - 1, written to base v."""
   l, v = size.choose_size(m)
-  number = counter.permuted(labels, v**l, 0, 0)
+  number = counter_rng.permuted(labels, v**l, 0, 0)
   return (number[:, None] // v ** np.arange(l) % v).astype(np.uint8)
 
 
 def vectors_of(labels, d):
   """Code vectors float32 [n, d] of identities int64 [n], a function of the label alone; unit rows."""
-  vectors = counter.uniform(0, labels[:, None], np.arange(d)) - 0.5
+  vectors = counter_rng.uniform(0, labels[:, None], np.arange(d)) - 0.5
   return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 

@@ -21,8 +21,8 @@ from benchmarks.asking import answer, timed
 from benchmarks.device_time import breakdown
 from benchmarks.throughput_variants import VARIANTS
 from gif_jax.config import default
+from gif_jax.core.mesh import make_mesh
 from gif_jax.models import gif
-from gif_jax.models.devices import make_mesh
 from gif_jax.models.iresnet import SPECS
 from gif_jax.training import sharding
 from gif_jax.training.compiling import needed

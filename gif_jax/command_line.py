@@ -1,31 +1,65 @@
-"""What all commands share: their flags, their log, the folders they write to."""
+"""What all commands share: how they are started and end, their flags, their log."""
 
 import logging
+import resource
 import sys
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from gif_jax.config import ConfigError
+from gif_jax.core.errors import ConfigError, explain
 
 flags.disclaim_key_flags()  # flags defined here belong to the command that asks for them, and stand in its --help
 
+_FILES = 256  # file descriptors that a command may need, devices, threads and libraries included
+_INTERRUPTED = 130  # exit status of what Ctrl-C ended, by convention
+
+
+def launch(main: Callable, names: Sequence[str] = ()) -> None:
+  """Runs a command, `main(argv)`: the one place where errors that a user can cure become one line.
+
+  names: of the arguments that stand without a flag, all of which must be given. Exit status: 0, or 1 after an error,
+  130 after Ctrl-C.
+  """
+  app.run(partial(_guarded, main), flags_parser=partial(parse_flags, names=names))
+
+
+def _guarded(main, argv):
+  try:
+    quiet_libraries()
+    _allow_many_files()
+    sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be Unicode
+    return main(argv)
+  except BaseException as error:
+    line = explain(error)
+    if line is None:
+      raise
+    print(line, file=sys.stderr, flush=True)
+    sys.exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def _allow_many_files():
+  """Raises the limit of open files as far as may be; ConfigError where that is too low."""
+  _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+  resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+  if most != resource.RLIM_INFINITY and most < _FILES:
+    raise ConfigError(f'{most} files may be open at a time, {_FILES} are needed: raise the limit, `ulimit -n 4096`.')
+
 
 def parse_flags(argv: list[str], names: Sequence[str] = ()) -> list[str]:
-  """What absl's app.run parses the command line with; an unknown key or argument is one line and exit status 1.
+  """What absl's app.run parses the command line with: a flag or key that cannot be is one line and exit status 1.
 
-  names: of the arguments that stand without a flag, all of which must be given.
+  names: see `launch`.
   """
   try:
-    rest = app.parse_flags_with_usage(argv)
-  except AttributeError as error:
-    cause = error.args[0]  # ml_collections wraps its own error, which has a suggestion on its second line
-    message = cause.args[0] if isinstance(cause, Exception) else cause
-    sys.exit(f'ConfigError: unknown config key {message}\nEvery key is in gif_jax/config.py.')
+    rest = flags.FLAGS(argv)
+  except SystemExit:
+    sys.exit(0)  # absl has printed what --help asks for, and calls that a failure
+  except Exception as error:  # absl, ml_collections, and the config file, which is a program
+    sys.exit(explain(_flag_error(error)))
   given = len(rest) - 1
   if given > len(names):
     sys.exit(f'ConfigError: unexpected argument {rest[1 + len(names)]!r}; settings are given as --config.KEY=VALUE.')
@@ -34,8 +68,18 @@ def parse_flags(argv: list[str], names: Sequence[str] = ()) -> list[str]:
   return rest
 
 
+def _flag_error(error):
+  if isinstance(error, flags.Error):
+    return ConfigError(f'{error} (--help lists all flags)')
+  if isinstance(error, AttributeError):
+    cause = error.args[0] if error.args else error  # ml_collections wraps its own error, with a suggestion
+    message = cause.args[0] if isinstance(cause, Exception) and cause.args else cause
+    return ConfigError(f'unknown config key {message}; every key is in gif_jax/config.py.')
+  return ConfigError(f'the file given to --config cannot be loaded: {type(error).__name__}: {error}')
+
+
 def define_processes() -> None:
-  """The flags of a command that several processes run together (gif_jax/training/processes.py)."""
+  """The flags of a command that several processes run together (gif_jax/core/processes.py)."""
   flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, or auto: Slurm and TPU pods say. Empty: one process.')
   flags.DEFINE_integer('processes', 0, 'How many processes run this command together, with the same flags but one:')
   flags.DEFINE_integer('process', -1, 'Which of them this one is, from 0.')
@@ -54,18 +98,3 @@ def read_flag(holder) -> ConfigDict:
     return holder.value.copy_and_resolve_references()
   except OSError as error:
     raise ConfigError(f'the file given to --config cannot be loaded: {error}') from error
-
-
-def make_writable(flag: str, folder: Path) -> None:
-  """Makes the folder that --FLAG names, and a file in it: hours of work must not end in an error about permissions.
-
-  Raises ConfigError where that cannot be done.
-  """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-      pass
-  except OSError as error:
-    raise ConfigError(
-      f'--{flag}={folder} cannot be written to ({error.strerror}); name a folder that can, or free this one.'
-    ) from error

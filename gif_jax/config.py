@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from gif_jax.core.errors import ConfigError
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -214,10 +216,6 @@ _AT_LEAST = {
 }
 
 
-class ConfigError(ValueError):
-  """A setting that cannot work; the message names the key and the cure."""
-
-
 def _get(config, key):
   for part in key.split('.'):
     config = config[part]
@@ -226,6 +224,11 @@ def _get(config, key):
 
 def validate(config: ConfigDict) -> None:
   """Raises ConfigError at the first setting that cannot work, naming its key and the cure."""
+  for section, keys in config.items():
+    for key, value in keys.items():
+      numbers = value if isinstance(value, tuple | list) else (value,)
+      if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+        raise ConfigError(f'config.{section}.{key}={value} is no number to work with; give a finite one.')
   for key, choices in _CHOICES.items():
     if _get(config, key) not in choices:
       raise ConfigError(f'config.{key}={_get(config, key)!r} is not known; choose from {", ".join(choices)}.')

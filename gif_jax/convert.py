@@ -5,190 +5,18 @@ put together. --output is a folder in the training format, NAME.rec (InsightFace
 (verification pairs). A command that was killed is given again and goes on.
 """
 
-import hashlib
-import os
-import shutil
-import sys
-from collections import Counter
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from absl import app, flags
+from absl import flags
 
-from gif_jax.codes.draft import Draft
-from gif_jax.command_line import parse_flags, quiet_libraries
-from gif_jax.config import ConfigError, usable_pairs
-from gif_jax.data.images import DataError
-from gif_jax.data.listing import Skipped
-from gif_jax.data.merge import Merged, open_inputs
-from gif_jax.data.packing import PACKING, Packing
-from gif_jax.data.pairlist import read_pair_list
-from gif_jax.data.photos import Photos
-from gif_jax.data.records import Packed
-from gif_jax.data.selection import choose, choose_rows, who_stays
-
-_SIZE = 112  # of InsightFace's data sets
-_FOLDED = 20  # half of each of 10 folds: pairs are a multiple of this
-
-
-class Settings(NamedTuple):
-  """What is converted, and how; the flags of the command."""
-
-  input: str
-  output: Path
-  min_images: int = 1
-  people: str = ''
-  without: str = ''
-  same: str = ''
-  size: int = 0
-  bad_images: str = 'skip'
-  pairs: str = '6000'
-
-
-def convert(settings: Settings) -> str:
-  """Writes settings.output and returns what became of the images, in words.
-
-  Raises DataError for data and lists that cannot be used, ConfigError for settings that do not go together.
-  """
-  output, wheres = settings.output, [where for where in settings.input.split(',') if where]
-  _check_output(output, wheres)
-  index = output.with_name(f'.{output.name}.index')
-  inputs = open_inputs(wheres, index, settings.bad_images)
-  records = Merged(inputs, Path(settings.same) if settings.same else None)
-  if settings.bad_images == 'error' and records.skipped:
-    name, reason = records.skipped[0]
-    raise DataError(f'{name}: {reason}. Repair or remove it, or leave such things out: --bad_images=skip.')
-  pairs = _listed_pairs(inputs, settings)
-  chosen = _choose(records, pairs, settings)
-  size = settings.size or records.size or _SIZE
-  draft = Draft(output.with_name(f'.{output.name}.draft'), {
-    'inputs': [_state(each) for each in inputs.values()], 'size': size, 'packing': PACKING,
-    'rows': hashlib.sha256(chosen.rows.tobytes()).hexdigest(), 'bad_images': settings.bad_images,
-  })  # fmt: skip
-  packing = Packing(draft)
-  packing.fit(records, chosen.rows, size, settings.bad_images)
-  text = _complete(packing, records, chosen, size, settings)
-  _deliver(packing.folder, output, chosen.rows, pairs, settings)
-  draft.remove()
-  shutil.rmtree(index, ignore_errors=True)
-  return text
-
-
-def _check_output(output, wheres):
-  more = [output.with_suffix('.idx'), output.with_name('property')] if output.suffix == '.rec' else []
-  for path in (output, *more):
-    if path.exists():
-      raise ConfigError(f'--output={output}: {path} exists; remove it, or write to another folder.')
-  for where in wheres:
-    if output.resolve().is_relative_to(Path(where).resolve()):
-      raise ConfigError(f'--output={output} lies inside --input={where}, which must not change; name another place.')
-
-
-def _listed_pairs(inputs, settings):
-  """The file that --pairs names: image numbers [pairs, 2], and whether same; None where it names none."""
-  if settings.output.suffix != '.bin' or settings.pairs.isdigit():
-    return None
-  photos, *others = inputs.values()
-  if others or not isinstance(photos, Photos):
-    raise ConfigError(f'--pairs={settings.pairs} names files: --input must be one folder of people.')
-  if settings.people or settings.without or settings.same or settings.min_images > 1:
-    raise ConfigError(f'--pairs={settings.pairs} says which images are used: leave out the flags that choose people.')
-  return read_pair_list(Path(settings.pairs), photos)
-
-
-def _choose(records, pairs, settings):
-  if pairs:
-    return choose_rows(records, np.unique(pairs[0]))
-  chosen = choose(records, settings.people, settings.without, settings.min_images)
-  if settings.output.suffix == '.bin':  # better known before hours of reading
-    wanted, counts = int(settings.pairs), np.bincount(chosen.labels).tolist()
-    if not wanted or wanted % _FOLDED or usable_pairs(counts, wanted) < wanted:
-      most = usable_pairs(counts, sum(counts) ** 2 // _FOLDED * _FOLDED)
-      raise ConfigError(f'--pairs={wanted}: give a multiple of {_FOLDED}, at most {most} with these images.')
-  return chosen
-
-
-def _state(records):
-  """Changes when the data does."""
-  path = records.path
-  if isinstance(records, Photos):
-    return [str(path.resolve()), records.fingerprint]
-  files = [path] if path.is_file() else sorted(filter(Path.is_file, path.iterdir()))
-  stats = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-  return [str(path.resolve()), len(records), stats]
-
-
-def _complete(packing, records, chosen, size, settings):
-  """Writes the index and skipped.tsv. What became of images and people, in words."""
-  reasons, people = packing.reasons(), records.people()
-  usable = packing.usable(chosen.labels, len(people))
-  stay, gone = who_stays(chosen, usable)
-  if settings.output.suffix == '.bin' and not settings.pairs.isdigit() and reasons:
-    raise DataError(f'{settings.pairs} names images that cannot be read: {_counted(reasons)}; repair them.')
-  if not stay.any():
-    raise DataError(f'nobody is left of {settings.input}: {_counted(reasons + Counter(gone.values()))}.')
-  notes = [*records.skipped, *(Skipped(people[label].name, reason) for label, reason in gone.items())]
-  packing.complete(chosen.labels, people, stay, notes, size=size, origin=settings.input)
-  lines = [
-    f'{settings.output}: {usable[stay].sum()} images of {stay.sum()} people, {size}x{size}',
-    f'{packing.unchanged} images are unchanged, {usable.sum() - packing.unchanged} were brought to size, as PNG',
-    f'left out: {_counted(reasons)}' if reasons else '',
-    f'left out when the input was opened: {len(records.skipped)} files, folders or records' if records.skipped else '',
-    f'people left out: {_counted(Counter(gone.values()))}' if gone else '',
-  ]
-  return '\n'.join(filter(None, lines))
-
-
-def _counted(reasons):
-  return ', '.join(f'{count} {reason}' for reason, count in reasons.most_common())
-
-
-def _deliver(folder, output, rows, pairs, settings):
-  """Brings the finished `folder` to `output`, in the form that its name asks for; notes go beside a single file."""
-  if output.suffix not in ('.rec', '.bin'):
-    os.replace(folder, output)
-    return
-  if (folder / 'skipped.tsv').stat().st_size:
-    shutil.copyfile(folder / 'skipped.tsv', f'{output}.skipped.tsv')
-  packed = Packed(folder)
-  if output.suffix == '.rec':
-    from gif_jax.data.recordio import write_insightface
-
-    shutil.copyfile(folder / 'people.tsv', f'{output}.people.tsv')
-    write_insightface(packed, output)
-  else:
-    from gif_jax.data.pairs import write_pairs
-
-    images, same = _pairs(packed, rows, pairs, settings)
-    write_pairs(output, [packed[index] for index in images.ravel().tolist()], same)
-
-
-def _pairs(packed, rows, listed, settings):
-  """Pairs of images of `packed`, int64 [pairs, 2], and whether same: those listed by row, or drawn in 10 folds."""
-  from gif_jax.evaluation.verification import balanced_pairs
-
-  if listed:
-    return np.searchsorted(rows, listed[0]), listed[1]
-  try:
-    left, right, same = balanced_pairs(packed.labels(), int(settings.pairs))
-  except ValueError as error:  # images that could not be read were too many
-    raise DataError(f'--pairs={settings.pairs}: {error}.') from error
-  return np.stack([left, right], 1), same
+from gif_jax.command_line import launch
 
 
 def main(_) -> None:
-  quiet_libraries()
+  from gif_jax.data.convert import Settings, convert
+
   given = {name: flags.FLAGS[name].value for name in Settings._fields}
-  try:
-    print(convert(Settings(**given | {'output': Path(given['output'])})))
-  except BrokenProcessPool:
-    sys.exit('DataError: a process was killed, for want of memory perhaps; give the same command again to go on.')
-  except KeyboardInterrupt:
-    sys.exit('Stopped; give the same command again to go on.')
-  except (ConfigError, DataError, OSError) as error:
-    sys.exit(f'{type(error).__name__}: {error}')
+  print(convert(Settings(**given | {'output': Path(given['output'])})))
 
 
 if __name__ == '__main__':
@@ -202,4 +30,4 @@ if __name__ == '__main__':
   flags.DEFINE_enum('bad_images', 'skip', ['skip', 'error'], 'What to do with images that cannot be read.')
   flags.DEFINE_string('pairs', '6000', 'For .bin: how many pairs to draw, or a file with them.')
   flags.mark_flags_as_required(['input', 'output'])
-  app.run(main, flags_parser=parse_flags)
+  launch(main)

@@ -5,24 +5,30 @@ Makes the identity-code table first where it is missing, continues from the newe
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from gif_jax.command_line import define_processes, make_writable, parse_flags, quiet_libraries, read_flag
-from gif_jax.config import ConfigError, validate
+from gif_jax.command_line import define_processes, launch, read_flag
+from gif_jax.config import validate
+from gif_jax.core.errors import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config>.')
+_ACCEPT = flags.DEFINE_bool('accept_changes', False, 'Go on with settings other than those the run began with.')
 flags.mark_flag_as_required('config')
 define_processes()
 
 
-def run(config, workdir: Path) -> dict | None:
-  """Table, training, evaluation. Returns the summary, or None if a signal stopped the run with its state saved."""
-  from gif_jax import tokenize
+def run(config, workdir: Path, accept: bool = False) -> dict | None:
+  """Table, training, evaluation. Returns the summary, or None if a signal stopped the run with its state saved.
+
+  accept: whether settings that change results may be others than those the run in `workdir` began with.
+  """
+  from gif_jax.codes import make
+  from gif_jax.core import locks, processes
+  from gif_jax.core.files import make_writable, remove_left_over, write_json
   from gif_jax.data.sources import open_faces
-  from gif_jax.evaluation.files import write_json
-  from gif_jax.training import processes
+  from gif_jax.training import record
   from gif_jax.training.loop import check_table, train
   from gif_jax.training.softmax import Identities
 
@@ -30,18 +36,22 @@ def run(config, workdir: Path) -> dict | None:
   _check_apart(config.data, workdir)
   make_writable('workdir', workdir)
   processes.check_shared(workdir)
-  config = tokenize.with_own_identities(config)
+  config = make.with_own_identities(config)
   validate(config)
-  faces = processes.after_first(lambda: open_faces(config, workdir / 'cache'))
-  processes.check_same({'people': faces.label_space, 'training images': len(faces.train)})
-  if config.softmax.enabled:
-    table = Identities(faces.m, faces.label_space)
-  else:
-    table = tokenize.ensure_table(config, faces, workdir)
-    check_table(table, config, faces)  # before people.json, which must say whose table and checkpoints lie beside it
-  if faces.people is not None and processes.first():
-    write_json(workdir / 'people.json', faces.people)
-  return train(config, workdir, faces, table)
+  with processes.locked(locks.inside(workdir), f'--workdir={workdir}'):
+    if processes.first():
+      remove_left_over(workdir)
+    record.check(workdir, config, accept)
+    faces = processes.after_first(lambda: open_faces(config, workdir / 'cache'))
+    processes.check_same({'people': faces.label_space, 'training images': len(faces.train)})
+    if config.softmax.enabled:
+      table = Identities(faces.m, faces.label_space)
+    else:
+      table = make.ensure_table(config, faces, workdir)
+      check_table(table, config, faces)  # before people.json, which must say whose table and checkpoints lie beside it
+    if faces.people is not None and processes.first():
+      write_json(workdir / 'people.json', faces.people)
+    return train(config, workdir, faces, table, accept)
 
 
 def _check_apart(data, workdir):
@@ -62,26 +72,18 @@ def _name(config_file):
 
 
 def main(_) -> None:
-  """Command line: errors that a user can cure are printed without a traceback, exit status 1."""
-  # Imported here so that worker processes, which import this file again, start fast.
-  from gif_jax.codes.table import TableError
-  from gif_jax.data.images import DataError
+  # Imported here so that --help, and worker processes, which import this file again, start fast.
+  from gif_jax.core import processes
   from gif_jax.evaluation.report import summary_table
-  from gif_jax.evaluation.resume import ExtractError
-  from gif_jax.tokenize import TokenizeError
-  from gif_jax.training import processes
-  from gif_jax.training.checkpoint import CheckpointError
-  from gif_jax.training.metrics import NonFiniteLossError
 
-  quiet_libraries()
   workdir = Path(_WORKDIR.value or Path('runs') / _name(config_flags.get_config_filename(flags.FLAGS['config'])))
-  curable = (DataError, TokenizeError, TableError, ExtractError, CheckpointError, NonFiniteLossError)
-  with processes.together(*curable):
-    summary = run(read_flag(_CONFIG), workdir)
+  with processes.together():
+    summary = run(read_flag(_CONFIG), workdir, _ACCEPT.value)
     if summary is not None and processes.first():
       print(summary_table(summary))
-      print(f'Everything is in {workdir}: {", ".join(sorted(path.name for path in workdir.iterdir()))}.')
+      shown = sorted(path.name for path in workdir.iterdir() if not path.name.startswith('.'))
+      print(f'Everything is in {workdir}: {", ".join(shown)}.')
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  launch(main)

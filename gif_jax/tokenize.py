@@ -4,260 +4,32 @@ Images -> features -> one vector per identity -> homogenised vectors and codes -
 With --extend=OLD: a table of OLD's people, unchanged, and those of the config after them.
 """
 
-import logging
 from pathlib import Path
 
-import numpy as np
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from gif_jax.codes import extend, product, size, tree, vectors
-from gif_jax.codes.draft import Draft
-from gif_jax.codes.homogenise import homogenise
-from gif_jax.codes.quality import explained_alone
-from gif_jax.codes.table import CodeTable, TableError
-from gif_jax.command_line import define_processes, parse_flags, quiet_libraries, read_flag
-from gif_jax.config import ConfigError, validate
-from gif_jax.data.images import DataError
-from gif_jax.data.sources import everyone, joined_space, open_faces
-from gif_jax.evaluation.extract import identity_moments
-from gif_jax.models.clip import WeightsError, open_clip
-from gif_jax.models.encoders import Encoder, pixels
-from gif_jax.training import processes
-from gif_jax.training.backbone import open_backbone
-from gif_jax.training.checkpoint import CheckpointError
-
-_LOG = logging.getLogger(__name__)
-
-
-class TokenizeError(ValueError):
-  """Features or settings that no table can be made of; the message says why and what to change."""
-
-
-def with_own_identities(config):
-  """The config with data.identities set to the rows of tokenizer.vectors, where such a file is named."""
-  if not config.tokenizer.vectors:
-    return config
-  config = config.copy_and_resolve_references()
-  config.data.identities = len(_load_vectors(config))
-  return config
-
-
-def _load_vectors(config):
-  path = config.tokenizer.vectors
-  try:
-    array = np.load(path, mmap_mode='r', allow_pickle=False)
-  except (OSError, ValueError) as error:
-    raise ConfigError(f'config.tokenizer.vectors={path}: cannot be read as a .npy array ({error}).') from error
-  if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
-    raise ConfigError(f'config.tokenizer.vectors={path}: holds {array.dtype} {array.shape}, wanted floats [m, D].')
-  return array
-
-
-def open_encoder(settings) -> Encoder:
-  """The encoder that `config.tokenizer` names. Raises TokenizeError where its weights cannot be used."""
-  opening = {'pixels': lambda _: Encoder(pixels, 'pixels'), 'clip': open_clip, 'backbone': open_backbone}
-  try:
-    return opening[settings.encoder](settings.encoder_path)
-  except (WeightsError, CheckpointError) as error:
-    raise TokenizeError(f'config.tokenizer.encoder={settings.encoder}: {error}') from error
-
-
-def _check_rows(config, m):
-  if m != (rows := len(_load_vectors(config))):
-    raise ConfigError(
-      f'config.tokenizer.vectors={config.tokenizer.vectors} holds {rows} vectors, but there are {m} people to train '
-      'on: give one row per label (in the order of names), or leave tokenizer.vectors empty.'
-    )
-
-
-def _initial_vectors(config, faces, encoder, draft: Path):
-  """Unit vectors float32 [m, d] and the transform that made them; `draft` is where extraction keeps its progress."""
-  settings = config.tokenizer
-  if settings.vectors:
-    return vectors.initialise(_load_vectors(config), config.model.d)
-  labels = faces.train.labels()
-  spread = settings.whiten and len(labels) > faces.m  # with one image each, nothing tells how an identity varies
-  moments = identity_moments(
-    encoder.encode, faces.train, labels, faces.m, config.eval.batch_size, within=spread, progress='encoding faces',
-    state=draft, key=f'{encoder.name} of {faces.label_space}, {config.data.size} pixels',
-  )  # fmt: skip
-  return vectors.initialise(moments.means, config.model.d, moments.within, moments.counts)
-
-
-def settings_of(config) -> dict:
-  """The settings a table is made with, as stored in it."""
-  return {key: value for key, value in config.tokenizer.items() if key != 'table'} | {'d': config.model.d}
-
-
-def make_table(config, faces, output: Path) -> CodeTable:
-  """Tokenises the training identities of `faces` (None if tokenizer.vectors is set) into the directory `output`.
-
-  What is done is kept beside `output` until the table is written, and a run that was killed continues from there. All
-  processes encode faces; the first one makes the codes and writes.
-  Raises TokenizeError for features or settings that make no table, FileExistsError if `output` exists.
-  """
-  if output.exists():
-    raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
-  settings, folder = config.tokenizer, output.with_name(f'.{output.name}.draft')
-  m = faces.m if faces else len(_load_vectors(config))
-  if settings.vectors:
-    _check_rows(config, m)
-  if m < 2:
-    raise TokenizeError('one person alone makes no table: give at least two, or add the person with --extend=TABLE.')
-  encoder = None if settings.vectors else open_encoder(settings)
-  first = processes.first()
-  try:
-    l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
-    draft = Draft(folder, settings_of(config) | _origin(config, faces, encoder)) if first else None
-    processes.wait(folder)
-    initial, transform = _initial_vectors(config, faces, encoder, folder)
-    if first:
-      _write_table(config, faces, output, l, v, initial, transform, encoder, draft)
-  except ValueError as error:
-    raise TokenizeError(str(error)) from error
-  processes.wait(output / 'meta.json')
-  return CodeTable.open(output)
-
-
-def _origin(config, faces, encoder):
-  """What a draft is of, beside its settings."""
-  if encoder:
-    origin = {'images': len(faces.train), 'label_space': faces.label_space, 'encoder': encoder.name}
-    return origin | {'label_noise': config.data.label_noise}
-  file = Path(config.tokenizer.vectors).stat()
-  return {'bytes': file.st_size, 'changed': file.st_mtime_ns}
-
-
-def _write_table(config, faces, output, l, v, initial, transform, encoder, draft):
-  """From initial vectors to the table."""
-  settings, m = config.tokenizer, len(initial)
-  homogenised, report = homogenise(
-    initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
-    scaled=settings.homogenize_scaled, seed=settings.seed, draft=draft,
-  )  # fmt: skip
-  clustered = initial if settings.cluster == 'initial' else homogenised
-  codes = _codes(settings, clustered, l, v, draft)
-  explained = np.nan_to_num(explained_alone(codes, clustered))  # JSON has no NaN
-  _LOG.info('mean cosine of code vectors %.3f, %.3f before homogenisation; variance explained by each digit alone %s',
-            report.cosine_after['mean'], report.cosine_before['mean'], np.round(explained, 3))  # fmt: skip
-  _LOG.info('codes: m=%d identities, l=%d digits of v=%d values, %.0f %% of all codes used', m, l, v, 100 * m / v**l)
-  # Nothing in a file of vectors says whose they are, so its table fits any data of as many identities.
-  name, label_space = (encoder.name, faces.label_space) if encoder else (settings.vectors, '')
-  CodeTable.write(
-    output, codes, homogenised, v=v, encoder=name, seed=settings.seed, label_space=label_space,
-    settings=settings_of(config), transform=transform, explained=explained, report=report,
-  )  # fmt: skip
-  draft.remove()
-
-
-def _codes(settings, clustered, l, v, draft):
-  """Codes uint8 [m, l]. Slack is kept by placeholders: codes are made for them too, and then not given to anybody."""
-  m = len(clustered)
-  if settings.codes == 'random':
-    return tree.random_codes(m, l, v, settings.seed)
-  extra = extend.placeholders(m, settings.slack, v**l - m, settings.seed)
-  clustered = np.concatenate([clustered, clustered[extra]]) if len(extra) else clustered
-  if settings.codes == 'tree':
-    return tree.build_codes(clustered, l, v, iterations=settings.iterations, seed=settings.seed, draft=draft)[:m]
-  return product.build_codes(clustered, l, v, seed=settings.seed, draft=draft)[:m]
-
-
-def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:
-  """Writes the people of `old`, unchanged, and after them the newcomers into the directory `output`.
-
-  The newcomers are the training people of `faces`. With tokenizer.vectors, [k, D] by the table's encoder, their
-  features are its rows; without `faces` nobody knows then who they are, and no data is taken for theirs. Of
-  config.tokenizer `encoder` and `vectors` are read, all else is the table's.
-
-  Raises TokenizeError for newcomers that do not fit the table, FileExistsError if `output` exists.
-  """
-  if output.exists():
-    raise FileExistsError(f'{output} exists: remove it, or write the table to another place.')
-  label_space = joined_space(old.meta['label_space'], faces.label_space if faces else '')
-  try:
-    newcomers = vectors.later(_newcomers(config, faces, old), old.d, old.transform)
-    codes = extend.extend_codes(old.codes, old.vectors, old.v, newcomers)
-    if old.meta['settings'].get('codes') == 'product':
-      product.settle_newcomers(old.codes, old.vectors, old.v, newcomers, codes)
-  except ConfigError:
-    raise
-  except ValueError as error:
-    raise TokenizeError(f'{old.path} cannot take these people in: {error}') from error
-  if processes.first():
-    old.extend(output, codes, newcomers, label_space)
-  processes.wait(output / 'meta.json')
-  table = CodeTable.open(output)
-  _LOG.info('codes: %d newcomers are labels %d to %d; %d codes are still free',
-            len(codes), old.m, table.m - 1, table.v**table.l - table.m)  # fmt: skip
-  return table
-
-
-def _newcomer_faces(config):
-  """The newcomers that the config names, all trained on; None where it has vectors and names nobody."""
-  if config.tokenizer.vectors and not (config.data.path or config.data.first_identity):
-    return None
-  return open_faces(everyone(config), cache=None)
-
-
-def _newcomers(config, faces, old):
-  """Mean features float32 [k, D] of the newcomers, by the encoder of the table `old`."""
-  encoder = old.meta['encoder']
-  if config.tokenizer.vectors:
-    _LOG.info('tokenizer.vectors must be features of the encoder that %s was made with: %s', old.path, encoder)
-    if faces:
-      _check_rows(config, faces.m)
-    return _load_vectors(config)
-  here = open_encoder(config.tokenizer)
-  if encoder != here.name:
-    raise TokenizeError(
-      f'it was made with the encoder "{encoder}", the config has "{here.name}". Set tokenizer.encoder (and '
-      'tokenizer.encoder_path), or give the mean features of that encoder, one row per newcomer, as tokenizer.vectors'
-    )
-  return identity_moments(
-    here.encode, faces.train, faces.train.labels(), faces.m, config.eval.batch_size, within=False,
-    progress='encoding faces',
-  ).means  # fmt: skip
-
-
-def ensure_table(config, faces, workdir: Path) -> CodeTable:
-  """The table named by tokenizer.table, else the one in `workdir`, made first where it is missing.
-
-  Raises TableError if the one in `workdir` was made with other settings than the config's.
-  """
-  if config.tokenizer.table:
-    return CodeTable.open(config.tokenizer.table)
-  path = workdir / 'table'
-  if not path.exists():
-    return make_table(config, faces, path)
-  table = CodeTable.open(path)
-  here, there = settings_of(config), table.meta['settings']
-  for key in sorted(here.keys() | there.keys()):
-    if here.get(key) != there.get(key) and not (key == 'encoder_path' and _same_encoder(config, table)):
-      raise TableError(
-        f'{path} was made with {key}={there.get(key)!r}, the config has {here.get(key)!r}. '
-        'Use another --workdir, or remove the table (and the checkpoints trained with it).'
-      )
-  return table
-
-
-def _same_encoder(config, table):
-  """Whether the weights at tokenizer.encoder_path are those that made the table, wherever they lay then."""
-  return bool(config.tokenizer.vectors) or open_encoder(config.tokenizer).name == table.meta['encoder']
+from gif_jax.command_line import define_processes, launch, read_flag
 
 
 def main(_) -> None:
-  quiet_libraries()
-  with processes.together(DataError, TokenizeError, TableError, FileExistsError):
-    config = read_flag(_CONFIG)
+  # Imported here so that --help, and worker processes, which import this file again, start fast.
+  from gif_jax.codes import make
+  from gif_jax.codes.table import CodeTable
+  from gif_jax.config import validate
+  from gif_jax.core import processes
+  from gif_jax.data.sources import open_faces, open_newcomers
+
+  with processes.together():
+    config, output = read_flag(_CONFIG), Path(_OUTPUT.value)
     processes.check_same({'config': config.to_dict()})
-    config = config if _EXTEND.value else with_own_identities(config)
+    config = config if _EXTEND.value else make.with_own_identities(config)
     validate(config)
     if _EXTEND.value:
-      table = extend_table(config, _newcomer_faces(config), CodeTable.open(_EXTEND.value), Path(_OUTPUT.value))
+      table = make.extend_table(config, open_newcomers(config), CodeTable.open(_EXTEND.value), output)
     else:
       faces = None if config.tokenizer.vectors else open_faces(config, cache=None)
-      table = make_table(config, faces, Path(_OUTPUT.value))
+      table = make.make_table(config, faces, output)
     if processes.first():
       print(f'{table.path}: m={table.m}, l={table.l}, v={table.v}, d={table.d}')
 
@@ -268,4 +40,4 @@ if __name__ == '__main__':
   _EXTEND = flags.DEFINE_string('extend', '', 'A table to add the people of the config to, as they are in --output.')
   flags.mark_flags_as_required(['config', 'output'])
   define_processes()
-  app.run(main, flags_parser=parse_flags)
+  launch(main)

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from gif_jax import tokenize
+from gif_jax.codes import make
 from gif_jax.data.sources import open_faces
 from tests import tiny
 from tests.photographs import write_people
@@ -65,7 +65,7 @@ def tiny_faces(tiny_config):
 
 @pytest.fixture(scope='session')
 def tiny_table(tiny_config, tiny_faces, tmp_path_factory):
-  return tokenize.make_table(tiny_config, tiny_faces, tmp_path_factory.mktemp('tiny') / 'table')
+  return make.make_table(tiny_config, tiny_faces, tmp_path_factory.mktemp('tiny') / 'table')
 
 
 @pytest.fixture(scope='session')

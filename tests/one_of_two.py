@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gif_jax import tokenize
+from gif_jax.codes import make
+from gif_jax.core import gather
+from gif_jax.core.mesh import batch_sharding, make_mesh
 from gif_jax.data.sources import open_faces
 from gif_jax.evaluation.exact import sorted_images
-from gif_jax.evaluation.extract import extract, identity_moments
 from gif_jax.evaluation.impostors import most_alike
-from gif_jax.models.devices import batch_sharding, make_mesh
-from gif_jax.training import figures, gather
+from gif_jax.models.extract import extract, identity_moments
+from gif_jax.training import figures
 from gif_jax.training.program import make_predictor
 from gif_jax.training.steps import TrainState
 from tests import tiny
@@ -41,7 +42,7 @@ def predict(variables, images):
 def table(output: Path):
   """The tiny run's table."""
   config = tiny.get_config()
-  return tokenize.make_table(config, open_faces(config, None), output)
+  return make.make_table(config, open_faces(config, None), output)
 
 
 def results(state: Path | None = None) -> dict[str, np.ndarray]:

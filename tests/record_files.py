@@ -1,5 +1,7 @@
 """Records for tests: in memory, in .rec files, in the training format."""
 
+import zlib
+
 import numpy as np
 
 from gif_jax.data.pairs import write_pairs
@@ -46,9 +48,10 @@ def write_records(folder, images, labels, names=None, origin='test', size=0):
   folder.mkdir(parents=True)
   (folder / 'images.bin').write_bytes(b''.join(images))
   lengths = np.array([len(image) for image in images])
+  crcs = [zlib.crc32(image) for image in images]
   names = names or [str(label) for label in range(max(labels) + 1)]
   people = [Person(name, f'{origin}:{name}') for name in names]
-  write_index(folder, np.cumsum(lengths) - lengths, lengths, labels, people, size=size, origin='a test')
+  write_index(folder, np.cumsum(lengths) - lengths, lengths, labels, crcs, people, size=size, origin='a test')
   return Packed(folder)
 
 

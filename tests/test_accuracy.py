@@ -12,7 +12,7 @@ import pytest
 from benchmarks import accuracy, accuracy_report, accuracy_rows, accuracy_run
 from benchmarks import accuracy_verdict as verdicts
 from gif_jax import config
-from gif_jax.config import ConfigError
+from gif_jax.core.errors import ConfigError
 from gif_jax.training import loop
 from tests import tiny
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gif_jax import align
-from gif_jax.config import ConfigError
+from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.data import align_people as align
 from gif_jax.data import detectors
 from gif_jax.data.align import template
 from gif_jax.data.detectors import Faces
-from gif_jax.data.images import DataError, read_whole
+from gif_jax.data.images import read_whole
 from gif_jax.data.listing import list_people
 
 PEOPLE, IMAGES = 5, 4
@@ -110,7 +110,7 @@ def test_folders_and_sizes_that_cannot_be_used(root, output, tmp_path, source):
 def test_what_changed_is_done_again_and_nothing_else(root, output, source, monkeypatch):
   align.align_people(root, output, 32, source)
   written = []
-  monkeypatch.setattr(align, '_write', lambda target, face, modified: written.append(target.name))
+  monkeypatch.setattr(align, '_write', lambda output, target, face, modified: written.append(target.name))
   assert align.align_people(root, output, 32, source)[:2] == (0, 20) and not written
   os.utime(root / 'p00' / '0.png', (1, 1))
   (output / 'p01' / '1.png').unlink()
@@ -123,7 +123,7 @@ def test_crops_of_photographs_that_are_gone_are_named(root, output, monkeypatch)
   (root / 'p00' / '0.png').unlink()
   found = align.align_people(root, output, 32, source)
   assert found.stale == ['p00/0.png'] and found[:2] == (0, 19)
-  assert '1 crops are of no photograph any more, such as p00/0.png.' in align._described(output, found)
+  assert '1 crops are of no photograph any more, such as p00/0.png.' in align.described(output, found)
 
 
 def test_crops_appear_whole_or_not_at_all(root, output, source, monkeypatch):
@@ -133,9 +133,19 @@ def test_crops_appear_whole_or_not_at_all(root, output, source, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(os, 'replace', killed)
     with pytest.raises(KeyboardInterrupt):
-      align._write(output / 'p00' / '0.png', np.zeros((32, 32, 3), np.uint8), 1)
+      align._write(output, output / 'p00' / '0.png', np.zeros((32, 32, 3), np.uint8), 1)
+  assert not [path for path in output.rglob('*') if path.is_file()]
   with pytest.raises(DataError):
-    list_people(output)  # what is left over is hidden
+    list_people(output)
+
+
+def test_what_a_killed_run_leaves_is_no_photograph_and_in_nobodys_way(root, output, source):
+  output.mkdir(parents=True)
+  (output / '.align.json.4711.partial').write_text('{')  # killed before there was a crop
+  assert align.align_people(root, output, 32, source)[:2] == (20, 0)
+  (output / 'p00' / '0.png').rename(output / 'p00' / '.0.png.4711.partial')  # killed before a crop had its name
+  found = align.align_people(root, output, 32, source)
+  assert found[:2] == (1, 19) and not found.skipped and not found.stale and (output / 'p00' / '0.png').exists()
 
 
 def test_photographs_that_are_skipped_are_listed_with_the_reason(root, output, tmp_path, source):
@@ -158,7 +168,7 @@ def test_photographs_that_are_skipped_are_listed_with_the_reason(root, output, t
     'nobody.png': "lies beside the people's folders; its person is not known",
   }  # fmt: skip
   assert len(list(output.glob('*/*.png'))) == 12
-  assert 'No face of 1 people, such as p04.' in align._described(output, found)
+  assert 'No face of 1 people, such as p04.' in align.described(output, found)
   assert align._counted(found.skipped).startswith(f'5 no points in {source.landmarks}, 1 ')
 
 
@@ -229,7 +239,10 @@ def test_other_points_are_not_mixed_in(root, output, tmp_path, source, monkeypat
 
 
 def test_a_sheet_of_a_few_faces_lies_beside_the_folder(root, output, source):
-  align.align_people(root, output, 32, source)
+  found = align.align_people(root, output, 32, source)
+  sheet = output.parent / 'faces.png'
+  assert cv2.imread(str(sheet)) is not None and f'A few of them: {sheet}.' in align.described(output, found)
+  sheet.unlink()
   (output / 'p00' / '0.png').unlink()
-  sheet = align._draw_sheet(output)
-  assert sheet == output.parent / 'faces.png' and cv2.imread(str(sheet)) is not None
+  align._draw_sheet(output)
+  assert cv2.imread(str(sheet)) is not None

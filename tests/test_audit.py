@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gif_jax import audit as audit_command
-from gif_jax import convert
-from gif_jax.audit import Settings, audit
-from gif_jax.config import ConfigError
+from gif_jax.core.errors import ConfigError
+from gif_jax.data import convert
+from gif_jax.data.audit import audit as audit_command
 from gif_jax.data.audit import duplicates, marks
+from gif_jax.data.audit.audit import Settings, audit
 from gif_jax.data.audit.findings import describe_images, few_of_each
 from gif_jax.data.audit.wording import faults
 from gif_jax.data.inputs import open_records
@@ -80,7 +80,7 @@ def test_clean_data_has_no_faults(clean, tmp_path):
   assert (found['images'], found['people'], found['sizes'], found['kinds']) == (48, 16, {'112x112': 48}, {'colour': 48})
   assert found['bytes'] == sum(path.stat().st_size for path in (clean / 'A').rglob('*.jpg'))
   assert report == json.loads((tmp_path / 'audit.json').read_text())
-  assert {path.name for path in tmp_path.iterdir()} == {
+  assert {path.name for path in tmp_path.iterdir() if not path.name.startswith('.')} == {
     'audit.json', 'audit.md', 'audit.png', 'skipped.tsv', 'duplicates.csv', 'in_evaluation.txt',
     'overlapping_people.csv', 'similar_people.csv',
   }  # fmt: skip
@@ -184,7 +184,7 @@ def test_a_network_finds_people_in_other_photographs(faces, tmp_path, monkeypatc
   """Its network reads who is shown off the first pixel, and every picture is another one."""
   table = np.random.default_rng(0).standard_normal((256, 64)).astype(np.float32)
   network = Encoder(lambda images: table[np.asarray(images)[:, 0, 0, 0]], 'first pixel')
-  monkeypatch.setattr(audit_command, 'open_encoder', lambda settings: network)
+  monkeypatch.setattr(audit_command, 'open_encoder', lambda *_: network)
 
   def photographs(k, who):
     images = faces[k].copy()

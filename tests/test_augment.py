@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from gif_jax.data import augment, counter
+from gif_jax.core import counter_rng
+from gif_jax.data import augment
 from gif_jax.data.augment import Chances
 
 KINDS = Chances._fields
@@ -44,7 +45,7 @@ def test_probability_zero_changes_nothing(images):
 def test_a_kind_changes_the_images_that_drew_it_and_no_other(images, kind):
   after = _augmented(images, Chances(**{kind: 0.3}))
   assert after.dtype == np.uint8 and after.shape == images.shape
-  drawn = counter.uniform(1, KINDS.index(kind), np.arange(200), 0) < 0.3
+  drawn = counter_rng.uniform(1, KINDS.index(kind), np.arange(200), 0) < 0.3
   changed = _changed(images, after)
   assert not changed[~drawn].any()
   assert changed[drawn].mean() > 0.9  # a crop may keep everything, a resolution may be nearly the whole one
@@ -65,7 +66,7 @@ def test_the_share_of_images_changed_is_the_probability():
 
 
 def test_kinds_are_drawn_independently():
-  drawn = np.stack([counter.uniform(1, stream, np.arange(20_000), 0) < 0.5 for stream in range(len(KINDS))])
+  drawn = np.stack([counter_rng.uniform(1, stream, np.arange(20_000), 0) < 0.5 for stream in range(len(KINDS))])
   assert np.abs(np.corrcoef(drawn) - np.eye(len(KINDS))).max() < 0.03
 
 

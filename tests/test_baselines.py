@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from gif_jax import config
-from gif_jax.data import pipeline
-from gif_jax.models.devices import make_mesh
-from gif_jax.training import sharding
+from gif_jax.core.mesh import make_mesh
+from gif_jax.training import input_pipeline, sharding
 from gif_jax.training.checkpoint import Checkpoints
 from gif_jax.training.program import make_program
 from gif_jax.training.softmax import Identities
@@ -43,7 +42,7 @@ def _run(c, devices):
 @pytest.fixture(scope='module')
 def batches(tiny_faces):
   """Four batches of 24, some people several times in each."""
-  source = pipeline.batches(tiny_faces.train, PEOPLE, batch_size=24, seed=0, labels=True)
+  source = input_pipeline.batches(tiny_faces.train, PEOPLE, batch_size=24, seed=0, labels=True)
   found = [next(source) for _ in range(4)]
   source.close()
   return found

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gif_jax.core.errors import DataError
 from gif_jax.data.benchmarks.opening import open_benchmark
 from gif_jax.data.benchmarks.pairs import PairSet
-from gif_jax.data.images import DataError
 from gif_jax.data.pairs import write_pairs
 from tests.pictures import SIZE, encode, picture
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gif_jax.core.errors import DataError
 from gif_jax.data.align import template
 from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.data.images import DataError
-from gif_jax.evaluation.extract import extract
+from gif_jax.models.extract import extract
 from tests.template_files import IMAGES, PAIRS, write, write_set
 
 GOLDEN = json.loads((Path(__file__).parent / 'golden' / 'align_golden.json').read_text())

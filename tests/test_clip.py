@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from gif_jax.codes.make import make_table
 from gif_jax.models.clip import ImageEncoder, Spec, WeightsError, open_clip
 from gif_jax.models.resize import bicubic
-from gif_jax.tokenize import make_table
 from gif_jax.training import sharding
 
 FOLDER = Path(__file__).parent / 'golden' / 'clip'

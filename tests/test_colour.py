@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gif_jax import main
+from gif_jax.core.errors import DataError
 from gif_jax.data.colour import check_colour
-from gif_jax.data.images import DataError
 from tests import tiny
 from tests.record_files import packed_faces
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from gif_jax.config import ConfigError
-from gif_jax.convert import Settings, convert
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.data.convert import Settings, convert
 from gif_jax.data.inputs import open_records
 from gif_jax.data.pairs import read_pairs
 from tests.pictures import SIZE, encode, picture, several, write
@@ -109,5 +108,5 @@ def test_a_list_of_pairs_wants_one_folder_and_no_other_choice(tmp_path):
     run(tmp_path / 'packed', tmp_path / 'out.bin', **given)
   with pytest.raises(ConfigError, match='leave out the flags'):
     run(faces, tmp_path / 'out.bin', min_images=2, **given)
-  with pytest.raises(DataError, match='neither a number nor a file'):
+  with pytest.raises(DataError, match=r'nowhere\.txt cannot be read \(No such file .*--pairs is a number, or a file'):
     run(faces, tmp_path / 'out.bin', pairs='nowhere.txt')

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from gif_jax import tokenize
-from gif_jax.codes import homogenise, product, tree
-from gif_jax.codes.draft import Draft
+from gif_jax.codes import homogenise, make, product, tree
 from gif_jax.codes.table import CodeTable
+from gif_jax.core.resume import Draft
 
 
 def _vectors(m=300, d=8):
@@ -30,50 +29,6 @@ def _kill_after(saves, monkeypatch):
 
   monkeypatch.setattr(Draft, 'save', failing)
   return done
-
-
-def test_what_is_saved_is_found(tmp_path):
-  draft = Draft(tmp_path / 'd', {'seed': 1})
-  assert draft.load('codes') is None
-  draft.save('codes', 1, np.arange(3))
-  draft.save('codes', 10, np.arange(4))
-  draft.save('other', 2, np.arange(5))
-  step, array = Draft(tmp_path / 'd', {'seed': 1}).load('codes')
-  assert step == 10 and array.tolist() == [0, 1, 2, 3]
-  assert len(list((tmp_path / 'd').glob('codes*'))) == 1  # what came before is gone
-  draft.remove()
-  assert not (tmp_path / 'd').exists()
-
-
-def test_other_settings_begin_again(tmp_path, caplog):
-  Draft(tmp_path / 'd', {'seed': 1}).save('codes', 1, np.arange(3))
-  with caplog.at_level('INFO', 'gif_jax'):
-    assert Draft(tmp_path / 'd', {'seed': 2}).load('codes') is None
-  assert 'begun with other settings' in caplog.text
-
-
-def test_a_save_that_is_cut_short_leaves_the_one_before(tmp_path, monkeypatch):
-  draft = Draft(tmp_path / 'd', {})
-  draft.save('codes', 1, np.arange(3))
-
-  def cut(stream, array):
-    stream.write(b'\x93NUMPY')
-    raise Killed
-
-  monkeypatch.setattr(np, 'save', cut)
-  with pytest.raises(Killed):
-    draft.save('codes', 2, np.arange(4))
-  monkeypatch.undo()
-  assert Draft(tmp_path / 'd', {}).load('codes')[0] == 1
-
-
-def test_a_damaged_state_is_made_again(tmp_path, caplog):
-  draft = Draft(tmp_path / 'd', {})
-  draft.save('codes', 3, np.arange(1000))
-  file = tmp_path / 'd' / 'codes.3.npy'
-  file.write_bytes(file.read_bytes()[:200])
-  assert draft.load('codes') is None
-  assert 'codes.3.npy cannot be read' in caplog.text
 
 
 @pytest.mark.parametrize(('make', 'saves'), [(tree.build_codes, 1), (tree.build_codes, 4), (product.build_codes, 3),
@@ -108,10 +63,10 @@ def test_homogenisation_continues_at_the_epoch_it_was_killed_at(tmp_path, monkey
 def test_a_table_whose_making_was_killed(tiny_config, tiny_faces, tiny_table, tmp_path, monkeypatch):
   _kill_after(3, monkeypatch)
   with pytest.raises(Killed):
-    tokenize.make_table(tiny_config, tiny_faces, tmp_path / 'table')
+    make.make_table(tiny_config, tiny_faces, tmp_path / 'table')
   monkeypatch.undo()
   assert not (tmp_path / 'table').exists()
-  table = tokenize.make_table(tiny_config, tiny_faces, tmp_path / 'table')
+  table = make.make_table(tiny_config, tiny_faces, tmp_path / 'table')
   assert table.fingerprint == tiny_table.fingerprint
   assert [path.name for path in tmp_path.iterdir()] == ['table']  # the draft is gone
   CodeTable.open(tmp_path / 'table').verify()

@@ -8,13 +8,12 @@ import pytest
 from scipy.io import savemat
 
 from gif_jax import main
-from gif_jax.config import ConfigError
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.pairs import read_pairs, write_pairs
-from gif_jax.evaluate import Settings, evaluate
-from gif_jax.evaluation import cache
+from gif_jax.evaluation.evaluate import Settings, evaluate
 from gif_jax.evaluation.result import EvaluationError
-from gif_jax.training.checkpoint import CheckpointError
+from gif_jax.models import cache
+from gif_jax.models.saved import CheckpointError
 from tests import template_files, tiny
 from tests.pictures import encode
 from tests.record_files import packed_faces, six_people

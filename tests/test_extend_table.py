@@ -7,15 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gif_jax import tokenize
+from gif_jax.codes import make
 from gif_jax.codes.table import CodeTable, TableError
-from gif_jax.config import ConfigError
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.sources import everyone, joined_space, open_faces
-from gif_jax.evaluation.extract import identity_moments
 from gif_jax.identification.decode import build_index, decode
 from gif_jax.models.encoders import pixels
-from gif_jax.training.checkpoint import CheckpointError
+from gif_jax.models.extract import identity_moments
+from gif_jax.models.saved import CheckpointError
 from gif_jax.training.loop import check_table
 from gif_jax.training.program import open_trained
 from tests.photographs import folder_config, names, write_people
@@ -40,13 +39,13 @@ def roomy(tiny_config, tiny_faces, tmp_path_factory):
   """A table of the tiny run's 20 people with 5 free codes."""
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.slack = 0.25
-  return tokenize.make_table(config, tiny_faces, tmp_path_factory.mktemp('roomy') / 'table')
+  return make.make_table(config, tiny_faces, tmp_path_factory.mktemp('roomy') / 'table')
 
 
 @pytest.fixture(scope='module')
 def extended(tiny_config, roomy, tmp_path_factory):
   """Its people and 3 more."""
-  return tokenize.extend_table(*_newcomers(tiny_config), roomy, tmp_path_factory.mktemp('extended') / 'table')
+  return make.extend_table(*_newcomers(tiny_config), roomy, tmp_path_factory.mktemp('extended') / 'table')
 
 
 def _rows(path, name, m):
@@ -84,7 +83,7 @@ def test_newcomers_go_through_the_transform_of_the_table(extended, tiny_config, 
 def test_one_at_a_time_and_again_and_again(tiny_config, roomy, tmp_path):
   table = roomy
   for i in range(3):
-    old, table = table, tokenize.extend_table(*_newcomers(tiny_config, 1, 20 + i), table, tmp_path / f'table{i}')
+    old, table = table, make.extend_table(*_newcomers(tiny_config, 1, 20 + i), table, tmp_path / f'table{i}')
     _check_extended(table, old, 1)
   assert len(table.extends) == 3 and table.meta['label_space'] == 'synthetic faces, seed 0, 23 identities'
 
@@ -93,12 +92,12 @@ def test_vectors_from_a_file(tiny_config, roomy, tmp_path):
   np.save(tmp_path / 'new.npy', np.random.default_rng(0).standard_normal((2, 659)).astype(np.float32))
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.vectors = str(tmp_path / 'new.npy')
-  table = tokenize.extend_table(config, None, roomy, tmp_path / 'table')
+  table = make.extend_table(config, None, roomy, tmp_path / 'table')
   _check_extended(table, roomy, 2)
   assert table.meta['label_space'] == 'synthetic faces, seed 0, 20 identities + people unknown'
   np.save(tmp_path / 'new.npy', np.ones((2, 24)))
-  with pytest.raises(tokenize.TokenizeError, match=r'size 24 .*size 659.*encoder'):
-    tokenize.extend_table(config, None, roomy, tmp_path / 'other')
+  with pytest.raises(make.TokenizeError, match=r'size 24 .*size 659.*encoder'):
+    make.extend_table(config, None, roomy, tmp_path / 'other')
 
 
 def test_a_table_without_a_transform_takes_vectors_of_its_size(tmp_path, tiny_config):
@@ -108,7 +107,7 @@ def test_a_table_without_a_transform_takes_vectors_of_its_size(tmp_path, tiny_co
   np.save(tmp_path / 'new.npy', 5 * eye[:2] + eye[2:4])
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.vectors = str(tmp_path / 'new.npy')
-  table = tokenize.extend_table(config, None, old, tmp_path / 'new')
+  table = make.extend_table(config, None, old, tmp_path / 'new')
   _check_extended(table, old, 2)
   assert table.transform is None and table.meta['label_space'] == ''
   np.testing.assert_allclose(np.linalg.norm(table.rows(np.arange(10))[1], axis=1), 1, atol=1e-6)
@@ -119,8 +118,8 @@ def test_a_table_without_a_transform_takes_vectors_of_its_size(tmp_path, tiny_co
   [
     ({'first': 0, 'k': 20}, ConfigError, 'share people.*first_identity=20'),
     ({'first': 19}, ConfigError, 'share people.*first_identity=20'),
-    ({'k': 40, 'images': 1}, tokenize.TokenizeError, 'are free, 40 are wanted.*slack=2 '),
-    ({'encoder': 'clip'}, tokenize.TokenizeError, 'encoder "pixels".*"clip ViT .*tokenizer.vectors'),
+    ({'k': 40, 'images': 1}, make.TokenizeError, 'are free, 40 are wanted.*slack=2 '),
+    ({'encoder': 'clip'}, make.TokenizeError, 'encoder "pixels".*"clip ViT .*tokenizer.vectors'),
   ],
 )
 def test_newcomers_that_a_table_cannot_take(tiny_config, roomy, tmp_path, change, error, names):
@@ -128,7 +127,7 @@ def test_newcomers_that_a_table_cannot_take(tiny_config, roomy, tmp_path, change
   config, faces = _newcomers(tiny_config, **change)
   config.tokenizer.encoder, config.tokenizer.encoder_path = encoder, str(GOLDEN / encoder)
   with pytest.raises(error, match=names):
-    tokenize.extend_table(config, faces, roomy, tmp_path / 'table')
+    make.extend_table(config, faces, roomy, tmp_path / 'table')
   assert not list(tmp_path.iterdir())
 
 
@@ -219,16 +218,16 @@ def test_a_joint_run_starts_anew_from_its_trained_table(command, tiny_config, tm
   assert done.returncode == 0, done.stdout
   config = tiny_config.copy_and_resolve_references()
   config.joint.enabled = True
-  more = tokenize.extend_table(*_newcomers(config), CodeTable.open(workdir / 'table'), tmp_path / 'more')
+  more = make.extend_table(*_newcomers(config), CodeTable.open(workdir / 'table'), tmp_path / 'more')
   with pytest.raises(CheckpointError, match=r'that table.s people alone.*trained_table.*another --workdir'):
     open_trained(config, workdir, more)
 
   trained = CodeTable.open(workdir / 'trained_table')
-  with pytest.raises(tokenize.TokenizeError, match=r'"backbone small, .*the config has "pixels"'):
-    tokenize.extend_table(*_newcomers(config), trained, tmp_path / 'no')
+  with pytest.raises(make.TokenizeError, match=r'"backbone small, .*the config has "pixels"'):
+    make.extend_table(*_newcomers(config), trained, tmp_path / 'no')
   config, faces = _newcomers(config)
   config.tokenizer.encoder, config.tokenizer.encoder_path = 'backbone', str(workdir)
-  table = tokenize.extend_table(config, faces, trained, tmp_path / 'table')
+  table = make.extend_table(config, faces, trained, tmp_path / 'table')
   _check_extended(table, trained, 3)
   check_table(table, config, _newcomers(config, 23, 0)[1])
 
@@ -248,8 +247,8 @@ def test_photographs_of_newcomers_come_after_all_others(root, newcomers, tmp_pat
   config.tokenizer.slack = 1.0
   faces = open_faces(config, None)
   later = everyone(folder_config(newcomers))
-  old = tokenize.make_table(config, faces, tmp_path / 'old')
-  table = tokenize.extend_table(later, open_faces(later, None), old, tmp_path / 'table')
+  old = make.make_table(config, faces, tmp_path / 'old')
+  table = make.extend_table(later, open_faces(later, None), old, tmp_path / 'table')
   _check_extended(table, old, 2)
 
   config.data.newcomers = str(newcomers)
@@ -283,5 +282,5 @@ def test_newcomers_that_are_not_there(root, source, newcomers, names):
 
 
 def test_one_person_makes_no_table(tiny_config, tmp_path):
-  with pytest.raises(tokenize.TokenizeError, match=r'one person.*--extend'):
-    tokenize.make_table(*_newcomers(tiny_config, 1), tmp_path / 'table')
+  with pytest.raises(make.TokenizeError, match=r'one person.*--extend'):
+    make.make_table(*_newcomers(tiny_config, 1), tmp_path / 'table')

@@ -1,16 +1,19 @@
 """An extraction that was killed ends like one that was not: the same bits, and never the results of another set."""
 
 import logging
+import os
 import resource
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gif_jax.evaluation import resume
-from gif_jax.evaluation.extract import extract, identity_moments
-from gif_jax.evaluation.resume import ExtractError
+from gif_jax.core import resume
+from gif_jax.core.errors import DiskError
+from gif_jax.models import extract as extraction
+from gif_jax.models.extract import ExtractError, extract, identity_moments
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (61, 4, 5, 3), np.uint8)  # 8 batches of 8, the last one not full
@@ -127,19 +130,95 @@ def test_other_labels_are_not_continued(tmp_path, caplog):
   assert 'labels=' in caplog.text and 'starting again' in caplog.text
 
 
+def _flip(path, place):
+  """Changes one bit of a file."""
+  content = bytearray(path.read_bytes())
+  content[place] ^= 4
+  path.write_bytes(content)
+
+
 @BOTH
-def test_a_damaged_record_is_not_continued(run, tmp_path, caplog):
+@pytest.mark.parametrize('damage', ['cut', 'empty', *range(7)])
+def test_a_damaged_record_is_not_continued(run, tmp_path, caplog, damage):
   _kill(run, tmp_path, 6)
   (record,) = tmp_path.glob('*.npz')
-  record.write_bytes(record.read_bytes()[:-30])
+  if isinstance(damage, int):
+    _flip(record, (2 * damage + 1) * record.stat().st_size // 14)
+  else:
+    record.write_bytes(record.read_bytes()[:-30] if damage == 'cut' else b'')
   _equal(run(Network(), tmp_path), run(Network()))
-  assert f'{record} cannot be read' in caplog.text
+  assert f'{record} ' in caplog.text and 'starting again' in caplog.text
 
 
-def test_results_of_another_shape_are_refused(tmp_path):
+@pytest.mark.parametrize('name', ['rows-0-0.npy', 'rows-0-1.npy'])
+@pytest.mark.parametrize('damage', ['cut', 'gone', 'header', 'first row', 'last row saved'])
+def test_rows_that_were_damaged_are_made_again(tmp_path, caplog, name, damage):
+  _kill(_extract, tmp_path, 6)
+  rows = tmp_path / name
+  if damage == 'cut':
+    os.truncate(rows, rows.stat().st_size - 1)
+  elif damage == 'gone':
+    rows.unlink()
+  else:
+    row = np.load(rows, mmap_mode='r')
+    place = {'header': 20, 'first row': row.offset, 'last row saved': row.offset + 32 * row[0].nbytes - 1}
+    _flip(rows, place[damage])
+  network = Network()
+  _equal(_extract(network, tmp_path), _extract(Network()))
+  assert f'{tmp_path}/rows-0.npz is of rows that were damaged: starting again' in caplog.text
+  assert network.calls >= 8  # all of it
+
+
+def test_ctrl_c_while_rows_are_filled(tmp_path, monkeypatch):
+  """What is saved then is of whole batches."""
+
+  class Interrupted(np.memmap):
+    calls = 0
+
+    def __setitem__(self, *args):
+      Interrupted.calls += 1
+      if Interrupted.calls == 8:  # the second leaf of the fourth batch
+        raise KeyboardInterrupt
+      super().__setitem__(*args)
+
+  allocate = extraction._allocate
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(extraction, '_allocate', lambda *args: jax.tree.map(
+      lambda rows: rows.view(Interrupted), allocate(*args)))  # fmt: skip
+    _extract(Network(), tmp_path)
+  network = Network()
+  _equal(_extract(network, tmp_path), _extract(Network()))
+  assert network.calls == 5
+
+
+@pytest.mark.parametrize('before', [True, False])
+def test_ctrl_c_while_sums_are_added(tmp_path, monkeypatch, before):
+  add, calls = extraction._add, []
+
+  def interrupted(*args):
+    calls.append(args)
+    if len(calls) == 4 and before:
+      os.kill(os.getpid(), signal.SIGINT)
+    add(*args)
+    if len(calls) == 4 and not before:
+      os.kill(os.getpid(), signal.SIGINT)
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(extraction, '_add', interrupted)
+    _moments(Network(), tmp_path)
+  network = Network()
+  _equal(_moments(network, tmp_path), _moments(Network()))
+  assert network.calls == 4
+
+
+def test_results_of_another_shape_are_not_continued(tmp_path, caplog):
   _kill(_extract, tmp_path / 'rows', 6)
-  with pytest.raises(ExtractError, match=r'rows-0-0.npy holds int32 \(61, 60\).*gives float32 \(61, 75\): delete'):
-    extract(lambda x: jnp.zeros((len(x), 75)), IMAGES, 8, progress='', state=tmp_path / 'rows', key='one')
+
+  def zeros(state=None):
+    return extract(lambda x: jnp.zeros((len(x), 75)), IMAGES, 8, progress='', state=state, key='one')
+
+  _equal(zeros(tmp_path / 'rows'), zeros())
+  assert 'rows-0.npz is of rows that were damaged: starting again' in caplog.text
   _kill(_moments, tmp_path / 'moments', 6)
   with pytest.raises(ExtractError, match='features of size 60, these have 75: delete'):
     identity_moments(
@@ -159,7 +238,8 @@ def test_results_are_mapped_from_the_disk(tmp_path):
 def test_a_folder_that_cannot_be_written_to(run, tmp_path):
   (tmp_path / 'file').write_text('')
   network = Network()
-  with pytest.raises(ExtractError, match=f'{tmp_path}/file/state cannot be written .Not a directory'):
+  wanted = f'{tmp_path}/file/state cannot be written .Not a directory.: .* name another place'
+  with pytest.raises(DiskError, match=wanted):
     run(network, tmp_path / 'file' / 'state')
   assert not network.calls
 
@@ -170,7 +250,8 @@ def test_a_full_disk(run, tmp_path):
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # what a disk does that is full, for this process alone
   try:
-    with pytest.raises(ExtractError, match=rf'{tmp_path}/\w+-0.npz cannot be written .File too large.: make room'):
+    wanted = rf'{tmp_path}/\w+-0.npz cannot be written .File too large.: raise the limit .* same command again'
+    with pytest.raises(DiskError, match=wanted):
       run(Network(), tmp_path)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -184,7 +265,7 @@ def test_no_room_for_the_result(tmp_path):
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
   try:
-    with pytest.raises(ExtractError, match=f'{tmp_path}/rows-0-0.npy cannot be written'):
+    with pytest.raises(DiskError, match=f'{tmp_path}/rows-0-0.npy cannot be written'):
       _extract(Network(), tmp_path)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

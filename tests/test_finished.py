@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import accuracy_tail, routes
 from benchmarks.finished import open_run
-from gif_jax.config import ConfigError
-from gif_jax.models.devices import make_mesh
+from gif_jax.core.errors import ConfigError
+from gif_jax.core.mesh import make_mesh
 from gif_jax.training import figures
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints
 

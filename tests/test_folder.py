@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from gif_jax import tokenize
+from gif_jax.codes import make
 from gif_jax.codes.table import TableError
-from gif_jax.config import ConfigError
+from gif_jax.core.errors import ConfigError
 from gif_jax.data.folder import split
 from gif_jax.data.sources import open_faces
 from gif_jax.training.loop import check_table
@@ -112,7 +112,7 @@ def test_label_spaces_name_the_people_trained_on(root, tmp_path):
 def test_a_table_made_for_other_people_is_refused(root, tmp_path):
   config = folder_config(root, people=(0, 0))
   faces = open_faces(config, None)
-  table = tokenize.make_table(config, faces, tmp_path / 'table')
+  table = make.make_table(config, faces, tmp_path / 'table')
   check_table(table, config, faces)
   (root / 'p00').rename(root / 'somebody else')
   with pytest.raises(TableError, match='made for "folder of 5 people'):
@@ -128,7 +128,7 @@ def test_few_people_make_a_table(photographs, tmp_path, people, images):
       (tmp_path / 'faces' / person.name / path.name).write_bytes(path.read_bytes())
   config = folder_config(tmp_path / 'faces', people=(0, 0))
   config.model.d = 64  # above the rank of the mean features
-  table = tokenize.make_table(config, open_faces(config, None), tmp_path / 'table')
+  table = make.make_table(config, open_faces(config, None), tmp_path / 'table')
   assert table.m == people and len(np.unique(np.asarray(table.codes), axis=0)) == people
   assert np.isfinite(np.asarray(table.vectors, np.float32)).all()
 
@@ -140,10 +140,10 @@ def test_copies_of_one_photograph_are_named_as_the_trouble(root, tmp_path):
       path.unlink()
       (person / f'copy of {path.stem}{first.suffix}').write_bytes(first.read_bytes())
   config = folder_config(root, people=(0, 0))
-  with pytest.raises(tokenize.TokenizeError, match=r'same features.*tokenizer\.whiten=False'):
-    tokenize.make_table(config, open_faces(config, None), tmp_path / 'table')
+  with pytest.raises(make.TokenizeError, match=r'same features.*tokenizer\.whiten=False'):
+    make.make_table(config, open_faces(config, None), tmp_path / 'table')
   config.tokenizer.whiten = False
-  assert tokenize.make_table(config, open_faces(config, None), tmp_path / 'table').m == 5
+  assert make.make_table(config, open_faces(config, None), tmp_path / 'table').m == 5
 
 
 def test_vectors_of_another_number_of_people(root, tmp_path):
@@ -151,7 +151,7 @@ def test_vectors_of_another_number_of_people(root, tmp_path):
   config = folder_config(root, people=(0, 0))
   config.tokenizer.vectors = str(tmp_path / 'vectors.npy')
   with pytest.raises(ConfigError, match=r'holds 7 vectors, but there are 5 people to train on'):
-    tokenize.make_table(config, open_faces(config, None), tmp_path / 'table')
+    make.make_table(config, open_faces(config, None), tmp_path / 'table')
 
 
 def test_a_run_to_its_end(command, photographs, tmp_path):

@@ -6,10 +6,11 @@ import pytest
 from gif_jax import config
 from gif_jax.codes import product
 from gif_jax.codes.table import CodeTable
-from gif_jax.data import counter, pipeline
+from gif_jax.core import counter_rng
+from gif_jax.core.errors import DataError
 from gif_jax.data.augment import Chances
-from gif_jax.data.groups import Groups
-from gif_jax.data.images import DataError
+from gif_jax.training import input_pipeline
+from gif_jax.training.neighbour_batches import Groups
 
 
 class Numbers:
@@ -51,7 +52,7 @@ def faces():
 
 def _take(faces, table, count, **options):
   options = {'batch_size': 24, 'seed': 3, 'neighbours': 4, 'labels': True} | options
-  iterator = pipeline.batches(faces, table, **options)
+  iterator = input_pipeline.batches(faces, table, **options)
   try:
     return [next(iterator) for _ in range(count)]
   finally:
@@ -61,7 +62,7 @@ def _take(faces, table, count, **options):
 def test_groups_begin_with_the_plain_stream(faces, table):
   batches = _take(faces, table, 10)
   np.testing.assert_array_equal(
-    np.concatenate([_index(batch)[::4] for batch in batches]), counter.shuffled(np.arange(60), 3000, 3)
+    np.concatenate([_index(batch)[::4] for batch in batches]), counter_rng.shuffled(np.arange(60), 3000, 3)
   )
   for batch in batches:
     np.testing.assert_array_equal(faces.label[_index(batch)], batch['label'])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gif_jax.data.images import UnreadableError, is_image_name, read_image
+from gif_jax.core.errors import UnreadableError
+from gif_jax.data.images import is_image_name, read_image
 
 RAMP = np.arange(0, 256, 17, dtype=np.uint8).reshape(4, 4)  # 0, 17 .. 255: sixteen greys
 

@@ -6,8 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from gif_jax import tokenize
-from gif_jax.codes import inspect
+from gif_jax.codes import inspect, make
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.codes.tree import random_codes
 from gif_jax.data.sources import open_faces
@@ -28,7 +27,7 @@ def _colourful(pixels):
 def test_the_command(command, tiny_config, tiny_faces, tmp_path):
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.l, config.tokenizer.v = 2, 5
-  table = tokenize.make_table(config, tiny_faces, tmp_path / 'table')
+  table = make.make_table(config, tiny_faces, tmp_path / 'table')
   done = command('codes.inspect', table.path, '--config=tests/tiny.py', f'--output={tmp_path / "report"}')
   assert done.returncode == 0, done.stdout
   places = [done.stdout.index(f'{number}. {title}') for number, title in enumerate(SECTIONS, 1)]

@@ -11,9 +11,8 @@ import pytest
 from gif_jax.codes import product, tree
 from gif_jax.codes.homogenise import gaussian_potential
 from gif_jax.codes.table import CodeTable
-from gif_jax.data import pipeline
-from gif_jax.models.devices import make_mesh
-from gif_jax.training import joint, losses, sharding
+from gif_jax.core.mesh import make_mesh
+from gif_jax.training import input_pipeline, joint, losses, sharding
 from gif_jax.training.checkpoint import Checkpoints
 from gif_jax.training.program import make_program
 
@@ -174,7 +173,7 @@ def _trained(config, table, faces, devices, steps):
   mesh = _mesh(devices)
   program = make_program(config, table, steps, mesh)
   state, found = program.init(), []
-  iterator = pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0, labels=True)
+  iterator = input_pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0, labels=True)
   for _ in range(steps):
     state, metrics = program.train_step(state, sharding.put_batch(next(iterator), mesh))
     found.append(float(metrics['loss']))

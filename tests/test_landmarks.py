@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from gif_jax.core.errors import DataError
 from gif_jax.data.align import template
-from gif_jax.data.images import DataError
 from gif_jax.data.landmarks import read_landmarks
 
 NAMES = ['p00/0.png', 'p00/my photo, 2.jpg', 'p01/3 4 5.png', 'p01/J\u00fcrgen.jpg']

@@ -7,11 +7,10 @@ import shutil
 import pytest
 from PIL import Image
 
-from gif_jax.config import ConfigError
+from gif_jax.codes.make import TokenizeError, make_table
+from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data import listing
-from gif_jax.data.images import DataError
 from gif_jax.data.sources import open_faces
-from gif_jax.tokenize import TokenizeError, make_table
 from tests.photographs import folder_config, skipped
 
 

@@ -1,14 +1,15 @@
 """Inputs put together: labels and names, people who are declared one, lists of people."""
 
 import os
+import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gif_jax.convert import Settings, convert
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
+from gif_jax.data.convert import Settings, convert
 from gif_jax.data.merge import Merged, input_name, named, open_inputs
 from gif_jax.data.records import Packed, Person, write_index
 from tests.pictures import SIZE, encode, picture, write
@@ -156,8 +157,8 @@ def test_a_folder_and_a_packed_set_are_put_together(tmp_path):
   old.mkdir()
   images = [encode(picture(i), 'PNG') for i in range(4, 8)]
   (old / 'images.bin').write_bytes(b''.join(images))
-  lengths = [len(image) for image in images]
-  write_index(old, np.cumsum([0, *lengths[:-1]]), lengths, [1, 0, 1, 2], [
+  lengths, crcs = [len(image) for image in images], [zlib.crc32(image) for image in images]
+  write_index(old, np.cumsum([0, *lengths[:-1]]), lengths, [1, 0, 1, 2], crcs, [
     Person('anna', 'lfw:7'), Person('ann', 'lfw:8'), Person('kim', 'lfw:9')], size=SIZE, origin='')  # fmt: skip
   (tmp_path / 'same.csv').write_text(HEADER + '1,.9,faces:anna,old:ann\n')
   (tmp_path / 'without').write_text('kim\n')

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gif_jax.core.errors import UnreadableError
 from gif_jax.data.crops import decode
-from gif_jax.data.images import UnreadableError, read_image
+from gif_jax.data.images import read_image
 from gif_jax.data.packing import fitted
 from tests.pictures import SIZE, encode, picture
 

@@ -45,7 +45,7 @@ def page(report):
 def coarse():
   """Plots of few pixels, for speed."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr('gif_jax.evaluation.report._DPI', 40)
+    patch.setattr('gif_jax.core.plots._DPI', 40)
     yield
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
 from gif_jax.data.pairs import read_pairs, write_pairs
 from tests.test_recordio import GOLDEN
 from tests.test_recordio import IMAGES as FACES

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from gif_jax.codes.table import TableError
-from gif_jax.data import pipeline
 from gif_jax.data.augment import PLAIN, Chances
+from gif_jax.training import input_pipeline
 
 FLIP = Chances(flip=0.5)
 
 
 def _take(faces, table, count, **options):
   options = {'batch_size': 8, 'seed': 3, 'chances': FLIP} | options
-  iterator = pipeline.batches(faces, table, **options)
+  iterator = input_pipeline.batches(faces, table, **options)
   try:
     return [next(iterator) for _ in range(count)]
   finally:
@@ -51,7 +51,8 @@ def test_a_stream_can_start_at_any_step(tiny_faces, tiny_table, start):
 
 def test_a_stream_can_end_at_any_step(tiny_faces, tiny_table):
   whole = _take(tiny_faces.train, tiny_table, 13)
-  part = list(pipeline.batches(tiny_faces.train, tiny_table, batch_size=8, seed=3, start=9, stop=13, chances=FLIP))
+  batches = input_pipeline.batches(tiny_faces.train, tiny_table, batch_size=8, seed=3, start=9, stop=13, chances=FLIP)
+  part = list(batches)
   assert len(part) == 4 and all(_same(a, b) for a, b in zip(whole[9:], part))
 
 

@@ -8,8 +8,8 @@ import struct
 import numpy as np
 import pytest
 
+from gif_jax.core.errors import DataError
 from gif_jax.data.crops import Crops
-from gif_jax.data.images import DataError
 from gif_jax.data.inputs import open_records
 from gif_jax.data.recordio import RecordIO, framing, index, names, reader, write_insightface
 from gif_jax.data.records import Person

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
 from gif_jax.data.recordio import RecordIO, RecordWriter, framing, write_insightface
 from tests.record_files import Given, content, write
 

@@ -1,5 +1,6 @@
 """The training format: every record at its place, from any process or thread; and its records as face crops."""
 
+import json
 import os
 import pickle
 import tempfile
@@ -12,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gif_jax.data import pipeline
+from gif_jax.core.errors import DataError
+from gif_jax.core.files import read_json, write_json
 from gif_jax.data.augment import Chances
 from gif_jax.data.crops import Crops, decode
-from gif_jax.data.images import DataError
 from gif_jax.data.inputs import open_records
 from gif_jax.data.records import Packed, Person, fingerprint
+from gif_jax.training import input_pipeline
 from tests.record_files import write_records
 
 
@@ -116,20 +118,39 @@ def test_an_image_that_cannot_be_decoded_is_named(images, tmp_path, damage):
     crops[np.array([0, 1])]
 
 
+def _flip(file, place):
+  """Changes one bit of a file."""
+  content = bytearray(file.read_bytes())
+  content[place] ^= 1
+  file.write_bytes(content)
+
+
+def _rewrite(file, **changes):
+  """A meta.json with other values, and a checksum that fits them."""
+  write_json(file, read_json(file, DataError, '') | changes, checksum=True)
+
+
 @pytest.mark.parametrize(
   ('file', 'change', 'message'),
   [
     ('images.bin', lambda file: file.write_bytes(file.read_bytes()[:-1]), r'images\.bin has .* copy it again'),
     ('images.bin', os.remove, r'images\.bin cannot be opened \(No such file'),
-    ('labels.npy', lambda file: np.save(file, np.zeros(80, np.int32)), r'labels\.npy holds int32 \(80,\), wanted'),
-    ('offsets.npy', lambda file: np.save(file, np.zeros(9, np.int64)), r'offsets\.npy holds int64 \(9,\)'),
-    ('lengths.npy', lambda file: file.write_bytes(b'x' * 200), r'lengths\.npy cannot be read .* convert the data'),
+    ('labels.npy', lambda file: np.save(file, np.zeros(80, np.int32)), r'labels\.npy holds int32 \[80\], wanted'),
+    ('offsets.npy', lambda file: np.save(file, np.zeros(9, np.int64)), r'offsets\.npy holds int64 \[9\]'),
+    ('lengths.npy', lambda file: file.write_bytes(b'x' * 200), r'lengths\.npy is no \.npy array: .* convert the data'),
     ('meta.json', lambda file: file.write_text('{"version": 9}'), r'meta\.json: not version 1'),
     ('labels.npy', lambda file: np.save(file, np.arange(80) % 21), r'labels\.npy does not name each of 20 people'),
     ('labels.npy', lambda file: np.save(file, np.arange(80) % 19), r'labels\.npy does not name each of 20 people'),
     ('labels.npy', lambda file: np.save(file, np.arange(80) % 20 - 1), r'labels\.npy does not name each of 20'),
-    ('meta.json', lambda file: file.write_text(file.read_text().replace('80', '0')), r'meta\.json: no images'),
-    ('meta.json', lambda file: file.write_text('{'), r'meta\.json cannot be read .* no folder in the training format'),
+    ('meta.json', lambda file: _rewrite(file, images=0), r'meta\.json: no images'),
+    ('meta.json', lambda file: file.write_text(file.read_text().replace('80', '0')), r'meta\.json is damaged .*again'),
+    ('meta.json', lambda file: file.write_text('{'), r'meta\.json is damaged .* no folder in the training format'),
+    ('meta.json', os.remove, r'meta\.json cannot be read \(No such file .* no folder in the training format'),
+    ('offsets.npy', lambda file: _flip(file, 300), r'offsets\.npy does not match its checksum.* copy or convert'),
+    ('lengths.npy', lambda file: _flip(file, 300), r'lengths\.npy does not match its checksum.* copy or convert'),
+    ('labels.npy', lambda file: _flip(file, 300), r'labels\.npy does not match its checksum.* copy or convert'),
+    ('crcs.npy', lambda file: _flip(file, 300), r'crcs\.npy does not match its checksum.* copy or convert'),
+    ('crcs.npy', os.remove, r'crcs\.npy cannot be read \(No such file.* copy or convert'),
   ],
 )
 def test_damage_is_named(images, tiny_faces, tmp_path, file, change, message):
@@ -147,6 +168,43 @@ def test_a_file_cut_while_it_is_open(images, tiny_faces, tmp_path):
     records[79]
 
 
+@pytest.mark.parametrize('bit', range(0, 8 * 700, 97))
+def test_an_image_with_a_flipped_bit_is_not_read(images, tmp_path, bit):
+  encoded = [_encoded(image) for image in images[:2]]
+  folder = _write(tmp_path / 'packed', encoded, [0, 1])
+  content = bytearray((folder / 'images.bin').read_bytes())
+  content[len(encoded[0]) + bit // 8] ^= 1 << bit % 8
+  (folder / 'images.bin').write_bytes(content)
+  records = Packed(folder)
+  assert records[0] == encoded[0]
+  with pytest.raises(DataError, match=r'images\.bin, image 1 is damaged: .* checksum; copy or convert the data again'):
+    records[1]
+
+
+def test_people_with_another_spelling_are_not_read(images, tmp_path):
+  folder = _write(tmp_path / 'packed', [_encoded(image) for image in images[:2]], [0, 1])
+  _flip(folder / 'people.tsv', 3)
+  with pytest.raises(DataError, match=r'people\.tsv is damaged: .* checksum in meta\.json; copy or convert'):
+    Packed(folder).people()
+
+
+def test_a_folder_of_an_earlier_version_is_read_with_a_word_in_the_log(images, tmp_path, caplog):
+  encoded = [_encoded(image) for image in images[:3]]
+  folder = _write(tmp_path / 'packed', encoded, [0, 1, 1])
+  people = Packed(folder).people()
+  for name in ('offsets', 'lengths', 'labels'):
+    np.save(folder / f'{name}.npy', np.load(folder / f'{name}.npy'))  # without a checksum
+  (folder / 'crcs.npy').unlink()
+  meta = json.loads((folder / 'meta.json').read_text())
+  del meta['checksum'], meta['people_sha256']
+  (folder / 'meta.json').write_text(json.dumps(meta))
+  with caplog.at_level('INFO', 'gif_jax'):
+    records = Packed(folder)
+  assert f'{folder} is of an earlier version, without checksums of its images; convert it again' in caplog.text
+  assert [records[i] for i in range(3)] == encoded and records.labels().tolist() == [0, 1, 1]
+  assert records.people() == people
+
+
 FUZZ = settings(
   max_examples=int(os.environ.get('FUZZ', 100)), deadline=None, derandomize='FUZZ' not in os.environ, database=None,
 )  # fmt: skip
@@ -155,26 +213,26 @@ FUZZ = settings(
 @FUZZ
 @given(data=st.data())
 def test_any_damage_is_a_data_error_or_harmless(data):
-  """Bytes of any file changed, cut or put in: what is read is bytes and labels, or a DataError says what is wrong."""
+  """Bytes of any file changed, cut or put in: all is read as it was, or a DataError says what is wrong."""
   with tempfile.TemporaryDirectory() as name:
-    folder = _write(Path(name) / 'packed', [b'one', b'three', b'', b'fourteen bytes'], [0, 1, 1, 2])
+    images, labels = [b'one', b'three', b'', b'fourteen bytes', *[b'more of it'] * 8], [0, 1, 1, *[2] * 9]
+    folder = _write(Path(name) / 'packed', images, labels)
+    people, size = Packed(folder).people(), Packed(folder).size
     file = folder / data.draw(st.sampled_from(sorted(path.name for path in folder.iterdir())))
     content = file.read_bytes()
     start, stop = sorted(data.draw(st.integers(0, len(content))) for _ in range(2))
     file.write_bytes(content[:start] + data.draw(st.binary(max_size=16)) + content[stop:])
     try:
       records = Packed(folder)
-      assert all(isinstance(person, Person) for person in records.people())
-      assert set(records.labels()) == set(range(len(records.people())))
-      for i in range(len(records)):
-        assert isinstance(records[i], bytes)
+      assert (records.people(), records.labels().tolist(), records.size) == (people, labels, size)
+      assert [records[i] for i in range(len(records))] == images
     except DataError as error:
       assert str(folder) in str(error)
 
 
 def _batches(faces, table, **options):
   chances = Chances(*[0.3] * len(Chances._fields))
-  return list(pipeline.batches(faces, table, batch_size=16, seed=3, stop=12, chances=chances, **options))
+  return list(input_pipeline.batches(faces, table, batch_size=16, seed=3, stop=12, chances=chances, **options))
 
 
 def _rows(batch):

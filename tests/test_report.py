@@ -4,6 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from gif_jax.core import plots
 from gif_jax.evaluation import report
 
 SUMMARY = {
@@ -53,7 +54,7 @@ def test_training_plot_tolerates_missing_and_null_values(tmp_path):
 @pytest.mark.parametrize('labels', [None, ['one', 'two']])
 def test_contact_sheet(tmp_path, labels):
   images = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 24, 3), np.uint8)
-  report.contact_sheet(images, tmp_path / 'faces.png', labels)
+  plots.contact_sheet(images, tmp_path / 'faces.png', labels)
   height, width, _ = picture(tmp_path / 'faces.png').shape
   assert width > height and height >= 66
 

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from gif_jax import tokenize
+from gif_jax.codes import make
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.data.sources import open_faces
 from gif_jax.evaluation.identification import nearest
+from gif_jax.models.saved import CheckpointError
+from gif_jax.models.trained import open_backbone
 from gif_jax.training import sharding
-from gif_jax.training.backbone import open_backbone
-from gif_jax.training.checkpoint import CheckpointError
 from gif_jax.training.program import open_trained
 from gif_jax.training.softmax import Identities
 
@@ -124,7 +124,7 @@ def test_killed_tokenisation_makes_the_same_table(command, tiny_config, tmp_path
   assert done.returncode == 0, done.stdout
   assert f'moments-0.npz: continuing from image {position}' in done.stdout
   assert not draft.exists()
-  never_killed = tokenize.make_table(config, open_faces(config, None), tmp_path / 'whole')
+  never_killed = make.make_table(config, open_faces(config, None), tmp_path / 'whole')
   assert CodeTable.open(tmp_path / 'table').fingerprint == never_killed.fingerprint
 
 
@@ -209,17 +209,17 @@ def test_a_table_made_by_a_run_knows_its_weights_and_not_its_folder(finished, ti
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.encoder, config.tokenizer.encoder_path = 'backbone', str(workdir)
   config.model.d = 8  # neither the network's nor its table's
-  table = tokenize.ensure_table(config, tiny_faces, tmp_path)
+  table = make.ensure_table(config, tiny_faces, tmp_path)
   assert table.meta['encoder'] == open_backbone(workdir).name and table.d == 8
   moved = shutil.copytree(workdir, tmp_path / 'moved')
   config.tokenizer.encoder_path = str(moved)
-  assert tokenize.ensure_table(config, tiny_faces, tmp_path).fingerprint == table.fingerprint
+  assert make.ensure_table(config, tiny_faces, tmp_path).fingerprint == table.fingerprint
   shutil.rmtree(moved / 'checkpoints' / '12')
   with pytest.raises(TableError, match='was made with encoder_path'):
-    tokenize.ensure_table(config, tiny_faces, tmp_path)
+    make.ensure_table(config, tiny_faces, tmp_path)
   shutil.rmtree(moved)
-  with pytest.raises(tokenize.TokenizeError, match=r'moved/checkpoints holds no checkpoint: name the --workdir'):
-    tokenize.ensure_table(config, tiny_faces, tmp_path)
+  with pytest.raises(make.TokenizeError, match=r'moved/checkpoints holds no checkpoint: name the --workdir'):
+    make.ensure_table(config, tiny_faces, tmp_path)
 
 
 @pytest.mark.parametrize('damage', ['state', 'origin'])

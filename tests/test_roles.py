@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from gif_jax import main
-from gif_jax.config import ConfigError
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.recordio import write_insightface
 from gif_jax.data.roles import Rest, first_images, roles
 from gif_jax.data.sources import open_faces
@@ -190,7 +189,9 @@ def test_a_run_on_recordio(insightface, packed, tmp_path):
   assert main.run(config, tmp_path / 'run')['steps'] == 3
   config.data.path = str(packed.path)  # converted since: the table and the checkpoint stay good
   config.train.steps = 5
-  assert main.run(config, tmp_path / 'run')['resumed_from_step'] == 3
+  with pytest.raises(ConfigError, match=r'other settings: config\.data\.path=\S+ \(was \S+\)\. .*--accept_changes'):
+    main.run(config, tmp_path / 'run')
+  assert main.run(config, tmp_path / 'run', accept=True)['resumed_from_step'] == 3
 
 
 def test_a_run(packed, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import scaling, scaling_report, scaling_row
 from gif_jax.codes import size
 from gif_jax.codes.table import CodeTable
-from gif_jax.models.devices import batch_sharding, make_mesh
+from gif_jax.core.mesh import batch_sharding, make_mesh
 from gif_jax.training import joint
 from tests.conftest import ROOT
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from gif_jax import config as configs
-from gif_jax import tokenize
+from gif_jax.codes import make
 from gif_jax.codes.table import CodeTable
+from gif_jax.core.mesh import make_mesh
 from gif_jax.evaluation.identification import rank_rates
 from gif_jax.identification.decode import build_index
-from gif_jax.models.devices import make_mesh
+from gif_jax.models.saved import CheckpointError
+from gif_jax.models.trained import open_backbone
 from gif_jax.training import sharding
-from gif_jax.training.backbone import open_backbone
-from gif_jax.training.checkpoint import CheckpointError
 from gif_jax.training.program import make_predictor, make_program, make_search, open_checkpoints, open_trained
 
 CODE = {'tokenizer.l': 2, 'tokenizer.v': 5, 'model.sequence': 16}  # codes of more than one digit, densely used
@@ -31,7 +31,7 @@ def config(tiny_config):
 def table(tiny_config, tiny_faces, tmp_path_factory):
   settings = tiny_config.copy_and_resolve_references()
   settings.update_from_flattened_dict(CODE)
-  return tokenize.make_table(settings, tiny_faces, tmp_path_factory.mktemp('sequence') / 'table')
+  return make.make_table(settings, tiny_faces, tmp_path_factory.mktemp('sequence') / 'table')
 
 
 def _batch(config, table, faces, rows):

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from gif_jax import tokenize
+from gif_jax.codes import make
 from gif_jax.codes.table import CodeTable
-from gif_jax.models.devices import make_mesh
-from gif_jax.training import processes
+from gif_jax.core import processes
+from gif_jax.core.mesh import make_mesh
 from gif_jax.training.loop import train
 from gif_jax.training.program import make_program, open_checkpoints
 from gif_jax.training.steps import state_sha256
@@ -83,7 +83,7 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_
   config.update_from_flattened_dict(flags)
   alone, together = tmp_path / 'alone', tmp_path / 'together'
   alone.mkdir()
-  table = tokenize.ensure_table(config, tiny_faces, alone)
+  table = make.ensure_table(config, tiny_faces, alone)
   one = train(config, alone, tiny_faces, table)
   shutil.copytree(alone, together, ignore=shutil.ignore_patterns('4', '5', '*_table', 'summary.json'))
   runs = pair(
@@ -193,7 +193,7 @@ def test_others_who_do_not_come(who):
   program = f"""
 import logging, socket
 from types import SimpleNamespace
-from gif_jax.training import processes
+from gif_jax.core import processes
 logging.getLogger('gif_jax').setLevel(logging.INFO)
 processes.PATIENCE, processes._REPORT = 3.0, 1.0
 given = zip(('coordinator', 'processes', 'process'), {flags!r})

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from gif_jax.config import default
-from gif_jax.models.devices import make_mesh
+from gif_jax.core.mesh import make_mesh
 from gif_jax.training import optim
 from gif_jax.training.softmax import Softmax, SoftmaxTable
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gif_jax.config import ConfigError
+from gif_jax.core import resume
+from gif_jax.core.errors import ConfigError
 from gif_jax.data import sources
 from tests import tiny
 
@@ -45,6 +46,46 @@ def test_a_cache_holds_what_rendering_gives_and_is_used_again(tiny_faces, tmp_pa
   assert len(written) == 4 and all(path.suffix == '.npy' for path in written)
   sources.open_faces(config, tmp_path)
   assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+
+
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'flipped'])
+def test_a_damaged_cache_is_made_again(tmp_path, caplog, damage):
+  faces = sources.SyntheticFaces(3, 32, 6, 2)
+  file = sources.cached(faces, tmp_path, 'some').path
+  content = file.read_bytes()
+  middle = len(content) // 2
+  flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+  file.write_bytes({'cut': content[:middle], 'empty': b'', 'flipped': flipped}[damage])
+  np.testing.assert_array_equal(sources.cached(faces, tmp_path, 'some')[:], faces[:])
+  assert [str(file) in record.getMessage() for record in caplog.records if record.levelname == 'WARNING'] == [True]
+  assert 'it is made again' in caplog.text and file.read_bytes() == content
+
+
+class Killed(Exception):
+  pass
+
+
+@pytest.mark.parametrize('block', range(1, 5))
+def test_rendering_that_was_killed_goes_on(tmp_path, monkeypatch, block):
+  faces = sources.SyntheticFaces(3, 32, 80, 1)  # four blocks
+  monkeypatch.setattr(resume, 'SECONDS', 0)
+  monkeypatch.setattr(resume, '_SHARE', 1e9)
+  rendered = []
+
+  def dying(function, jobs):
+    for job in jobs:
+      rendered.append(job)
+      if len(rendered) == block:
+        raise Killed
+      yield function(job)
+
+  monkeypatch.setattr(sources, 'on_all_cores', dying)
+  with pytest.raises(Killed):
+    sources.cached(faces, tmp_path, 'some')
+  assert not [path for path in tmp_path.iterdir() if not path.name.startswith('.')]
+  np.testing.assert_array_equal(sources.cached(faces, tmp_path, 'some')[:], faces[:])
+  assert len(rendered) == 5  # the block it was killed in alone was begun twice
+  assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_other_faces_get_another_cache(tmp_path):

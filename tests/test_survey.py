@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gif_jax import tokenize
-from gif_jax.data import listing, pipeline, survey
-from gif_jax.data.images import DataError
+from gif_jax.codes import make
+from gif_jax.core import resume
+from gif_jax.core.errors import DataError
+from gif_jax.data import listing, survey
 from gif_jax.data.sources import open_faces
+from gif_jax.training import input_pipeline
 from tests.conftest import ROOT
 from tests.photographs import folder_config, skipped
 
@@ -33,6 +35,61 @@ def test_a_cache_holds_what_decoding_gives_and_is_used_again(photographs, tmp_pa
   assert again.people == cached.people
   config.data.seed = 1  # another split of the same pixels
   open_faces(config, tmp_path / 'cache')
+
+
+def _same(faces, expected):
+  for name in SETS:
+    np.testing.assert_array_equal(getattr(faces, name)[:], getattr(expected, name)[:])
+  assert faces.people == expected.people
+
+
+@pytest.mark.parametrize('suffix', ['npy', 'json'])
+@pytest.mark.parametrize('damage', [lambda content: content[: len(content) // 2], lambda content: b'', lambda content: (
+  content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :])],
+  ids=['cut', 'empty', 'flipped'])  # fmt: skip
+def test_a_damaged_cache_is_made_again(root, tmp_path, caplog, suffix, damage):
+  (root / 'p01' / '0.jpg').write_bytes(b'')
+  config = folder_config(root, people=(0, 2), cache=True)
+  expected = open_faces(config, tmp_path / 'whole')
+  open_faces(config, tmp_path / 'cache')
+  (file,) = (tmp_path / 'cache').glob(f'*.{suffix}')
+  file.write_bytes(damage(file.read_bytes()))
+  caplog.clear()
+  _same(open_faces(config, tmp_path / 'cache'), expected)
+  warnings = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
+  assert any(str(file) in line and 'again' in line for line in warnings)
+  assert sorted(path.suffix for path in (tmp_path / 'cache').iterdir()) == ['.json', '.npy']
+
+
+class Killed(Exception):
+  pass
+
+
+@pytest.mark.parametrize('block', range(1, 8))
+def test_a_pass_that_was_killed_goes_on(root, tmp_path, monkeypatch, block):
+  for name in ('p00/1.jpg', 'p02/1.jpg', 'p04/2.jpg'):
+    (root / name).write_bytes(b'x')
+  config = folder_config(root, people=(0, 2), cache=True)
+  expected = open_faces(config, tmp_path / 'whole')
+  monkeypatch.setattr(survey, '_BLOCK', 3)  # of 20 photographs
+  monkeypatch.setattr(resume, 'SECONDS', 0)
+  monkeypatch.setattr(resume, '_SHARE', 1e9)
+  decode, jobs = survey._decode, []
+
+  def dying(job):
+    jobs.append(job)
+    if len(jobs) == block:
+      raise Killed
+    return decode(job)
+
+  monkeypatch.setattr(survey, '_decode', dying)
+  with pytest.raises(Killed):
+    open_faces(config, tmp_path / 'cache')
+  assert not [path for path in (tmp_path / 'cache').iterdir() if not path.name.startswith('.')]
+  _same(open_faces(config, tmp_path / 'cache'), expected)
+  assert len(jobs) == 8  # the one it was killed in alone was begun twice
+  names = [{path.name: path.read_bytes() for path in (tmp_path / where).iterdir()} for where in ('cache', 'whole')]
+  assert names[0] == names[1]
 
 
 @pytest.mark.parametrize('change', ['touch', 'rename', 'grow', 'size'])
@@ -107,7 +164,7 @@ if __name__ == '__main__':
 
 
 def _batches(faces, table, **options):
-  iterator = pipeline.batches(faces.train, table, batch_size=20, seed=3, **options)
+  iterator = input_pipeline.batches(faces.train, table, batch_size=20, seed=3, **options)
   try:
     return [next(iterator) for _ in range(3)]
   finally:
@@ -117,7 +174,7 @@ def _batches(faces, table, **options):
 @pytest.mark.parametrize('cache', [False, True])
 def test_workers_and_cache_change_no_batch(root, tmp_path, cache):
   plain = open_faces(folder_config(root, people=(0, 0)), None)  # 15 images to train on, batches of 20
-  table = tokenize.make_table(folder_config(root), plain, tmp_path / 'table')
+  table = make.make_table(folder_config(root), plain, tmp_path / 'table')
   faces = open_faces(folder_config(root, people=(0, 0), cache=cache), tmp_path / 'cache')
   for a, b in zip(_batches(plain, table), _batches(faces, table, workers=2)):
     assert all(np.array_equal(a[name], b[name]) for name in a.keys() | b.keys())

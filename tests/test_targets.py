@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from gif_jax import main
-from gif_jax.config import ConfigError
+from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.benchmarks.opening import open_targets
-from gif_jax.data.images import DataError
-from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.verification import pixel_embedding
+from gif_jax.models.extract import extract
 from gif_jax.training.figures import target_figures
 from tests import tiny
 from tests.record_files import packed_faces, six_people

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from gif_jax.core.errors import DataError
 from gif_jax.data import tfds_records
-from gif_jax.data.images import DataError
 from gif_jax.data.inputs import open_records
 from gif_jax.data.records import Person
 from tests.portraits import prepare

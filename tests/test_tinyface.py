@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from gif_jax.core.errors import DataError
 from gif_jax.data.benchmarks.matlab import read_names
 from gif_jax.data.benchmarks.opening import open_benchmark
 from gif_jax.data.benchmarks.tinyface import TinyFaceSet
-from gif_jax.data.images import DataError
 from gif_jax.evaluation.benchmarks import measure
-from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.verification import pixel_embedding
+from gif_jax.models.extract import extract
 from tests.pictures import picture
 
 SIZE = 24

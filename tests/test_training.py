@@ -9,9 +9,8 @@ from configs import quickstart, quickstart_published
 from gif_jax.codes import tree
 from gif_jax.codes.table import CodeTable
 from gif_jax.config import default
-from gif_jax.data import pipeline
-from gif_jax.models.devices import make_mesh
-from gif_jax.training import optim, sharding
+from gif_jax.core.mesh import make_mesh
+from gif_jax.training import input_pipeline, optim, sharding
 from gif_jax.training.program import make_program
 
 
@@ -20,7 +19,7 @@ def _run(config, table, faces, devices, steps):
   mesh = make_mesh(jax.devices()[:devices])
   program = make_program(config, table, steps, mesh)
   state, rows = program.init(), []
-  iterator = pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0)
+  iterator = input_pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0)
   for _ in range(steps):
     state, metrics = program.train_step(state, sharding.put_batch(next(iterator), mesh))
     rows.append([float(metrics['loss']), float(metrics['grad_norm'])])
@@ -68,7 +67,7 @@ def test_the_train_step_is_the_same_program_for_any_number_of_identities(experim
 def test_losses_fall_on_a_batch_seen_again_and_again(tiny_config, tiny_faces, tiny_table):
   mesh = make_mesh(jax.devices()[:1])
   program = make_program(tiny_config, tiny_table, 40, mesh)
-  iterator = pipeline.batches(tiny_faces.train, tiny_table, batch_size=16, seed=0)
+  iterator = input_pipeline.batches(tiny_faces.train, tiny_table, batch_size=16, seed=0)
   batch = sharding.put_batch(next(iterator), mesh)
   iterator.close()
   state, rows = program.init(), []

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gif_jax import tokenize
-from gif_jax.config import ConfigError
+from gif_jax.codes import make
+from gif_jax.core.errors import ConfigError
 from gif_jax.data import sources
 from gif_jax.data.faces import FaceRenderer
 from gif_jax.data.mislabelled import Mislabelled
@@ -124,7 +124,7 @@ def test_wrong_labels_in_any_source(tiny_config, photographs):
 
 def test_the_tokeniser_sees_the_wrong_labels(tiny_table, tmp_path):
   config = _config(data__label_noise=0.5)
-  table = tokenize.make_table(config, sources.open_faces(config, None), tmp_path / 'table')
+  table = make.make_table(config, sources.open_faces(config, None), tmp_path / 'table')
   assert np.mean(np.sum(table.vectors * tiny_table.vectors, axis=1)) < 0.9
 
 

@@ -5,7 +5,8 @@ import pytest
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import normalize
 
-from gif_jax.evaluation.verification import balanced_pairs, pair_distances, pixel_embedding, tar_of_roc, verify
+from gif_jax.data.drawn_pairs import balanced_pairs
+from gif_jax.evaluation.verification import pair_distances, pixel_embedding, tar_of_roc, verify
 
 
 def unit(rows):

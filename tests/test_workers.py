@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from gif_jax.data import workers
+from gif_jax.core import workers
 
 
 def test_results_are_in_order_and_jobs_are_taken_as_wanted():

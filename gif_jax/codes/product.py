@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from gif_jax.codes.assign import assign
 from gif_jax.codes.blocks import blocks
-from gif_jax.codes.draft import Draft
 from gif_jax.codes.kmeans import kmeans
 from gif_jax.codes.size import check_countable, check_vectors
+from gif_jax.core.resume import Draft
 
 ROUNDS = 32  # of exchanging codes
 SETTLE = 8  # rounds before the books follow the codes: the first codes are too far from what was to be coded

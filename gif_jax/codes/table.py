@@ -4,10 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +11,9 @@ import numpy as np
 
 from gif_jax.codes.homogenise import HomogenizeReport
 from gif_jax.codes.vectors import Transform
+from gif_jax.core.arrays import load_array, load_arrays, new_array, save_array, save_arrays, seal
+from gif_jax.core.errors import UserError
+from gif_jax.core.files import read_json, replacing_folder, write_json
 
 VERSION = 1
 ARRAYS = {'codes': np.uint8, 'vectors': np.float16}
@@ -27,7 +26,7 @@ REMAKE = 'make the table again with `python -m gif_jax.tokenize`'
 COPY = f'copy the table again, or {REMAKE}'
 
 
-class TableError(ValueError):
+class TableError(UserError):
   """A table that is missing, damaged, or does not fit what it is used with; the message names the file and the cure."""
 
 
@@ -91,7 +90,7 @@ class CodeTable:
       transform, explained, report: of `initialise`, `explained_alone` and `homogenise`.
       replace: whether a table that is at `path` gives way to this one.
 
-    Raises FileExistsError where `path` exists and `replace` is False, TableError for arrays that make no table. Both
+    Raises TableError where `path` exists and `replace` is False, and for arrays that make no table; DiskError. All
     leave nothing behind.
     """
     path = Path(path).absolute()
@@ -107,12 +106,12 @@ class CodeTable:
     saved = dataclasses.asdict(transform) if transform else {}
     meta |= {'sha256': {name: _sha256(array) for name, array in (arrays | saved).items()}}
     meta |= {'fingerprint': _fingerprint(meta)}
-    with _draft(path) as draft:
+    with replacing_folder(path, replace=replace) as draft:
       for name, array in arrays.items():
-        np.save(draft / f'{name}.npy', array)
+        save_array(draft / f'{name}.npy', array)
       if saved:
-        np.savez(draft / 'transform.npz', **saved)
-      _write_meta(draft, meta)
+        save_arrays(draft / 'transform.npz', saved)
+      write_json(draft / 'meta.json', meta, checksum=True)
     return cls.open(path)
 
   def extend(self, path: str | os.PathLike, codes: np.ndarray, vectors: np.ndarray, label_space: str) -> 'CodeTable':
@@ -124,8 +123,8 @@ class CodeTable:
       vectors: float [k, d], unit rows.
       label_space: of all m + k people.
 
-    All else is copied. Memory for the codes and for BLOCK vectors is needed. Raises FileExistsError where `path`
-    exists, TableError if this table is damaged or the arrays make no table. Both leave nothing behind.
+    All else is copied. Memory for the codes and for BLOCK vectors is needed. Raises TableError where `path` exists, if
+    this table is damaged, and for arrays that make no table; DiskError. All leave nothing behind.
     """
     path = Path(path).absolute()
     _check_free(path)
@@ -133,15 +132,15 @@ class CodeTable:
     _check_vectors(vectors, len(codes), 'vectors')
     meta = self.meta | {'m': self.m + len(codes), 'label_space': label_space, 'sha256': dict(self.meta['sha256'])}
     meta |= {'extends': [*self.extends, self.fingerprint]}
-    with _draft(path) as draft:
+    with replacing_folder(path) as draft:
       for name, more in (('codes', codes), ('vectors', vectors)):
         array = _append(draft / f'{name}.npy', getattr(self, name), more)
         meta['sha256'][name] = _sha256(array)
         if name == 'codes':
           _check_codes(array, self.v, 'codes')
       if self.transform:
-        shutil.copyfile(self.path / 'transform.npz', draft / 'transform.npz')
-      _write_meta(draft, meta | {'fingerprint': _fingerprint(meta)})
+        save_arrays(draft / 'transform.npz', dataclasses.asdict(self.transform))
+      write_json(draft / 'meta.json', meta | {'fingerprint': _fingerprint(meta)}, checksum=True)
     return CodeTable.open(path)
 
   def rows(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -230,38 +229,17 @@ def _sha256(array: np.ndarray) -> str:
 
 def _check_free(path: Path) -> None:
   if path.exists():
-    raise FileExistsError(f'{path} exists: delete it, or write the table to another path')
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-  """A new directory to write a table to; it becomes `path` once all is written, and is removed if that fails."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  draft = path.with_name(f'.{path.name}.{uuid.uuid4().hex}')
-  draft.mkdir()
-  try:
-    yield draft
-    replaced = draft.with_name(draft.name + '.replaced')
-    if path.exists():
-      path.rename(replaced)
-    draft.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
-  except BaseException:
-    shutil.rmtree(draft)
-    raise
-
-
-def _write_meta(draft: Path, meta: dict) -> None:
-  (draft / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n')
+    raise TableError(f'{path} exists: delete it, or write the table to another path')
 
 
 def _append(file: Path, rows: np.ndarray, more: np.ndarray) -> np.ndarray:
   """Writes `rows` followed by `more` to a .npy file, BLOCK rows at a time, and maps it."""
-  array = np.lib.format.open_memmap(file, 'w+', rows.dtype, (len(rows) + len(more), rows.shape[1]))
+  array = new_array(file, (len(rows) + len(more), rows.shape[1]), rows.dtype)
   for start in range(0, len(rows), BLOCK):
     array[start : min(start + BLOCK, len(rows))] = rows[start : start + BLOCK]
   array[len(rows) :] = more
   array.flush()
+  seal(file)
   return array
 
 
@@ -269,13 +247,10 @@ def _read_meta(path: Path) -> dict:
   file = path / 'meta.json'
   if not path.is_dir():
     raise TableError(f'{path}: no such table: check the path, or {REMAKE}')
-  try:
-    meta = json.loads(file.read_text())
-  except FileNotFoundError:
-    raise TableError(f'{file} is missing, so {path} is no identity-code table: {REMAKE}') from None
-  except ValueError as error:
-    raise TableError(f'{file} is not JSON ({error}): {COPY}') from None
-  version = meta.get('version') if isinstance(meta, dict) else None
+  if not file.exists():
+    raise TableError(f'{file} is missing, so {path} is no identity-code table: {REMAKE}')
+  meta = read_json(file, TableError, COPY)
+  version = meta.get('version')
   if version != VERSION:
     raise TableError(f'{file} has format version {version}, this code reads {VERSION}: {REMAKE}')
   missing = [key for key in KEYS if key not in meta]
@@ -287,27 +262,15 @@ def _read_meta(path: Path) -> dict:
 
 
 def _read_array(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray:
-  file = path / f'{name}.npy'
-  try:
-    array = np.load(file, mmap_mode='r')
-  except FileNotFoundError:
-    raise TableError(f'{file} is missing: {COPY}') from None
-  except (ValueError, EOFError, OSError) as error:
-    raise TableError(f'{file} cannot be mapped ({error}), it may be cut short: {COPY}') from None
-  if array.shape != shape or array.dtype != ARRAYS[name]:
-    raise TableError(f'{file} is {array.dtype} {array.shape}, meta.json says {shape}: {COPY}')
-  return array
+  return load_array(path / f'{name}.npy', ARRAYS[name], shape, check=False, error=TableError, fix=COPY)
 
 
 def _read_transform(path: Path, d: int) -> Transform:
   file = path / 'transform.npz'
-  try:
-    with file.open('rb') as stream, np.load(stream) as arrays:
-      transform = Transform(arrays['mean'], arrays['components'])
-  except FileNotFoundError:
-    raise TableError(f'{file} is missing: {COPY}') from None
-  except Exception as error:  # zip, zlib and numpy each have their own
-    raise TableError(f'{file} cannot be read ({error}): {COPY}') from None
+  arrays = load_arrays(file, error=TableError, fix=COPY)
+  if set(arrays) != {'mean', 'components'} or arrays['mean'].ndim != 1 or arrays['components'].ndim != 2:
+    raise TableError(f'{file} holds other arrays than mean and components: {COPY}')
+  transform = Transform(**arrays)
   if transform.components.shape != (d, len(transform.mean)):
     raise TableError(f'{file} is {transform.components.shape}, meta.json says d={d}: {COPY}')
   return transform

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.codes.draft import Draft
 from gif_jax.codes.kmeans import MOST, ROWS, kmeans
 from gif_jax.codes.size import check_countable, check_size, check_vectors
+from gif_jax.core.resume import Draft
 
 
 def build_codes(

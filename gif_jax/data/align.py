@@ -9,13 +9,15 @@ import math
 import cv2
 import numpy as np
 
+from gif_jax.core.errors import UserError
+
 # Where the field has them in crops of 112x112 (InsightFace, `arcface_dst`).
 _TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 _SWAPPED = [1, 0, 2, 4, 3]
 _LEAST = 4  # sum of squared distances from their mean, in pixels: no face, or shares of the picture instead of pixels
 
 
-class PointsError(ValueError):
+class PointsError(UserError):
   """Five points that no face can have; the message is the reason alone."""
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from gif_jax.data import counter
+from gif_jax.core import counter_rng
 
 _GREY = np.array([0.299, 0.587, 0.114])  # Rec. 601, what JPEG and OpenCV call the grey of RGB
 _INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
@@ -47,8 +47,8 @@ def augment(images: np.ndarray, seed: int, position: np.ndarray, chances: Chance
   )  # fmt: skip
   for stream, (chance, change) in enumerate(kinds):
     if chance:
-      drawn = np.flatnonzero(counter.uniform(seed, stream, position, 0) < chance)
-      draws = counter.uniform(seed, stream, position[drawn, None], np.arange(1, 1 + _DRAWS))
+      drawn = np.flatnonzero(counter_rng.uniform(seed, stream, position, 0) < chance)
+      draws = counter_rng.uniform(seed, stream, position[drawn, None], np.arange(1, 1 + _DRAWS))
       for row, u in zip(drawn.tolist(), draws.tolist()):
         change(images[row], u)
 
@@ -102,7 +102,7 @@ def erase(image, u):
   rows, columns = _box(len(image), 0.02 + 0.38 * u[0], 0.3 * (1 / 0.09) ** u[1], *u[2:4])
   hole = image[rows, columns]
   words = -(-hole.size // 8)
-  noise = counter.bits(int(u[4] * 2**24), np.arange(words)).view(np.uint8)
+  noise = counter_rng.bits(int(u[4] * 2**24), np.arange(words)).view(np.uint8)
   hole[:] = noise[: hole.size].reshape(hole.shape)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
 
 _LOOKED_AT = 256  # images, spread over the set
 _LEAST = 20  # of them in colour: fewer say nothing

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from gif_jax.data.images import DataError, UnreadableError
+from gif_jax.core.errors import DataError, UnreadableError
 from gif_jax.data.records import Records
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from gif_jax.core.errors import UserError
 from gif_jax.data.align import similarity, template, warp
 
 NAMES = ('mtcnn', 'yunet')
@@ -27,11 +28,11 @@ _SAME = 40  # mean distance, in pixels of that, up to which it is the same face
 _SCORE = 0.6  # of YuNet; MTCNN's own thresholds are 0.6 and 0.7
 
 
-class DetectorError(ValueError):
+class DetectorError(UserError):
   """A detector that cannot be had; the message says how to get it."""
 
 
-class FaceError(ValueError):
+class FaceError(UserError):
   """A picture on which the detector fails; the message is the reason alone."""
 
 

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gif_jax.config import ConfigError
-from gif_jax.data.images import DataError, UnreadableError, read_image
-from gif_jax.data.listing import Skipped, list_people, normal
+from gif_jax.core.arrays import load_array
+from gif_jax.core.errors import ConfigError, DataError, UnreadableError
+from gif_jax.core.lists import normal
+from gif_jax.data.images import read_image
+from gif_jax.data.listing import Skipped, list_people
 from gif_jax.data.sets import FaceSets, check_enough
 from gif_jax.data.survey import survey
 
@@ -88,7 +90,7 @@ class _Stored:
 
   def __getitem__(self, rows):
     if self.pixels is None:
-      self.pixels = np.load(self.path, mmap_mode='r')
+      self.pixels = load_array(self.path, check=False)
     return np.asarray(self.pixels[rows])
 
 

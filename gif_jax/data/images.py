@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from gif_jax.core.errors import UnreadableError
+
 # HEIC is not read by Pillow, but a user who puts such photographs into a folder must hear of it.
 _SUFFIXES = {
   '.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.bmp', '.dib', '.gif', '.pbm', '.pgm', '.ppm', '.pnm',
@@ -20,14 +22,6 @@ _KINDS = {
   '1': 'black and white', 'L': 'grey 8-bit', 'LA': 'grey 8-bit', 'F': 'grey float', 'P': 'palette', 'PA': 'palette',
   'RGB': 'colour 8-bit', 'RGBA': 'colour 8-bit', 'YCbCr': 'colour 8-bit',
 }  # fmt: skip
-
-
-class DataError(ValueError):
-  """Photographs that cannot be used; the message names the file or folder and the cure."""
-
-
-class UnreadableError(ValueError):
-  """One file that is no image Pillow can decode; the message is the reason alone."""
 
 
 class Picture(NamedTuple):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
 from gif_jax.data.photos import Photos
 from gif_jax.data.recordio import RecordIO
 from gif_jax.data.records import META, Packed, Records

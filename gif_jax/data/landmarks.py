@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gif_jax.core.errors import DataError
+from gif_jax.core.lists import indexed, path_key, read_lines
 from gif_jax.data.align import mirrored, usable
-from gif_jax.data.images import DataError
-from gif_jax.data.listing import normal
 
 _NUMBER = r'[-+]?(?:\d+\.?\d*|\.\d+|nan|inf)(?:e[-+]?\d+)?'
 # Names may have spaces and commas in them; they end in that of an image format, so never in a number.
@@ -27,10 +27,10 @@ def read_landmarks(path: str | Path, root: Path, names: list[str]) -> np.ndarray
   Raises DataError, naming the line, for one of another form, a photograph that is not there, a photograph named twice;
   and for files in which left and right are swapped.
   """
-  places = {normal(name): row for row, name in enumerate(names)}
+  places = indexed(names, path_key)
   numbers, rows = array('d', [np.nan]) * (10 * len(names)), array('q', [0]) * len(names)
   for line, name, values in _lines(path):
-    row = places.get(normal(name))
+    row = places.get(path_key(name))
     if row is None:
       if not name.startswith('/') and (root / name).exists():
         continue  # such as a link to a photograph that is used already
@@ -46,18 +46,12 @@ def read_landmarks(path: str | Path, root: Path, names: list[str]) -> np.ndarray
 
 def _lines(path):
   """(number of the line, name, ten numbers) for every line that is not blank."""
-  try:
-    with Path(path).open(encoding='utf-8', errors='surrogateescape') as lines:
-      for number, line in enumerate(lines, 1):
-        if not line.strip():
-          continue
-        found = _LINE.fullmatch(line.strip())
-        values = re.split(r'[\s,]+', found[2].strip(' \t,')) if found else []
-        if len(values) not in (10, 11):
-          raise DataError(f'{path}, line {number}: {len(values)} numbers after the path; wanted {_FORM}.')
-        yield number, found[1].strip(), [float(value) for value in values[:10]]
-  except OSError as error:
-    raise DataError(f'{path} cannot be read ({error.strerror}); --landmarks is a text file, {_FORM}.') from error
+  for number, line in read_lines(path, fix=f'--landmarks is a text file, {_FORM}'):
+    found = _LINE.fullmatch(line.strip())
+    values = re.split(r'[\s,]+', found[2].strip(' \t,')) if found else []
+    if len(values) not in (10, 11):
+      raise DataError(f'{path}, line {number}: {len(values)} numbers after the path; wanted {_FORM}.')
+    yield number, found[1].strip(), [float(value) for value in values[:10]]
 
 
 def _check_order(path, points, rows):

@@ -2,11 +2,12 @@
 
 import os
 import stat
-import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-from gif_jax.data.images import DataError, is_image_name
+from gif_jax.core.errors import DataError
+from gif_jax.core.lists import normal
+from gif_jax.data.images import is_image_name
 
 _LAYOUT = 'make one sub-folder per person, named after the person, and put the photographs there.'
 
@@ -33,11 +34,6 @@ class Listing(NamedTuple):
   empty: list[Skipped]  # people's folders without an image
   skipped: list[Skipped]  # links that lead nowhere or round in circles, files met twice, images of nobody
   not_images: int  # other files, by their extension, and hidden ones
-
-
-def normal(name: str) -> str:
-  """The one spelling of a name that may come composed or decomposed (macOS), used wherever names are compared."""
-  return unicodedata.normalize('NFC', name)
 
 
 def list_people(root: Path) -> Listing:

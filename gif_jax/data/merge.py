@@ -1,6 +1,5 @@
 """Several inputs as one: labels counted on, names kept unique, people put together where a list says so."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -8,17 +7,20 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
+from gif_jax.core.lists import normal, read_rows
 from gif_jax.data.inputs import open_records
-from gif_jax.data.listing import Skipped, normal
+from gif_jax.data.listing import Skipped
 from gif_jax.data.records import Person, Records
 
+_HEADER = ('same', 'similarity', 'first', 'second')
 _YES, _NO = ('1', 'yes'), ('', '0', 'no')
 
 
 def input_name(where: str) -> str:
   """What an input is called in label maps and in lists of people who are the same: the last part of its path."""
-  return Path(where).name or Path(where).resolve().name
+  name = Path(where).name
+  return name if name not in ('', '.', '..') else Path(where).resolve().name
 
 
 def open_inputs(wheres: list[str], cache: Path | None, damaged: str) -> dict[str, Records]:
@@ -126,15 +128,19 @@ def read_same(path: Path, members: list[tuple[str, str]]) -> Iterator[tuple[int,
   first, second: INPUT:NAME; same: 1 or yes to put the two together, 0, no or nothing to leave them apart.
   Raises DataError, with file and line, for other headers and marks, and for people who do not exist.
   """
-  number = {normal(':'.join(member)): k for k, member in enumerate(members)}
-  for line, row in _rows(path, ',', header=('same', 'similarity', 'first', 'second')):
+  number = {normal(':'.join(member)).strip(): k for k, member in enumerate(members)}
+  rows = read_rows(path, ',')
+  header = tuple(cell.strip() for cell in next(rows, (0, ()))[1])
+  if header != _HEADER:
+    raise DataError(f'{path}, line 1: the header is {",".join(header)!r}, wanted {",".join(_HEADER)!r}.')
+  for line, row in rows:
     if len(row) != 4 or (mark := row[0].strip().lower()) not in _YES + _NO:
       raise DataError(f'{path}, line {line}: {",".join(row)!r} is not SAME,SIMILARITY,FIRST,SECOND with 1 or 0 first.')
     pair = []
     for name in row[2:]:
-      if normal(name) not in number:
+      if normal(name.strip()) not in number:
         raise DataError(f'{path}, line {line}: nobody is {name!r}; write the last part of an --input, ":", the name.')
-      pair.append(number[normal(name)])
+      pair.append(number[normal(name.strip())])
     if mark in _YES:
       yield tuple(pair)
 
@@ -144,25 +150,13 @@ def named(path: Path, merged: Merged) -> np.ndarray:
 
   Raises DataError, with file and line, for people who do not exist.
   """
-  label = {normal(name): k for name, k in zip(merged.names, merged.label_of.tolist())}
+  label = {normal(name).strip(): k for name, k in zip(merged.names, merged.label_of.tolist())}
   chosen = np.zeros(len(merged.people()), bool)
-  for line, row in _rows(path, '\t'):
-    if normal(row[0]) not in label:
+  for line, row in read_rows(path, '\t'):
+    if normal(row[0]).strip() not in label:
       raise DataError(
         f'{path}, line {line}: nobody is called {row[0]!r}; names are those of people.tsv, and INPUT/NAME where two '
         'inputs have the same one.'
       )
-    chosen[label[normal(row[0])]] = True
+    chosen[label[normal(row[0]).strip()]] = True
   return chosen
-
-
-def _rows(path, delimiter, header=None):
-  """Number and fields of each line that is not empty; spreadsheets may have put a mark (BOM) before the first."""
-  try:
-    with Path(path).open(encoding='utf-8-sig', errors='surrogateescape', newline='') as lines:
-      rows = csv.reader(lines, delimiter=delimiter)
-      if header and (found := tuple(next(rows, ()))) != header:
-        raise DataError(f'{path}, line 1: the header is {",".join(found)!r}, wanted {",".join(header)!r}.')
-      yield from ((rows.line_num, row) for row in rows if row)
-  except (OSError, csv.Error) as error:
-    raise DataError(f'{path} cannot be read: {error}') from error

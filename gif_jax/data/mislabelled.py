@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gif_jax.config import ConfigError
-from gif_jax.data import counter
+from gif_jax.core import counter_rng
+from gif_jax.core.errors import ConfigError
 from gif_jax.data.sets import Faces, numbers
 
 _STREAM = 3 << 40  # of random numbers, apart from those faces are rendered by
@@ -47,6 +47,6 @@ class Mislabelled:
     label = self.faces.labels(index)
     index = numbers(index, len(self))
     kept = self.first[np.minimum(np.searchsorted(self.first, index), self.m - 1)] == index
-    wrong = ~kept & (counter.uniform(self.seed, _STREAM, _WHETHER, index) < self.chance)
-    step = 1 + counter.bits(self.seed, _STREAM, _WHOSE, index) % np.uint64(max(self.m - 1, 1))
+    wrong = ~kept & (counter_rng.uniform(self.seed, _STREAM, _WHETHER, index) < self.chance)
+    step = 1 + counter_rng.bits(self.seed, _STREAM, _WHOSE, index) % np.uint64(max(self.m - 1, 1))
     return np.where(wrong, (label + step.astype(np.int64)) % self.m, label)

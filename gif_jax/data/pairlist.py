@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
+from gif_jax.core.lists import indexed, path_key, read_lines
 from gif_jax.data.photos import Photos
 
 
@@ -19,12 +20,12 @@ def read_pair_list(path: Path, photos: Photos) -> tuple[np.ndarray, np.ndarray]:
   lines = _read(path)
   names = [photos.name(index) for index in range(len(photos))]
   lfw = bool(lines) and all(field.isdigit() for field in lines[0][1])
-  number = {name.rpartition('.')[0] if lfw else name: index for index, name in enumerate(names)}
+  number = indexed((name.rpartition('.')[0] if lfw else name for name in names), path_key)
   pairs, same = [], []
   for line, fields in lines[lfw:]:
     try:
       *pair, one = _lfw(fields) if lfw else _plain(fields)
-      pairs.append([number[name] for name in pair])
+      pairs.append([number[path_key(name)] for name in pair])
     except ValueError as error:
       form = 'NAME I J or NAME1 I NAME2 J' if lfw else 'LEFT RIGHT 1 or 0'
       raise DataError(f'{path}, line {line}: {" ".join(fields)!r} is not {form}.') from error
@@ -37,12 +38,9 @@ def read_pair_list(path: Path, photos: Photos) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read(path):
-  try:
-    text = Path(path).read_text('utf-8-sig', 'surrogateescape')
-  except OSError as error:
-    raise DataError(f'--pairs={path} is neither a number nor a file that can be read ({error.strerror}).') from error
-  lines = [(number, line.split('\t' if '\t' in line else None)) for number, line in enumerate(text.split('\n'), 1)]
-  return [(number, [field.strip() for field in fields]) for number, fields in lines if any(fields)]
+  """(number, fields) of every line: tabs stand between them where there are any, else white space."""
+  lines = read_lines(path, fix='--pairs is a number, or a file with LEFT RIGHT 1 or 0 in each line')
+  return [(number, [field.strip() for field in line.split('\t' if '\t' in line else None)]) for number, line in lines]
 
 
 def _plain(fields):

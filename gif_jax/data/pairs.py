@@ -7,7 +7,6 @@ of pickles, cut down to the instructions that build such a pair of lists, with n
 
 import io
 import math
-import os
 import pickle
 import struct
 from collections.abc import Sequence
@@ -16,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
+from gif_jax.core.files import replacing
 
 
 class Pairs(NamedTuple):
@@ -47,18 +47,13 @@ def read_pairs(path: str | Path) -> Pairs:
 def write_pairs(path: str | Path, images: Sequence[bytes], same: Sequence[bool]) -> None:
   """Writes a verification set that read_pairs and InsightFace's tools read: 2N encoded images, N booleans.
 
-  Raises DataError where the numbers do not fit.
+  Raises DataError where the numbers do not fit; DiskError.
   """
   path, same = Path(path), [bool(one) for one in same]
   if len(images) != 2 * len(same):
     raise DataError(f'{path}: {len(images)} images for {len(same)} pairs; give two images for each.')
-  partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-  try:
-    with partial.open('wb') as file:
-      pickle.dump(([bytes(image) for image in images], same), file, protocol=4)  # the newest that every Python 3 reads
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
+  with replacing(path) as temporary, temporary.open('wb') as file:
+    pickle.dump(([bytes(image) for image in images], same), file, protocol=4)  # the newest that every Python 3 reads
 
 
 class _RefusedError(Exception):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
 from gif_jax.data.listing import list_people
 from gif_jax.data.records import Person
 

@@ -5,28 +5,36 @@ A folder in the training format holds, for n images of m people:
     images.bin   the encoded images (JPEG, PNG), byte for byte as they came, one after the other
     offsets.npy  int64 [n], where each begins        lengths.npy  int32 [n], its bytes
     labels.npy   int64 [n], 0..m-1                    people.tsv   a line per label: name, origin
-    meta.json    version, n, m, size, colour order, fingerprint of the people, origin
-
-The arrays are memory-mapped and images are read at their place: opening costs nothing, reading costs the same in a
-thousand images and in 40 million, and a reader holds one file descriptor.
+    crcs.npy     uint32 [n], CRC-32 of each image     meta.json    version, n, m, size, colour order, fingerprint of the
+                                                                   people, origin, SHA-256 of people.tsv
+The arrays are memory-mapped and images are read at their place: reading costs the same in a thousand images and in 40
+million, and a reader holds one file descriptor. Opening checks the arrays, reading checks each image. Folders of
+earlier versions have no crcs.npy; their images are read unchecked, with a word in the log.
 """
 
-import csv
 import hashlib
-import json
+import logging
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from gif_jax.data.images import DataError
+from gif_jax.core import checksums
+from gif_jax.core.arrays import load_array, save_array
+from gif_jax.core.errors import DataError, reason
+from gif_jax.core.files import read_json, write_json
+from gif_jax.core.lists import read_rows, write_rows
 from gif_jax.data.listing import Skipped
+
+_LOG = logging.getLogger(__name__)
 
 VERSION = 1
 META = 'meta.json'
-_ARRAYS = {'offsets': np.int64, 'lengths': np.int32, 'labels': np.int64}
+_ARRAYS = {'offsets': np.int64, 'lengths': np.int32, 'labels': np.int64, 'crcs': np.uint32}
+_AGAIN = 'copy or convert the data again'
 
 
 class Person(NamedTuple):
@@ -63,10 +71,15 @@ class Records(Protocol):
 class _Opened:
   """images.bin and the arrays of a folder in the training format; closed when nobody reads it any more."""
 
-  def __init__(self, path, meta):
-    arrays = {name: _array(path / f'{name}.npy', kind, meta['images']) for name, kind in _ARRAYS.items()}
+  def __init__(self, path, meta, check):
+    names = [name for name in _ARRAYS if name != 'crcs' or _has_crcs(meta)]
+    arrays = {
+      name: load_array(path / f'{name}.npy', _ARRAYS[name], (meta['images'],), check=check, fix=_AGAIN)
+      for name in names
+    }
     # Indexing a memmap takes several times as long as indexing the plain array behind it.
     self.offsets, self.lengths, self.labels = (np.asarray(arrays[name]) for name in ('offsets', 'lengths', 'labels'))
+    self.crcs = np.asarray(arrays['crcs']) if 'crcs' in arrays else None
     self.file = _open_images(path / 'images.bin', meta['bytes'])
 
   def __del__(self):
@@ -84,7 +97,9 @@ class Packed:
     self.path = Path(path)
     self.meta = _read_meta(self.path)
     self.size = self.meta['size']
-    self._opened = _Opened(self.path, self.meta)  # says now what is missing
+    self._opened = _Opened(self.path, self.meta, check=True)  # says now what is missing
+    if not _has_crcs(self.meta):
+      _LOG.info('%s is of an earlier version, without checksums of its images; convert it again to have them', path)
     _check_labels(self.path / 'labels.npy', self._opened.labels, self.meta['people'])
 
   def __getstate__(self):
@@ -102,6 +117,8 @@ class Packed:
       raise DataError(f'{self.where(index)} cannot be read ({error}); copy or convert the data again.') from error
     if len(encoded) != length:
       raise DataError(f'{self.where(index)}: the file is shorter than when it was opened; copy or convert it again.')
+    if opened.crcs is not None and zlib.crc32(encoded) != opened.crcs.item(index):
+      raise DataError(f'{self.where(index)} is damaged: it does not match its checksum; {_AGAIN}.')
     return encoded
 
   def labels(self):
@@ -110,12 +127,13 @@ class Packed:
 
   def people(self):
     """Who the m labels are, from people.tsv."""
-    path = self.path / 'people.tsv'
-    try:
-      with path.open(encoding='utf-8', errors='surrogateescape', newline='') as lines:
-        people = [Person(*row) for row in csv.reader(lines, delimiter='\t')]
-    except (OSError, TypeError, csv.Error) as error:
-      raise DataError(f'{path} cannot be read ({error}); convert the data again.') from error
+    path, wanted = self.path / 'people.tsv', self.meta.get('people_sha256')
+    rows = [row for _, row in read_rows(path, '\t', fix=_AGAIN)]
+    if wanted and checksums.sha256(path) != wanted:
+      raise DataError(f'{path} is damaged: it does not match its checksum in {META}; {_AGAIN}.')
+    if any(len(row) != 2 for row in rows):
+      raise DataError(f'{path} has lines that are not NAME<TAB>ORIGIN; {_AGAIN}.')
+    people = [Person(*row) for row in rows]
     if len(people) != self.meta['people']:
       raise DataError(f'{path} names {len(people)} people, {META} has {self.meta["people"]}; convert the data again.')
     return people
@@ -128,18 +146,12 @@ class Packed:
     # Two threads may both open what was unpickled: each has files of its own then, and those of one of them are closed.
     opened = self._opened
     if opened is None:
-      opened = self._opened = _Opened(self.path, self.meta)
+      opened = self._opened = _Opened(self.path, self.meta, check=False)
     return opened
 
 
-def _array(path, kind, n):
-  try:
-    array = np.load(path, mmap_mode='r', allow_pickle=False)
-  except Exception as error:  # NumPy raises almost anything for damaged headers
-    raise DataError(f'{path} cannot be read ({error}); copy or convert the data again.') from error
-  if array.dtype != kind or array.shape != (n,):
-    raise DataError(f'{path} holds {array.dtype} {array.shape}, wanted {np.dtype(kind)} ({n},).')
-  return array
+def _has_crcs(meta):
+  return 'people_sha256' in meta  # both came with one version
 
 
 def _check_labels(path, labels, people):
@@ -152,7 +164,7 @@ def _open_images(path, size):
   try:
     file = os.open(path, os.O_RDONLY)
   except OSError as error:
-    raise DataError(f'{path} cannot be opened ({error.strerror}); convert the data again.') from error
+    raise DataError(f'{path} cannot be opened ({reason(error)}); {_AGAIN}.') from error
   if (found := os.fstat(file).st_size) != size:
     os.close(file)
     raise DataError(f'{path} has {found} bytes, {META} says {size}: it was not copied whole; copy it again.')
@@ -161,11 +173,8 @@ def _open_images(path, size):
 
 def _read_meta(folder):
   path = folder / META
-  try:
-    meta = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise DataError(f'{path} cannot be read ({error}); {folder} is no folder in the training format.') from error
-  if not isinstance(meta, dict) or meta.get('version') != VERSION:
+  meta = read_json(path, DataError, f'{folder} is no folder in the training format, or a damaged one')
+  if meta.get('version') != VERSION:
     raise DataError(f'{path}: not version {VERSION} of the training format; convert the data with this version.')
   if meta.get('colour') != 'RGB':
     raise DataError(f'{path}: colour order {meta.get("colour")!r}; images must decode to RGB, convert them again.')
@@ -177,24 +186,24 @@ def _read_meta(folder):
   return meta
 
 
-def write_index(folder: Path, offsets, lengths, labels, people: Sequence[Person], *, size: int, origin: str) -> None:
+def write_index(
+  folder: Path, offsets, lengths, labels, crcs, people: Sequence[Person], *, size: int, origin: str
+) -> None:
   """Completes a folder that holds images.bin: the arrays, people.tsv and meta.json, which is written last.
 
-  offsets int64 [n], lengths int32 [n], labels int64 [n] as above; size: pixels a side of all images, or 0; origin: what
-  was converted, in words. Bytes of images.bin that no record names (left out after they were written) are allowed.
+  offsets int64 [n], lengths int32 [n], labels int64 [n], crcs uint32 [n] as above; size: pixels a side of all images,
+  or 0; origin: what was converted, in words. Bytes of images.bin that no record names (left out after they were
+  written) are allowed. Raises DiskError.
   """
-  arrays = {'offsets': offsets, 'lengths': lengths, 'labels': labels}
+  arrays = {'offsets': offsets, 'lengths': lengths, 'labels': labels, 'crcs': crcs}
   for name, kind in _ARRAYS.items():
-    np.save(folder / f'{name}.npy', np.asarray(arrays[name], kind))
-  with (folder / 'people.tsv').open('w', encoding='utf-8', errors='surrogateescape', newline='') as lines:
-    csv.writer(lines, delimiter='\t', lineterminator='\n').writerows(people)
-  meta = {
+    save_array(folder / f'{name}.npy', np.asarray(arrays[name], kind))
+  write_rows(folder / 'people.tsv', people, '\t')
+  write_json(folder / META, {
     'version': VERSION, 'images': len(labels), 'people': len(people), 'size': size, 'colour': 'RGB',
     'bytes': (folder / 'images.bin').stat().st_size, 'fingerprint': fingerprint(people, labels), 'origin': origin,
-  }  # fmt: skip
-  partial = folder / f'{META}.partial'
-  partial.write_text(json.dumps(meta, indent=2) + '\n')
-  os.replace(partial, folder / META)
+    'people_sha256': checksums.sha256(folder / 'people.tsv'),
+  }, checksum=True)  # fmt: skip
 
 
 def fingerprint(people: Sequence[Person], labels: np.ndarray) -> str:

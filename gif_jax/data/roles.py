@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gif_jax.config import ConfigError
-from gif_jax.data import counter
+from gif_jax.core import counter_rng
+from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.crops import Crops
-from gif_jax.data.images import DataError
 from gif_jax.data.inputs import open_records
 from gif_jax.data.photos import Photos
 from gif_jax.data.records import Packed, Records, fingerprint
@@ -57,13 +56,13 @@ def roles(labels: np.ndarray, *, seed: int, test: int, validation: int) -> tuple
   counts = np.bincount(labels)
   able = np.flatnonzero(counts > 1)
   check_enough(len(counts), len(able), test, validation)
-  ranked = able[np.argsort(counter.bits(seed, _PEOPLE, able), kind='stable')]
+  ranked = able[np.argsort(counter_rng.bits(seed, _PEOPLE, able), kind='stable')]
   return np.sort(ranked[:test]), np.sort(ranked[test : test + validation])
 
 
 def first_images(labels: np.ndarray, most: np.ndarray, seed: int) -> np.ndarray:
   """Which images are among the most[label] first of their person, in an order drawn by `seed`: bool [n]."""
-  order = np.lexsort((counter.bits(seed, _IMAGES, np.arange(len(labels))), labels))
+  order = np.lexsort((counter_rng.bits(seed, _IMAGES, np.arange(len(labels))), labels))
   ranked = labels[order]
   place = np.arange(len(labels)) - np.searchsorted(ranked, ranked)
   chosen = np.empty(len(labels), bool)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gif_jax.data.images import DataError
-from gif_jax.data.listing import normal
+from gif_jax.core.errors import DataError
+from gif_jax.core.lists import normal
 
 
 class Faces(Protocol):

@@ -1,21 +1,23 @@
 """Sets of face crops: what there is to train on, and who is kept apart for evaluation."""
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.config import ConfigError, check_pairs
+from gif_jax.config import check_pairs
+from gif_jax.core.arrays import load_array
+from gif_jax.core.errors import ConfigError
+from gif_jax.core.resume import fill, is_whole
+from gif_jax.core.workers import on_all_cores
 from gif_jax.data.benchmarks.opening import open_targets
 from gif_jax.data.faces import FaceRenderer
 from gif_jax.data.folder import open_folder
 from gif_jax.data.mislabelled import Mislabelled
 from gif_jax.data.roles import open_record_sets
 from gif_jax.data.sets import FaceSets, joined, numbers
-from gif_jax.data.workers import on_all_cores
 
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
 # different numbers of identities are compared on the same faces.
@@ -86,7 +88,7 @@ class CachedFaces:
 
   def __getitem__(self, index):
     if self.pixels is None:
-      self.pixels = np.load(self.path, mmap_mode='r')
+      self.pixels = load_array(self.path, check=False)
     return self.pixels[index]
 
   def labels(self, index=slice(None)) -> np.ndarray:
@@ -100,26 +102,23 @@ def _render(job):
 
 
 def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | CachedFaces:
-  """Renders `faces` into `folder` on all cores, unless that was done before; shows progress."""
+  """Renders `faces` into `folder` on all cores, unless that was done before; shows progress, goes on after a kill."""
   if not len(faces):
     return faces
   path = folder / f'{name}-{faces.fingerprint()}.npy'
-  if path.exists():
-    return CachedFaces(path, faces)
-  folder.mkdir(parents=True, exist_ok=True)
-  partial = folder / f'{path.stem}.{os.getpid()}.partial'
   size = faces.renderer.size
-  pixels = np.lib.format.open_memmap(partial, 'w+', np.uint8, (len(faces), size, size, 3))
-  block = faces.images * 25
-  jobs = [(faces, i, min(i + block, len(faces))) for i in range(0, len(faces), block)]
-  with tqdm(total=len(faces), desc=f'rendering {name} faces', unit='image') as bar:
-    for (_, start, stop), images in zip(jobs, on_all_cores(_render, jobs)):
-      pixels[start:stop] = images
-      bar.update(stop - start)
-  pixels.flush()
-  os.replace(partial, path)
-  for left in folder.glob(f'{path.stem}.*.partial'):  # by runs that were killed while they rendered
-    left.unlink(missing_ok=True)
+  shape = (len(faces), size, size, 3)
+  if not is_whole(path, np.uint8, shape):
+    block = faces.images * 25
+
+    def blocks(start):
+      jobs = [(faces, i, min(i + block, len(faces))) for i in range(start, len(faces), block)]
+      with tqdm(total=len(faces), initial=start, desc=f'rendering {name} faces', unit='image') as bar:
+        for images in on_all_cores(_render, jobs):
+          yield images
+          bar.update(len(images))
+
+    fill(path, shape, np.uint8, blocks, {'faces': path.stem})
   return CachedFaces(path, faces)
 
 
@@ -146,6 +145,16 @@ def open_faces(config, cache: Path | None) -> FaceSets:
     if len(found):
       check_pairs(np.unique(found.labels(), return_counts=True)[1].tolist(), config.eval, key)
   return faces
+
+
+def open_newcomers(config) -> FaceSets | None:
+  """The people that the config names, all trained on, to be added to a table.
+
+  None where it has vectors (config.tokenizer.vectors) and names nobody. Raises as `open_faces`.
+  """
+  if config.tokenizer.vectors and not (config.data.path or config.data.first_identity):
+    return None
+  return open_faces(everyone(config), cache=None)
 
 
 def everyone(config):

@@ -1,7 +1,7 @@
 """One pass over all photographs at the start of a run: which can be read, what they are, their pixels stored."""
 
 import hashlib
-import json
+import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -10,9 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.data.images import UnreadableError, read_image
-from gif_jax.data.listing import Photo, normal
-from gif_jax.data.workers import on_all_cores
+from gif_jax.core.errors import DataError, UnreadableError
+from gif_jax.core.files import read_json, write_json
+from gif_jax.core.lists import normal
+from gif_jax.core.resume import fill, is_whole
+from gif_jax.core.workers import on_all_cores
+from gif_jax.data.images import read_image
+from gif_jax.data.listing import Photo
+
+_LOG = logging.getLogger(__name__)
 
 _BLOCK = 32  # images decoded at a time
 _FEW = 256  # images that are decoded sooner than processes start
@@ -33,13 +39,12 @@ def survey(root: Path, photos: list[Photo], size: int, cache: Path | None) -> Su
   What `cache` holds of the same files (names, sizes, times) is used again without opening one. None stores nothing.
   """
   if cache is None:
-    return _decode_all(root, photos, size, None)
+    result = Survey({}, Counter(), None)
+    for _ in _decode_all(root, photos, size, 0, result, keep=False):
+      pass
+    return result
   found = cache / f'photographs-{_fingerprint(photos, size)}.json'
-  pixels = found.with_suffix('.npy')
-  if found.exists() and pixels.exists():
-    stored = json.loads(found.read_text())
-    return Survey(stored['unreadable'], Counter({tuple(kind): n for *kind, n in stored['kinds']}), pixels)
-  return _store(root, photos, size, pixels, found)
+  return _stored(found, photos, size) or _store(root, photos, size, found)
 
 
 def _fingerprint(photos, size):
@@ -47,40 +52,57 @@ def _fingerprint(photos, size):
   return hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:16]
 
 
-def _store(root, photos, size, pixels, found):
-  pixels.parent.mkdir(parents=True, exist_ok=True)
-  partial = pixels.with_suffix(f'.{os.getpid()}.partial')
-  stored = np.lib.format.open_memmap(partial, 'w+', np.uint8, (len(photos), size, size, 3))
-  result = _decode_all(root, photos, size, stored)
-  stored.flush()
-  os.replace(partial, pixels)
-  kinds = [[*kind, n] for kind, n in result.kinds.items()]
+def _stored(found, photos, size):
+  """What the cache holds; None where it is not there or damaged."""
+  pixels = found.with_suffix('.npy')
+  if not found.exists() or not is_whole(pixels, np.uint8, (len(photos), size, size, 3)):
+    return None
+  try:
+    return _survey(read_json(found, DataError, 'the photographs are read again'), pixels)
+  except (DataError, KeyError, TypeError, ValueError) as error:
+    _LOG.warning('%s', error)
+    return None
+
+
+def _survey(noted, pixels):
+  return Survey(noted['unreadable'], Counter({tuple(kind): n for *kind, n in noted['kinds']}), pixels)
+
+
+def _noted(result):
+  return {'unreadable': result.unreadable, 'kinds': [[*kind, n] for kind, n in result.kinds.items()]}
+
+
+def _store(root, photos, size, found):
+  noted, pixels = {}, found.with_suffix('.npy')
+
+  def blocks(start):
+    result = _survey(noted, None) if start else Survey({}, Counter(), None)
+    for images in _decode_all(root, photos, size, start, result, keep=True):
+      noted.update(_noted(result))
+      yield images
+
+  fill(pixels, (len(photos), size, size, 3), np.uint8, blocks, {'photographs': found.stem}, noted)
   # Permissions are no part of the fingerprint: while a file may not be opened, nothing is remembered.
-  if all(os.access(root / name, os.R_OK) for name in result.unreadable):
-    partial.write_text(json.dumps({'unreadable': result.unreadable, 'kinds': kinds}))
-    os.replace(partial, found)
-  for left in pixels.parent.glob(f'{pixels.stem}.*.partial'):  # by runs that were killed while they decoded
-    left.unlink(missing_ok=True)
-  return result._replace(pixels=pixels)
+  if all(os.access(root / name, os.R_OK) for name in noted['unreadable']):
+    write_json(found, noted, checksum=True)
+  return _survey(noted, pixels)
 
 
-def _decode_all(root, photos, size, stored):
+def _decode_all(root, photos, size, start, result, keep):
+  """Decodes the photographs from `start` on, and notes in `result` what they are; the pixels in blocks, if kept."""
   names = [photo.name for photo in photos]
-  jobs = [(root, names[i : i + _BLOCK], size, stored is not None) for i in range(0, len(names), _BLOCK)]
-  result = Survey({}, Counter(), None)
-  done = 0
-  with tqdm(total=len(names), desc='reading photographs', unit='image') as bar:
-    for job, found in zip(jobs, on_all_cores(_decode, jobs) if len(names) > _FEW else map(_decode, jobs)):
-      for name, (kind, reason, image) in zip(job[1], found):
+  jobs = [(root, names[i : i + _BLOCK], size, keep) for i in range(start, len(names), _BLOCK)]
+  decoded = on_all_cores(_decode, jobs) if len(names) - start > _FEW else map(_decode, jobs)
+  with tqdm(total=len(names), initial=start, desc='reading photographs', unit='image') as bar:
+    for job, found in zip(jobs, decoded):
+      for name, (kind, reason, _) in zip(job[1], found):
         if reason is None:
           result.kinds[kind] += 1
-          if stored is not None:
-            stored[done] = image
         else:
           result.unreadable[name] = reason
-        done += 1
+      nothing = np.zeros((size, size, 3), np.uint8)
+      yield np.stack([nothing if image is None else image for *_, image in found]) if keep else None
       bar.update(len(found))
-  return result
 
 
 def _decode(job):

@@ -9,22 +9,29 @@ such data should be converted before training: python -m gif_jax.convert --input
 records are read together, which is what converting does.
 """
 
+import contextlib
 import hashlib
-import os
+import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.data.images import DataError
+from gif_jax.core.arrays import load_array, save_array
+from gif_jax.core.errors import DataError, UserError
 from gif_jax.data.listing import Skipped
 from gif_jax.data.records import Person
+
+_LOG = logging.getLogger(__name__)
 
 PREFIX = 'tfds:'
 _LABELS = ('label', 'class', 'identity', 'person', 'name', 'id')  # names of a label feature, the first there wins
 _BLOCK = 64  # records read together where they are wanted in order
 _DAMAGED = -1  # in place of a label
+_MADE = 'labels are read again'
+_ONE_AT_A_TIME = threading.RLock()  # opens a data set
 
 
 class TfdsRecords:
@@ -107,16 +114,11 @@ class TfdsRecords:
     key = repr((str(self.path), self.split, n, self.label, times))
     stem = f'tfds-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
     files = [cache / f'{stem}-{what}.npy' for what in ('labels', 'names')] if cache else []
-    if files and all(file.exists() for file in files):
-      labels, names = (np.load(file, allow_pickle=False) for file in files)
-      return labels, names.tolist()
+    if files and (kept := _kept(*files, n)):
+      return kept
     labels, names = _numbered(self._each_label(n), n, feature)
-    for file, array in zip(files, (labels, np.array(names))):
-      file.parent.mkdir(parents=True, exist_ok=True)
-      partial = file.with_suffix(f'.{os.getpid()}.partial')
-      with partial.open('wb') as out:
-        np.save(out, array)
-      os.replace(partial, file)
+    for file, array in zip(files, (labels, np.array(names, np.str_))):
+      save_array(file, array)
     return labels, names
 
   def _each_label(self, n):
@@ -135,6 +137,18 @@ class TfdsRecords:
       return self._read(row, row + 1)[0][self.label]
     except RuntimeError:
       return None
+
+
+def _kept(labels, names, n):
+  """Labels and names as a cache has them; None where it has none, or damaged ones."""
+  if not (labels.exists() and names.exists()):
+    return None
+  try:
+    found = load_array(names, shape=(None,), mmap=False, fix=_MADE)
+    return load_array(labels, np.int64, (n,), mmap=False, fix=_MADE), found.tolist()
+  except DataError as error:
+    _LOG.warning('%s', error)
+    return None
 
 
 def _numbered(stored, n, feature):
@@ -168,13 +182,41 @@ def _tfds():
   return tfds
 
 
+@contextlib.contextmanager
+def _known_features(tfds, place: str):
+  """While a data set is opened: features that its files name are those of tfds, or it is refused.
+
+  tfds imports the module of any class that features.json names, also one that lies beside the data.
+  """
+  connector = tfds.features.FeatureConnector
+  with _ONE_AT_A_TIME:
+    plain = connector.__dict__['cls_from_name']
+
+    def checked(cls, name):
+      if not name.startswith('tensorflow_datasets.'):
+        raise DataError(
+          f'{PREFIX}{place}: its features.json names the class {name[:100]}, which is none of tfds and could run any '
+          'code; nothing of it was run. Get the data from a source you trust, or write it with features of tfds.'
+        )
+      return plain.__func__(cls, name)
+
+    connector.cls_from_name = classmethod(checked)
+    try:
+      yield
+    finally:
+      connector.cls_from_name = plain
+
+
 def _builder(place: str):
   """The builder of a prepared data set. Raises DataError where it is not known, or not prepared so that it is read."""
   tfds = _tfds()
   is_folder = place.startswith(('/', '.', '~'))
   folder = Path(place).expanduser()
   try:
-    builder = tfds.builder_from_directory(folder) if is_folder else tfds.builder(place)
+    with _known_features(tfds, place):
+      builder = tfds.builder_from_directory(folder) if is_folder else tfds.builder(place)
+  except UserError:
+    raise
   except Exception as error:  # tfds has many errors for data that is not there, with pages of text
     cure = (
       'name the folder with dataset_info.json, .../NAME/VERSION' if is_folder else
@@ -203,9 +245,12 @@ def _prepare(builder) -> str:
 def _source(path: Path, split: str, image: str) -> Sequence:
   """The records of a split, by number; images as they are encoded."""
   tfds = _tfds()
-  builder = tfds.builder_from_directory(path)
   try:
+    with _known_features(tfds, str(path)):
+      builder = tfds.builder_from_directory(path)
     return builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()}, file_format='array_record')
+  except UserError:
+    raise
   except Exception as error:
     raise DataError(
       f'{path}: the split {split!r} cannot be opened: {_short(error)} Parts of splits are named like train[:50%].'

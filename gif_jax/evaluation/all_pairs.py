@@ -44,11 +44,10 @@ def evaluate_all_pairs(
     EvaluationError: no genuine pairs or more than 2e8 of them, or fewer than 10 impostor pairs.
   """
   del norm
-  images = _images(embedding, benchmark.identity)
+  check_all_pairs(benchmark)
+  images = sorted_images(embedding, np.asarray(benchmark.identity))
   total = images.impostors()
-  fars = [far for far in resolvable(_FARS, total) if math.ceil(_SPARE * far * total) < _TAIL]
-  if not fars:
-    raise EvaluationError(f'{benchmark.name}: {total} impostor pairs cannot resolve a FAR of 1e-1: add more people.')
+  fars = _fars(total)
   genuine = _Genuine.of(images)
   tail = most_alike(images, min(total, math.ceil(_SPARE * fars[0] * total) + 1))
   spread, sampled = _spread(images)
@@ -69,6 +68,32 @@ def evaluate_all_pairs(
   ]  # fmt: skip
 
 
+def _fars(impostors):
+  return [far for far in resolvable(_FARS, impostors) if math.ceil(_SPARE * far * impostors) < _TAIL]
+
+
+def check_all_pairs(benchmark: Any) -> None:
+  """Raises EvaluationError for a set whose pairs are too few, or too many, for anything to be measured with it."""
+  impostors = _check_pairs(np.asarray(benchmark.identity), f'{benchmark.name}: ')
+  if not _fars(impostors):
+    raise EvaluationError(f'{benchmark.name}: {impostors} impostor pairs cannot resolve a FAR of 1e-1: add people.')
+
+
+def _check_pairs(identity, name='') -> int:
+  """How many impostor pairs there are. Raises EvaluationError where a kind of pairs lacks, or genuine ones are many."""
+  counts = np.unique(identity, return_counts=True)[1].tolist()
+  genuine = sum(count * (count - 1) // 2 for count in counts)
+  impostors = sum(counts) * (sum(counts) - 1) // 2 - genuine
+  if not genuine or not impostors:
+    raise EvaluationError(
+      f'{name}all pairs need genuine and impostor pairs among them: pass two or more identities, one with two or more '
+      'images'
+    )
+  if genuine > _GENUINE:
+    raise EvaluationError(f'{name}{genuine} genuine pairs are more than {_GENUINE}: take fewer images of each.')
+  return impostors
+
+
 def roc_of_all_pairs(embedding: np.ndarray, identity: np.ndarray) -> Curve:
   """The ROC over all pairs of images: a point for every number of impostors that can be accepted, from 0 on.
 
@@ -82,7 +107,8 @@ def roc_of_all_pairs(embedding: np.ndarray, identity: np.ndarray) -> Curve:
   Raises:
     EvaluationError: there are no genuine or no impostor pairs.
   """
-  images = _images(embedding, identity)
+  _check_pairs(identity)
+  images = sorted_images(embedding, np.asarray(identity))
   total, genuine = images.impostors(), np.sort(genuine_pairs(images)[2])
   spread, sampled = _spread(images)
   if not sampled:
@@ -94,18 +120,6 @@ def roc_of_all_pairs(embedding: np.ndarray, identity: np.ndarray) -> Curve:
   tar = np.append(_accepted(genuine, spread[ends])[::-1] / len(genuine), 1)
   after = far > exact.far[-1]
   return Curve(*(np.concatenate(pair) for pair in ((exact.far, far[after]), (exact.tar, tar[after]))))
-
-
-def _images(embedding, identity):
-  images = sorted_images(embedding, np.asarray(identity))
-  genuine, impostors = images.genuine(), images.impostors()
-  if not genuine or not impostors:
-    raise EvaluationError(
-      'all pairs need genuine and impostor pairs among them: pass two or more identities, one with two or more images'
-    )
-  if genuine > _GENUINE:
-    raise EvaluationError(f'{genuine} genuine pairs are more than {_GENUINE}: take fewer images of each identity.')
-  return images
 
 
 class _Genuine(NamedTuple):

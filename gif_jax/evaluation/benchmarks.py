@@ -1,19 +1,39 @@
 """From embeddings of a benchmark's images to its figures, whatever kind of benchmark it is."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gif_jax.evaluation.all_pairs import evaluate_all_pairs
-from gif_jax.evaluation.pairs import evaluate_pairs
+from gif_jax.evaluation.all_pairs import check_all_pairs, evaluate_all_pairs
+from gif_jax.evaluation.pairs import check_pairs, evaluate_pairs
 from gif_jax.evaluation.result import Result, check_shape
-from gif_jax.evaluation.search import evaluate_search
+from gif_jax.evaluation.search import check_search, evaluate_search
 from gif_jax.evaluation.templates import evaluate_templates
 
-# By `kind`. Each: (benchmark, embedding [n, d], norm [n] or None, replicates) -> results, the one to quote first.
+
+class Evaluator(NamedTuple):
+  """How one kind of benchmark is measured."""
+
+  evaluate: Callable  # (benchmark, embedding [n, d], norm [n] or None, replicates) -> results, the one to quote first
+  check: Callable  # (benchmark), raises EvaluationError where nothing can be measured with it
+
+
+# By `kind`. Files of templates are refused when they are opened, where they lack a kind of pairs.
 EVALUATORS = {
-  'pairs': evaluate_pairs, 'templates': evaluate_templates, 'search': evaluate_search, 'all_pairs': evaluate_all_pairs,
-}  # fmt: skip
+  'pairs': Evaluator(evaluate_pairs, check_pairs),
+  'templates': Evaluator(evaluate_templates, lambda _: None),
+  'search': Evaluator(evaluate_search, check_search),
+  'all_pairs': Evaluator(evaluate_all_pairs, check_all_pairs),
+}
+
+
+def check(benchmark: Any) -> None:
+  """Says it before hours of work, not after them, if a benchmark is too small to be measured with.
+
+  Raises EvaluationError.
+  """
+  EVALUATORS[benchmark.kind].check(benchmark)
 
 
 def measure(
@@ -30,7 +50,7 @@ def measure(
     replicates: of the bootstrap behind the intervals; 0 leaves them out.
 
   Raises:
-    EvaluationError: embeddings of another shape.
+    EvaluationError: embeddings of another shape, or a benchmark that is too small.
   """
   check_shape(embedding, len(benchmark.identity), benchmark.name)
-  return EVALUATORS[benchmark.kind](benchmark, embedding, norm, replicates)
+  return EVALUATORS[benchmark.kind].evaluate(benchmark, embedding, norm, replicates)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import norm
 
-from gif_jax.evaluation.report import new_figure, save, tidy
+from gif_jax.core.plots import new_figure, save, tidy
 from gif_jax.evaluation.result import Curve, Histogram, Result, rate_name
 from gif_jax.evaluation.tables import clean, quoted_far
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from gif_jax.evaluation.report import new_figure, save
+from gif_jax.core.plots import new_figure, save
 from gif_jax.evaluation.result import Hardest, Result
 from gif_jax.evaluation.tables import quoted_far
 

@@ -19,9 +19,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from gif_jax.evaluation import shares
+from gif_jax.core import gather
+from gif_jax.core.mesh import batch_sharding, make_mesh
 from gif_jax.evaluation.exact import Images, all_impostors, cosines
-from gif_jax.models.devices import batch_sharding, make_mesh
 
 _TILE = 64  # rows of a tile, a piece of one column: what a device looks for and hands over
 _ROWS = 16384  # of a block, at most, on each device: on a GPU they outweigh the time columns take to get there
@@ -231,12 +231,12 @@ def _of_all_processes(pairs, cosine, n, k):
   if processes > 1:
     parts = [range(process, process + 1) for process in range(processes)]
     bins = np.clip((cosine + 1) * (_BINS / 2), 0, _BINS - 1).astype(np.int64)
-    above = np.cumsum(shares.added(np.bincount(bins, minlength=_BINS), parts)[::-1])[::-1]  # from each bin on
+    above = np.cumsum(gather.added(np.bincount(bins, minlength=_BINS), parts)[::-1])[::-1]  # from each bin on
     kept = bins >= np.max(np.flatnonzero(above >= k), initial=0)
-    length = shares.joined(np.array([kept.sum()]), parts)
+    length = gather.joined(np.array([kept.sum()]), parts)
     stops = np.cumsum(length).tolist()
     parts = [range(stop - many, stop) for stop, many in zip(stops, length.tolist())]
-    pairs, cosine = (shares.joined(rows[kept], parts) for rows in (pairs, cosine))
+    pairs, cosine = (gather.joined(rows[kept], parts) for rows in (pairs, cosine))
     order = np.lexsort((pairs, -cosine))[:k]
     pairs, cosine = pairs[order], cosine[order]
   left, right = np.divmod(pairs, n)

@@ -7,8 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from gif_jax.core.files import write_json, write_text
 from gif_jax.evaluation import curves, tables
-from gif_jax.evaluation.files import write_json, write_text
 from gif_jax.evaluation.hard_pairs import HardPairs, draw_pairs, hard_pairs
 from gif_jax.evaluation.result import Result, thinned
 from gif_jax.evaluation.webpage import Plot, Section, webpage

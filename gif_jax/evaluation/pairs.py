@@ -36,8 +36,8 @@ def evaluate_pairs(benchmark, embedding: np.ndarray, norm: np.ndarray | None, re
   Raises:
     EvaluationError: fewer than 10 pairs, or none of one kind.
   """
+  check_pairs(benchmark)
   same = np.asarray(benchmark.same, bool)
-  _check(benchmark.name, same)
   identities, person = np.unique(benchmark.identity, return_inverse=True)
   left = np.arange(0, 2 * len(same), 2)
   distance = pair_distances(embedding, left, left + 1)
@@ -76,11 +76,13 @@ def accepted_from(cosine: np.ndarray, impostor: np.ndarray, far: float) -> float
   return float(middle if middle > rejected else np.nextafter(rejected, np.inf))
 
 
-def _check(name, same):
+def check_pairs(benchmark) -> None:
+  """Raises EvaluationError for a set that has too few pairs for anything to be measured with it."""
+  same = np.asarray(benchmark.same, bool)
   if len(same) < _FOLDS or same.all() or not same.any():
     raise EvaluationError(
-      f'{name}: {same.sum()} genuine and {(~same).sum()} impostor pairs, wanted both and at least {_FOLDS} together, '
-      'one for each fold: make a set of more pairs.'
+      f'{benchmark.name}: {same.sum()} genuine and {(~same).sum()} impostor pairs, wanted both and at least {_FOLDS} '
+      'together, one for each fold: make a set of more pairs.'
     )
 
 

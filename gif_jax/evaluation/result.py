@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gif_jax.core.errors import UserError
+
 _BINS = 400  # of a histogram of cosines, .005 each
 _POINTS = 2000  # of a curve, at most
 _HARDEST = 12  # pairs of each kind
 
 
-class EvaluationError(ValueError):
+class EvaluationError(UserError):
   """Embeddings or settings that nothing can be measured with; the message names them and the cure."""
 
 

@@ -161,6 +161,15 @@ class _Ranking:
     return found[self.above[threshold]] / mated
 
 
+def check_search(benchmark) -> np.ndarray:
+  """Which probes are of a person of the gallery: bool [q]. Raises EvaluationError where none is."""
+  probe_person = benchmark.identity[benchmark.probe]
+  mated = np.isin(probe_person, benchmark.identity[benchmark.gallery]) & (probe_person >= 0)
+  if not mated.any():
+    raise EvaluationError(f'{benchmark.name}: no probe is of a person of the gallery; are these lists of one set?')
+  return mated
+
+
 def evaluate_search(benchmark, embedding: np.ndarray, norm: np.ndarray | None, replicates: int) -> list[Result]:
   """See `benchmarks.measure`; benchmark: `TinyFaceSet`, with `probe` [q], `gallery` [g] and `identity` [n], -1 nobody.
 
@@ -172,9 +181,7 @@ def evaluate_search(benchmark, embedding: np.ndarray, norm: np.ndarray | None, r
   """
   del norm
   probe_person, gallery_person = benchmark.identity[benchmark.probe], benchmark.identity[benchmark.gallery]
-  mated = np.isin(probe_person, gallery_person) & (probe_person >= 0)
-  if not mated.any():
-    raise EvaluationError(f'{benchmark.name}: no probe is of a person of the gallery; are these lists of one set?')
+  mated = check_search(benchmark)
   probe, people = benchmark.probe[mated], np.unique(gallery_person[gallery_person >= 0])
   found = _search(embedding, probe, benchmark.gallery, probe_person[mated], gallery_person)
   counts = {

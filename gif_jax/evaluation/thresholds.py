@@ -16,13 +16,12 @@ and take the threshold from those. A FAR with few impostor pairs behind it is un
 next larger one.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gif_jax.evaluation.files import write_json
+from gif_jax.core.files import read_json, write_json
 from gif_jax.evaluation.result import EvaluationError, Result
 
 METRIC = 'cosine of f(x) + f(flip x)'  # of --noflip: 'cosine of f(x)'
@@ -53,7 +52,7 @@ def write_thresholds(path: str | Path, results: Iterable[Result], about: Mapping
       benchmarks[result.benchmark] = {'protocol': result.protocol, 'mode': result.mode, 'fars': fars}
   if benchmarks:
     head = {'format': _FORMAT, 'model': about['fingerprint'], 'metric': metric, 'use': _USE}
-    write_json(path, head | {'benchmarks': _earlier(path, about['fingerprint'], metric) | benchmarks})
+    write_json(path, head | {'benchmarks': _earlier(path, about['fingerprint'], metric) | benchmarks}, checksum=True)
   return bool(benchmarks)
 
 
@@ -76,7 +75,7 @@ def read_thresholds(path: str | Path, fingerprint: str | None = None, metric: st
   Raises:
     EvaluationError: the file is missing, damaged or of another model; the message names it, what is wrong, the cure.
   """
-  content = _load(Path(path))
+  content = read_json(path, EvaluationError, _CURE)
   for key in ('format', 'model', 'metric', 'benchmarks'):
     if key not in content:
       raise EvaluationError(f'{path} has no {key!r}: it is no file of thresholds, or cut short; {_CURE}.')
@@ -101,18 +100,6 @@ def _at(result, far):
   return {
     'cosine': result.thresholds[far], 'tar': result.figures.get(name), 'interval': result.intervals.get(name)
   }  # fmt: skip
-
-
-def _load(path):
-  try:
-    content = json.loads(path.read_text(encoding='utf-8'))
-  except OSError as error:
-    raise EvaluationError(f'{path} cannot be read ({error.strerror}): check the path, or {_CURE}.') from error
-  except (ValueError, RecursionError) as error:
-    raise EvaluationError(f'{path} is damaged, no JSON ({error}): {_CURE}.') from error
-  if not isinstance(content, dict):
-    raise EvaluationError(f'{path} holds a {type(content).__name__}, no file of thresholds: {_CURE}.')
-  return content
 
 
 def _fault(benchmarks) -> str:

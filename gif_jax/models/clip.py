@@ -5,7 +5,6 @@ not read) or of the image half with its projection.
 """
 
 import functools
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 
+from gif_jax.core.errors import UserError
+from gif_jax.core.files import read_json
 from gif_jax.models.encoders import Encoder, with_weights
 from gif_jax.models.resize import bicubic
 
@@ -25,12 +26,13 @@ _ACTIVATIONS = {
   'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
 }
+_LARGEST = 1 << 16  # of any number in config.json; a damaged one must not take all memory
 _FLOATS = ('F64', 'F32', 'F16', 'BF16')
 _TO_TORCH = {2: (1, 0), 4: (3, 2, 0, 1)}  # the order that PyTorch has a kernel's axes in, by their number
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of OpenAI's training images
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
   """Weights that are missing, damaged or of another model; the message names the file and the cure."""
 
 
@@ -149,7 +151,7 @@ def read_spec(folder: Path) -> Spec:
 def _check_spec(spec, file):
   for key, value in spec._asdict().items():
     kind = type(getattr(Spec(), key))
-    if not isinstance(value, kind) or (kind is not str and value <= 0):
+    if type(value) is not kind or (kind is not str and not 0 < value <= _LARGEST):
       raise WeightsError(f'{file}: {key}={value!r} is no positive {kind.__name__}: {_AGAIN}')
   if spec.hidden_act not in _ACTIVATIONS:
     raise WeightsError(f'{file}: hidden_act={spec.hidden_act!r} is not known here, only {", ".join(_ACTIVATIONS)}')
@@ -161,15 +163,9 @@ def _check_spec(spec, file):
 
 
 def _read_json(file):
-  try:
-    found = json.loads(file.read_text())
-  except FileNotFoundError:
-    raise WeightsError(f'{file} is missing: {_FETCH}') from None
-  except (OSError, ValueError) as error:
-    raise WeightsError(f'{file} cannot be read as JSON ({error}): {_AGAIN}') from None
-  if not isinstance(found, dict):
-    raise WeightsError(f'{file} holds no settings: {_AGAIN}')
-  return found
+  if not file.exists():
+    raise WeightsError(f'{file} is missing: {_FETCH}')
+  return read_json(file, WeightsError, _AGAIN)
 
 
 def _normalisation(folder):
@@ -178,7 +174,7 @@ def _normalisation(folder):
   config = _read_json(file) if file.exists() else {}
   try:
     found = np.array([config.get('image_mean', _MEAN), config.get('image_std', _STD)], np.float32)
-    if found.shape == (2, 3) and np.all(found[1] > 0):
+    if found.shape == (2, 3) and np.isfinite(found).all() and np.all(found[1] > 0):
       return found.reshape(2, 1, 1, 1, 3)
   except (TypeError, ValueError):
     pass
@@ -234,8 +230,10 @@ def _files(folder):
     return [whole]
   if index.exists():
     shards = _read_json(index).get('weight_map')
-    if not isinstance(shards, dict):
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
       raise WeightsError(f'{index} lacks weight_map, the names of the files with the weights: {_AGAIN}')
+    if outside := [name for name in shards.values() if Path(name).name != name]:
+      raise WeightsError(f'{index} names {outside[0]!r}, which is no file in {folder}: {_AGAIN}')
     return [folder / name for name in sorted(set(shards.values()))]
   if (folder / 'pytorch_model.bin').exists():
     raise WeightsError(

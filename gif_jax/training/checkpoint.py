@@ -1,22 +1,34 @@
 """Checkpoints: the training state and what it was trained with. No world size, no iterator state."""
 
-from collections.abc import Callable, Collection
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from gif_jax.models.gif import INPUT
+from gif_jax.core import checksums, errors, processes
+from gif_jax.core.files import set_aside
+from gif_jax.models.saved import CheckpointError, fault, steps, with_input
+
+_LOG = logging.getLogger(__name__)
 
 _BEST = 'verification_accuracy'
-OTHER = 'holds another network than this version makes: use the version of gif_jax that it was trained with.'
+_STATE = 'state'
+_LATER = ('_CHECKPOINT_METADATA', 'commit_success.txt')  # what orbax writes last; nothing of it is used
 
 
-class CheckpointError(ValueError):
-  """A checkpoint that does not fit this run; the message names the difference and the cure."""
+class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
+  """A checkpoint in the making, which gets checksums of all its files before it has its name."""
+
+  async def finalize(self):
+    if self.get_final().name.isdecimal():  # orbax makes the parts of a checkpoint in the same way
+      await asyncio.to_thread(checksums.write_sums, Path(self.get()), _LATER)
+    await super().finalize()
 
 
 class Checkpoints:
@@ -29,33 +41,80 @@ class Checkpoints:
   """
 
   def __init__(self, folder: Path, keep: int, origin: dict, extends: Collection[str] = ()):
+    self.folder, self.keep, self.origin, self.extends = folder, keep, with_input(origin), extends
+
+  @cached_property
+  def manager(self) -> ocp.CheckpointManager:
+    """Opened when first used: it reads what is there, and has no words for what is damaged."""
     # orbax's max_to_keep with a best_fn would delete the newest checkpoint whenever it is not the best one.
     policy = checkpoint_managers.AnyPreservationPolicy([
-      checkpoint_managers.LatestN(keep),
+      checkpoint_managers.LatestN(self.keep),
       checkpoint_managers.BestN(get_metric_fn=lambda m: m[_BEST], n=1, keep_checkpoints_without_metrics=False),
     ])  # fmt: skip
     options = ocp.CheckpointManagerOptions(
-      cleanup_tmp_directories=True, best_fn=lambda m: m[_BEST], best_mode='max', preservation_policy=policy
-    )
-    self.folder, self.origin, self.extends = folder, _with_input(origin), extends
-    self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+      cleanup_tmp_directories=True, best_fn=lambda m: m[_BEST], best_mode='max', preservation_policy=policy,
+      temporary_path_class=_Summed,
+    )  # fmt: skip
+    with _saving(self.folder):
+      return ocp.CheckpointManager(self.folder.absolute(), options=options)
 
   def restore(self, like):
-    """The newest state, on the shardings of `like` (a tree of jax.ShapeDtypeStruct); None if there is none yet.
+    """The newest state that is whole, on the shardings of `like` (a tree of jax.ShapeDtypeStruct); None without any.
 
-    Raises CheckpointError if it was trained with another network or another table, or is one of `joint` and its table
-    was extended since.
+    What is damaged is set aside, under a name that says so, and an earlier checkpoint is used, with a warning.
+    Raises CheckpointError if there are checkpoints and none of them is whole, if the newest was trained with another
+    network or another table, or is one of `joint` and its table was extended since.
     """
-    step = self.manager.latest_step()
-    if step is None:
+    there = steps(self.folder)
+    for step in there[:-1]:  # that figures decide which of them stays is all they are looked at for
+      self._check(step, lambda name: not name.startswith(_STATE))
+    for step in there[::-1]:
+      if (self.folder / str(step)).exists() and self._check(step):
+        state = self._restored(step, like)
+        if state is not None:
+          return state
+    if there:
+      raise CheckpointError(
+        f'{self.folder}: none of {len(there)} checkpoints is whole; copy one from where it is, or remove the folder to '
+        'start afresh.'
+      )
+    return None
+
+  def _check(self, step, wanted=None):
+    """Whether a checkpoint, or those of its files that are wanted, is as it was written; else it is set aside."""
+    problem = fault(self.folder / str(step), wanted)
+    if problem:
+      self._put_away(step, problem)
+    return not problem
+
+  def _put_away(self, step, problem):
+    if processes.first():
+      aside = set_aside(self.folder / str(step))
+      _LOG.warning('%s is damaged (%s): it is set aside as %s, an earlier checkpoint is used',
+                   self.folder / str(step), problem, aside.name)  # fmt: skip
+    self.__dict__.pop('manager', None)  # what it knew is not there any more
+    processes.wait()
+
+  def _restored(self, step, like):
+    """The state of a checkpoint; None, and it is set aside, where it has no checksums and cannot be read."""
+    try:
+      self._check_origin(step, like.joint is not None)
+      # Other numbers of devices pad rows of identities to other lengths; padding is never read, cut off or added here.
+      arguments = ocp.args.StandardRestore(like, strict=not (like.joint or like.softmax))
+      return self.manager.restore(step, args=ocp.args.Composite(**{_STATE: arguments}))[_STATE]
+    except errors.UserError:
+      raise
+    except Exception as error:  # orbax and tensorstore raise almost anything for damaged files
+      problem = f'cannot be read: {errors.one_line(str(error))[:200]}'
+      if jax.process_count() > 1:  # the others may be waiting for this process in the middle of it
+        raise CheckpointError(
+          f'{self.folder / str(step)} is damaged ({problem}): rename it, and an earlier one is used.'
+        ) from error
+      self._put_away(step, problem)
       return None
-    self._check_origin(step, like.joint is not None)
-    # Another number of devices pads rows of identities to another length; padding is never read, cut off or added here.
-    arguments = ocp.args.StandardRestore(like, strict=not (like.joint or like.softmax))
-    return self.manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
 
   def _check_origin(self, step, joint):
-    stored = _with_input(self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin'])
+    stored = with_input(self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin'])
     for name in sorted(self.origin.keys() | stored.keys()):
       here, there = self.origin.get(name), stored.get(name)
       if name == 'table' and there in self.extends:
@@ -76,78 +135,49 @@ class Checkpoints:
       )
 
   def save(self, step: int, state, figures: dict | None = None) -> None:
-    """Starts writing the state of `step` in the background; figures[verification_accuracy] ranks it."""
-    if step in self.manager.all_steps():
-      return
-    arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), origin=ocp.args.JsonSave(self.origin))
-    metrics = {_BEST: figures[_BEST]} if figures else None
-    self.manager.save(step, args=arguments, metrics=metrics)
+    """Starts writing the state of `step` in the background; figures[verification_accuracy] ranks it.
+
+    Raises DiskError, also for what could not be written of an earlier step.
+    """
+    with _saving(self.folder):
+      if step in self.manager.all_steps():
+        return
+      arguments = ocp.args.Composite(
+        **{_STATE: ocp.args.StandardSave(state)}, origin=ocp.args.JsonSave(self.origin)
+      )  # fmt: skip
+      metrics = {_BEST: figures[_BEST]} if figures else None
+      self.manager.save(step, args=arguments, metrics=metrics)
 
   def close(self) -> None:
-    """Waits for what is still being written, all processes together."""
-    self.manager.wait_until_finished()
-    self.manager.close()
+    """Waits for what is still being written, all processes together. Raises DiskError."""
+    with _saving(self.folder):
+      self.manager.wait_until_finished()
+      self.manager.close()
 
   def __enter__(self):
     return self
 
   def __exit__(self, kind, *_):
-    if kind is None or jax.process_count() == 1:  # a process that failed does not find the others here
+    if kind is None:
       self.close()
+    elif jax.process_count() == 1:  # a process that failed does not find the others here
+      with contextlib.suppress(Exception):  # what failed first is what is to be said
+        self.close()
+
+
+@contextlib.contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+  """Raises DiskError where orbax or tensorstore fail because the disk does."""
+  try:
+    yield
+  except errors.UserError:
+    raise
+  except Exception as error:
+    if (problem := errors.of_disk(error)) is None:
+      raise
+    raise errors.disk_error(problem, folder, 'written') from error
 
 
 def abstract(state, shardings):
   """`like` for restore: shapes, dtypes and shardings of a state."""
   return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings)
-
-
-class Saved(NamedTuple):
-  """A checkpoint of a run, which may be another run than this one."""
-
-  step: int
-  origin: dict  # what it was trained with, see Checkpoints
-  read: Callable  # (a part of the state's tree, as jax.ShapeDtypeStruct) -> that part as NumPy arrays
-
-
-def read_saved(workdir: Path, step: int | None = None) -> Saved:
-  """Finds the newest checkpoint of a run, or that of `step`, by its working directory alone. Nothing is written there.
-
-  Raises CheckpointError, `read` too, where there is none or it cannot be read.
-  """
-  folder = workdir / 'checkpoints'
-  steps = [int(path.name) for path in folder.glob('*') if path.name.isdigit()]
-  if not steps:
-    raise CheckpointError(f'{folder} holds no checkpoint: name the --workdir of a run that has saved one.')
-  if step is not None and step not in steps:
-    there = ', '.join(map(str, sorted(steps)))
-    raise CheckpointError(f'{folder} holds no checkpoint of step {step}; there are {there}.')
-  path = folder / str(max(steps) if step is None else step)
-
-  def restore(name, arguments):
-    try:
-      with ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=_alone()) as reader:
-        return reader.restore(path.absolute(), args=ocp.args.Composite(**{name: arguments}))[name]
-    except (OSError, ValueError, KeyError) as error:
-      raise CheckpointError(f'{path} cannot be read ({str(error)[:200]}): copy the run again.') from error
-
-  def read(like):
-    on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
-    found = restore('state', ocp.args.PyTreeRestore(item=like, restore_args=on_host, partial_restore=True))
-    if jax.tree.map(np.shape, found) != jax.tree.map(lambda leaf: leaf.shape, like):
-      raise CheckpointError(f'{path} {OTHER}')
-    return found
-
-  return Saved(int(path.name), _with_input(restore('origin', ocp.args.JsonRestore())), read)
-
-
-def _alone():
-  """Options of orbax to read without the other processes, who may have nothing to read."""
-  own = jax.process_index()
-  return ocp.options.MultiprocessingOptions(
-    primary_host=own, active_processes={own}, barrier_sync_key_prefix=f'reader{own}'
-  )
-
-
-def _with_input(origin):
-  """With what older checkpoints do not say, because there was one choice alone."""
-  return {'input': INPUT, 'config.softmax.enabled': False, 'config.train.ema above 0': False} | origin

@@ -8,14 +8,15 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gif_jax.config import usable_pairs
+from gif_jax.core.mesh import make_mesh
+from gif_jax.data.drawn_pairs import balanced_pairs
 from gif_jax.evaluation.all_pairs import roc_of_all_pairs
 from gif_jax.evaluation.benchmarks import measure
-from gif_jax.evaluation.extract import extract
 from gif_jax.evaluation.identification import digit_accuracy, rank_rates
 from gif_jax.evaluation.result import Curve
 from gif_jax.evaluation.tables import quoted
-from gif_jax.evaluation.verification import balanced_pairs, pixel_embedding, tar_of_roc, verify
-from gif_jax.models.devices import make_mesh
+from gif_jax.evaluation.verification import pixel_embedding, tar_of_roc, verify
+from gif_jax.models.extract import extract
 from gif_jax.training.closed_set import FIRST, ClosedSet
 
 _LOG = logging.getLogger(__name__)

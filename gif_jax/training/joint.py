@@ -19,11 +19,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gif_jax.codes.product import build_codes
 from gif_jax.codes.quality import explained_alone
 from gif_jax.codes.table import CodeTable
+from gif_jax.core import processes
+from gif_jax.core.gather import in_blocks, on_disk
+from gif_jax.core.jax_keys import named_key
 from gif_jax.models.heads import unit
-from gif_jax.training import losses, processes
+from gif_jax.training import losses
 from gif_jax.training.fixed import code_losses
-from gif_jax.training.gather import in_blocks, on_disk
-from gif_jax.training.keys import named_key
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,23 +7,26 @@ import jax
 import numpy as np
 
 from gif_jax.codes.table import CodeTable, TableError
-from gif_jax.config import ConfigError, train_steps
-from gif_jax.data import pipeline
+from gif_jax.config import train_steps
+from gif_jax.core import plots, processes
+from gif_jax.core.arrays import save_arrays
+from gif_jax.core.errors import ConfigError
+from gif_jax.core.files import write_json
+from gif_jax.core.mesh import make_mesh
+from gif_jax.core.preemption import Stop
 from gif_jax.data.augment import Chances, augment
 from gif_jax.data.colour import check_colour
 from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
-from gif_jax.evaluation.files import write_json
+from gif_jax.evaluation.benchmarks import check as check_benchmark
 from gif_jax.models import gif
-from gif_jax.models.devices import make_mesh
-from gif_jax.training import figures, joint, optim, processes, sharding, steps
-from gif_jax.training.backbone import open_backbone
+from gif_jax.models.trained import open_backbone
+from gif_jax.training import figures, input_pipeline, joint, optim, record, sharding, steps
 from gif_jax.training.compiling import compile_step
 from gif_jax.training.flops import matrix_peak, training_flops
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 from gif_jax.training.program import make_predictor, make_program, make_search, open_checkpoints
 from gif_jax.training.softmax import Identities
-from gif_jax.training.stopping import Stop
 from gif_jax.training.tracing import FIRST, Trace
 
 _LOG = logging.getLogger(__name__)
@@ -65,17 +68,20 @@ def _check_divides(config):
       )
 
 
-def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities) -> dict | None:
+def train(
+  config, workdir: Path, faces: FaceSets, table: CodeTable | Identities, accept: bool = False
+) -> dict | None:
   """Trains to the last step, continuing from the newest checkpoint in `workdir`, then evaluates.
 
-  table: of codes, or for a softmax who it tells apart.
+  table: of codes, or for a softmax who it tells apart. accept: see `record.check`.
 
-  Writes checkpoints/, metrics.jsonl, tensorboard/, eval.npz, summary.json and plots. Returns the summary,
-  or None if a signal stopped the run (its state is saved). Raises ConfigError, DataError, TableError, CheckpointError
-  and NonFiniteLossError, each naming the cure.
+  Writes config.json, starts.jsonl, checkpoints/, metrics.jsonl, tensorboard/, eval.npz, summary.json and plots. Returns
+  the summary, or None if a signal stopped the run (its state is saved). Raises ConfigError, DataError, TableError,
+  CheckpointError, NonFiniteLossError and DiskError, each naming the cure.
   """
   # ---- Devices
   _check_divides(config)
+  changed = record.check(workdir, config, accept)
   mesh = make_mesh(fsdp=config.train.fsdp)
 
   # ---- Data
@@ -84,9 +90,15 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
   if config.data.check_colour and config.data.source != 'synthetic':
     check_colour(faces.train, config.data.path, 'Or set config.data.check_colour=False.')
   total = train_steps(config, len(faces.train))
+  record.check_length(workdir, total)
   chances = Chances(**config.augment)
   if processes.first():
-    report.contact_sheet(_sample(faces.train, config.train.seed, chances), workdir / 'training_faces.png')
+    plots.contact_sheet(_sample(faces.train, config.train.seed, chances), workdir / 'training_faces.png')
+
+  for name, target in faces.targets.items():  # what cannot be measured is better known now than after the last step
+    if target.images is None:
+      raise ConfigError(f'config.eval.targets: {name} has no pictures to embed; leave it out.')
+    check_benchmark(target)
 
   # ---- Program and state
   program = make_program(config, table, total, mesh)
@@ -101,8 +113,9 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
   start = int(state.step)
   if start:
     _LOG.info('continuing from step %d', start)
-  metrics = MetricsLog(workdir, start)
   rate = optim.schedule(config.optim, total, config.optim.lr)
+  record.note_start(workdir, config, start, total, changed, rate)
+  metrics = MetricsLog(workdir, start)
   flops = training_flops(gif.build(config.model, table.l, table.v), config.data.size)
   if config.softmax.enabled:
     flops += 6 * config.model.d * table.m * config.softmax.sample_rate  # the product with centres and its two gradients
@@ -112,7 +125,7 @@ def train(config, workdir: Path, faces: FaceSets, table: CodeTable | Identities)
   window = Window(config.train.batch_size, flops, peak)
 
   # ---- Steps
-  iterator = pipeline.batches(
+  iterator = input_pipeline.batches(
     faces.train, table, batch_size=config.train.batch_size, seed=config.train.seed, start=start, stop=total,
     workers=config.data.workers, chances=chances, labels=config.joint.enabled or config.softmax.enabled,
     neighbours=config.train.neighbours, process=jax.process_index(), processes=jax.process_count(),
@@ -217,7 +230,6 @@ def _unseen(config, workdir, test, predict):
   pixels = figures.pixel_figures(test, config.eval)
   if processes.first():
     lengths = np.linalg.norm(embedding, axis=1, keepdims=True)
-    np.savez(workdir / 'eval.partial.npz', embedding=embedding / np.maximum(lengths, 1e-12), identity=identity)
-    (workdir / 'eval.partial.npz').replace(workdir / 'eval.npz')
+    save_arrays(workdir / 'eval.npz', {'embedding': embedding / np.maximum(lengths, 1e-12), 'identity': identity})
     report.plot_roc({'this run': found.curve, 'raw pixels': pixels.curve}, workdir / 'roc.png')
   return found.figures | {f'pixel_{name}': value for name, value in pixels.figures.items()}

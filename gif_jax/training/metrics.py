@@ -2,17 +2,24 @@
 
 import contextlib
 import json
-import os
+import logging
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
+from gif_jax.core.errors import UserError
+from gif_jax.core.files import opened, sealed, write_text, writing
 
-class NonFiniteLossError(FloatingPointError):
+_LOG = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(UserError):
   """The loss is NaN or infinite; the message says where and what to change."""
 
 
@@ -29,33 +36,51 @@ class MetricsLog:
     if jax.process_index() > 0:
       return
     kept = [row for row in self.rows() if row['step'] <= start]
-    partial = self.path.with_suffix('.partial')
-    partial.write_text(''.join(json.dumps(row) + '\n' for row in kept))
-    os.replace(partial, self.path)
-    self.file = self.path.open('a')
-    self.board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=start + 1)
+    write_text(self.path, ''.join(map(_line, kept)))
+    with writing(workdir):
+      self.file = self.path.open('a')
+      (workdir / 'tensorboard').mkdir(exist_ok=True)
+      # Written here and now: tensorboardX's own writer does so in a thread, which cannot say that a disk is full.
+      self.board = EventsWriter(str(workdir / 'tensorboard' / 'events'))
+      self._note(start + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
   def rows(self) -> list[dict]:
-    """All rows written so far, a line cut off by a crash left out."""
-    if not self.path.exists():
-      return []
-    lines = self.path.read_text().split('\n')[:-1]
-    return [json.loads(line) for line in lines]
+    """All rows written so far; lines that a crash cut off or that are damaged are left out, with a warning."""
+    rows = []
+    for number, line in enumerate(self.path.read_bytes().split(b'\n')[:-1] if self.path.exists() else (), 1):
+      try:
+        row = opened(json.loads(line))
+        rows.append(row | {'step': int(row['step'])})
+      except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        _LOG.warning('%s, line %d is damaged (%s) and is left out', self.path, number, error)
+    return rows
 
   def write(self, step: int, values: dict) -> None:
     """Adds a row; values are floats or lists of floats."""
     if not self.file:
       return
-    self.file.write(json.dumps({'step': step, **values}) + '\n')
-    self.file.flush()
-    for name, value in values.items():
-      for i, item in enumerate(np.atleast_1d(value), 1):
-        self.board.add_scalar(f'{name}/{i}' if isinstance(value, list) else name, item, step)
+    with writing(self.path):
+      self.file.write(_line({'step': step, **values}))
+      self.file.flush()
+      for name, value in values.items():
+        for i, item in enumerate(np.atleast_1d(value), 1):
+          self._note(step, summary=scalar(f'{name}/{i}' if isinstance(value, list) else name, item))
+      self.board.flush()
+
+  def _note(self, step, **what):
+    self.board.write_event(event_pb2.Event(wall_time=time.time(), step=step, **what))
 
   def close(self) -> None:
+    """Raises DiskError where the last rows cannot be written."""
     if self.file:
-      self.file.close()
-      self.board.close()
+      with writing(self.path):
+        self.file.close()
+        self.board.close()
+
+
+def _line(row):
+  """A row as its line of the file, with a checksum."""
+  return json.dumps(sealed(row)) + '\n'
 
 
 class Window:
@@ -103,7 +128,8 @@ class Window:
       if not np.isfinite(row['loss']):
         raise NonFiniteLossError(
           f'the loss is {row["loss"]} at step {first + i}. Checkpoints before it are kept. Lower config.optim.lr or '
-          'config.loss.scale, lengthen config.optim.warmup, or lower config.optim.clip, and start again.'
+          'config.loss.scale, lengthen config.optim.warmup, or lower config.optim.clip, and give the command again '
+          'with --accept_changes, or with another --workdir.'
         )
     values = {name: np.mean([row[name] for row in rows], axis=0).tolist() for name in rows[0]}
     images = len(rows) * self.batch_size

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 
 from gif_jax.codes.table import CodeTable
+from gif_jax.core.mesh import batch_sharding, make_mesh
 from gif_jax.identification.decode import decode_sequence
 from gif_jax.models import gif
-from gif_jax.models.devices import batch_sharding, make_mesh
+from gif_jax.models.saved import CheckpointError
 from gif_jax.training import optim, sharding, steps
-from gif_jax.training.checkpoint import CheckpointError, Checkpoints, abstract
+from gif_jax.training.checkpoint import Checkpoints, abstract
 from gif_jax.training.fixed import Fixed
 from gif_jax.training.joint import Joint
 from gif_jax.training.softmax import Identities, Softmax

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gif_jax.models.devices import batch_sharding, make_mesh
+from gif_jax.core.mesh import batch_sharding, make_mesh
 
 _LEAST = 1 << 14  # values; smaller arrays are not worth a collective of their own
 

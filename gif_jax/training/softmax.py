@@ -20,9 +20,9 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gif_jax.core.jax_keys import named_key
 from gif_jax.models.heads import unit
 from gif_jax.training import margins, optim, sampling
-from gif_jax.training.keys import named_key
 from gif_jax.training.sharding import identities
 
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gif_jax.core.gather import in_blocks
+from gif_jax.core.jax_keys import named_key
 from gif_jax.models import gif
 from gif_jax.training import sharding
 from gif_jax.training.fixed import sequence_loss
-from gif_jax.training.gather import in_blocks
 from gif_jax.training.joint import JointTable
-from gif_jax.training.keys import named_key
 from gif_jax.training.softmax import SoftmaxTable
 
 
@@ -171,12 +171,15 @@ def make_read_digit(model, scale: float):
 
 
 def state_sha256(state: TrainState) -> str:
-  """SHA-256 of weights, batch statistics and rows of identities: equal only if training ended bit for bit alike."""
+  """SHA-256 of all that is trained or evaluated: equal only if training ended bit for bit alike.
+
+  The step, weights, batch statistics, the optimiser's state, the moving average, and what is kept of every identity,
+  padding left out.
+  """
+  m = next((table.m for table in (state.joint, state.softmax) if table), None)
   digest = hashlib.sha256()
-  whole = [(leaf, None) for leaf in jax.tree.leaves((state.params, state.batch_stats))]
-  rows = [(leaf, state.joint.m) for leaf in jax.tree.leaves(state.joint)]
-  rows += [(state.softmax.centres, state.softmax.m)] if state.softmax else []
-  for leaf, wanted in whole + rows:
-    for block in in_blocks(leaf, wanted):
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    rows = leaf.ndim == 2 and path[0].name in ('joint', 'softmax')  # one for every identity
+    for block in in_blocks(leaf, m if rows else None):
       digest.update(np.ascontiguousarray(block))
   return digest.hexdigest()

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from gif_jax.core.workers import on_all_cores
 from gif_jax.data.audit.marks import Together
 from gif_jax.data.crops import decode
-from gif_jax.data.workers import on_all_cores
 
 DISTANCE = 3  # bits of 64 by which the hashes of the same picture, from left to right, may differ
 DOWN = 6  # and those from top to bottom: aligned faces are often alike in one of the two

@@ -1,14 +1,12 @@
 """The lists of an audit: what to look at, one finding a line."""
 
-import csv
-import io
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from gif_jax.core.lists import write_rows
 from gif_jax.data.audit.findings import Overlap, Pairs
 from gif_jax.data.audit.marks import BLANK, Marked
 from gif_jax.data.audit.opened import Opened
@@ -33,16 +31,16 @@ def write_lists(
   blank = np.flatnonzero(marked.marks['kind'] == BLANK)[:_LISTED].tolist()
   skipped = [*data.trained.skipped, *marked.undecodable]
   skipped += [Skipped(data.images.where(i), 'shows nothing, one colour all over') for i in blank]
-  _write_rows(output / 'skipped.tsv', skipped, '\t')
+  write_rows(output / 'skipped.tsv', skipped, '\t')
   header = ('kind', 'of', 'first_person', 'second_person', 'first', 'second')
-  _write_rows(output / 'duplicates.csv', [header, *_duplicate_rows(data, pairs)])
+  write_rows(output / 'duplicates.csv', [header, *_duplicate_rows(data, pairs)], ',')
   known = sorted({person for one in overlaps.values() for person in one.people.tolist()})
-  _write_rows(output / 'in_evaluation.txt', [(data.trained.names[person],) for person in known], '\t')
+  write_rows(output / 'in_evaluation.txt', [(data.trained.names[person],) for person in known], '\t')
   header = ('same', 'similarity', 'person', 'evaluation_image', 'found_by')
-  _write_rows(output / 'overlapping_people.csv', [header, *_overlap_rows(data, overlaps, close)])
+  write_rows(output / 'overlapping_people.csv', [header, *_overlap_rows(data, overlaps, close)], ',')
   alike = zip(similar.first.tolist(), similar.second.tolist(), similar.cosine.tolist()) if similar else ()
   rows = (('', f'{cosine:.4f}', data.who(first), data.who(second)) for first, second, cosine in alike)
-  _write_rows(output / 'similar_people.csv', [('same', 'similarity', 'first', 'second'), *rows])
+  write_rows(output / 'similar_people.csv', [('same', 'similarity', 'first', 'second'), *rows], ',')
 
 
 def _duplicate_rows(data: Opened, pairs: Pairs) -> Iterator[tuple]:
@@ -60,16 +58,3 @@ def _overlap_rows(data: Opened, overlaps: dict[str, Overlap], close: dict[str, A
   for alike in close.values():
     for person, image, cosine in zip(alike.first.tolist(), alike.second.tolist(), alike.cosine.tolist()):
       yield '', f'{cosine:.4f}', data.who(person), data.images.where(image), 'encoder'
-
-
-def _write_rows(path: Path, rows: Iterable, delimiter: str = ',') -> None:
-  text = io.StringIO()
-  csv.writer(text, delimiter=delimiter, lineterminator='\n').writerows(rows)
-  write_text(path, text.getvalue())
-
-
-def write_text(path: Path, text: str) -> None:
-  """Writes a file, whole or not at all."""
-  partial = path.with_name(f'.{path.name}.{os.getpid()}')
-  partial.write_text(text, encoding='utf-8', errors='surrogateescape')
-  os.replace(partial, path)

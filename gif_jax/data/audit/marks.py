@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from gif_jax.core.errors import DataError, UnreadableError
+from gif_jax.core.workers import on_all_cores
 from gif_jax.data.crops import decode
-from gif_jax.data.images import DataError, UnreadableError
 from gif_jax.data.listing import Skipped
-from gif_jax.data.workers import on_all_cores
 
 KINDS = ('undecodable', 'blank', 'colour', 'grey', 'CMYK', 'other')
 UNDECODABLE, BLANK, COLOUR = 0, 1, 2

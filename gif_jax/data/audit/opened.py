@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gif_jax.config import ConfigError
+from gif_jax.core.errors import ConfigError
 from gif_jax.data.audit.marks import Together
 from gif_jax.data.benchmarks.pairs import PairedImages
 from gif_jax.data.merge import Merged, open_inputs

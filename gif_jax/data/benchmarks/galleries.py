@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
+from gif_jax.core.lists import read_lines
 
 
 class Gallery(NamedTuple):
@@ -104,15 +105,11 @@ def _read(path):
 def _rows(path):
   """template, subject, line: int64 [rows]."""
   columns = array('q'), array('q'), array('q')
-  try:
-    with open(path, encoding='utf-8-sig', errors='replace') as file:
-      _check_header(path, file.readline())
-      for number, text in enumerate(file, 2):
-        if text.strip():
-          for column, value in zip(columns, (*_integers(path, number, text), number)):
-            column.append(value)
-  except OSError as error:
-    raise DataError(f'{path} cannot be read ({error.strerror}); allow reading it (chmod).') from error
+  lines = read_lines(path, fix='allow reading it (chmod), or copy it again')
+  _check_header(path, next(lines, (1, ''))[1])
+  for number, text in lines:
+    for column, value in zip(columns, (*_integers(path, number, text), number)):
+      column.append(value)
   return [np.frombuffer(column, np.int64) if column else np.empty(0, np.int64) for column in columns]
 
 

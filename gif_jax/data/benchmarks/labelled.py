@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gif_jax.core.arrays import load_array
+from gif_jax.core.errors import DataError
 from gif_jax.data.crops import Crops
-from gif_jax.data.images import DataError
 from gif_jax.data.inputs import open_records
 from gif_jax.data.records import fingerprint
 
@@ -44,10 +45,7 @@ class LabelledSet:
   def of_identities(cls, path: str | Path) -> 'LabelledSet':
     """Identities alone, a .npy of int [n], for embeddings made elsewhere. Raises DataError for anything else."""
     path = Path(path)
-    try:
-      identity = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-      raise DataError(f'{path} cannot be read as a .npy array ({error}).') from error
-    if identity.ndim != 1 or not np.issubdtype(identity.dtype, np.integer) or not len(identity):
-      raise DataError(f'{path} holds {identity.dtype} {identity.shape}, wanted identities, integers [n].')
+    identity = load_array(path, np.integer, (None,), fix='wanted identities, integers [n]')
+    if not len(identity):
+      raise DataError(f'{path} is empty, wanted identities, integers [n].')
     return cls(path.stem, None, identity.astype(np.int64), hashlib.sha256(identity.tobytes()).hexdigest()[:16])

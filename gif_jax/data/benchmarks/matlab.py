@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from gif_jax.data.images import DataError
-from gif_jax.data.workers import prepare_worker
+from gif_jax.core.errors import DataError
+from gif_jax.core.workers import prepare_worker
 
 
 def read_names(path: str | Path, variable: str) -> list[str]:

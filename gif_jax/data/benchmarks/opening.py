@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gif_jax.config import ConfigError
+from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.benchmarks.labelled import LabelledSet
 from gif_jax.data.benchmarks.pairs import PairSet
 from gif_jax.data.benchmarks.templates import TemplateSet, is_template_set
 from gif_jax.data.benchmarks.tinyface import TinyFaceSet, is_tinyface
-from gif_jax.data.images import DataError
 from gif_jax.data.tfds_records import PREFIX
 
 

@@ -21,10 +21,12 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from gif_jax.core import checksums
+from gif_jax.core.errors import DataError, UnreadableError, cure, reason
+from gif_jax.core.lists import open_text, read_lines
 from gif_jax.data.align import similarity, template, usable
 from gif_jax.data.benchmarks.galleries import open_galleries
 from gif_jax.data.crops import decode_whole
-from gif_jax.data.images import DataError, UnreadableError
 
 _NAMES = ('ijbb', 'ijbc')
 _LISTS = {
@@ -79,7 +81,7 @@ class TemplateSet:
     self._read_pairs(pairs, faces)
     self.identity = self.subject[self.template]
     self.search = open_galleries(folder / 'meta', self.name, self.template_ids)
-    digests = ''.join(_digest(path) for path in (faces, points, pairs))
+    digests = ''.join(map(checksums.sha256, (faces, points, pairs)))
     self.fingerprint = hashlib.sha256(f'{digests} {size}'.encode()).hexdigest()[:16]
 
   def _read_images(self, faces, points, loose_crop, size):
@@ -156,14 +158,15 @@ def _rows(path):
   if not path.is_file():
     raise DataError(f'{path} does not exist; copy the whole folder meta of the set, it has {", ".join(_LISTS)}.')
   form, fields = next(kind for which, kind in _LISTS.items() if path.stem.endswith(which))
-  if form.startswith('IMAGE'):
-    with path.open('rb') as lines:
-      fields = [('name', f'S{max(map(len, lines), default=1)}'), *fields]  # as long as a line: no name is cut
   try:
-    with warnings.catch_warnings():
+    if form.startswith('IMAGE'):
+      with open_text(path, as_bytes=True) as lines:
+        fields = [('name', f'S{max(map(len, lines), default=1)}'), *fields]  # as long as a line: no name is cut
+    with warnings.catch_warnings(), open_text(path, as_bytes=True) as lines:
       warnings.simplefilter('error')  # what loadtxt warns of, such as an empty file, is as bad as what it refuses
-      # latin-1: a name's bytes stay what they are
-      return np.loadtxt(path, fields, comments=None, encoding='latin-1', ndmin=1)
+      return np.loadtxt(lines, fields, comments=None, encoding='latin-1', ndmin=1)
+  except OSError as error:
+    raise DataError(f'{path} cannot be read ({reason(error)}): {cure(error)}.') from error
   except (ValueError, Warning) as error:
     raise DataError(f'{_complaint(path, form)} ({error})') from error
 
@@ -171,14 +174,13 @@ def _rows(path):
 def _complaint(path, form):
   """What is wrong with a text file that NumPy refused; the line is looked for only now."""
   wanted = form.split()
-  with path.open(encoding='latin-1') as lines:
-    for number, line in enumerate(lines, 1):
-      fields = line.split()
-      if fields and len(fields) != len(wanted):
-        return f'{path}, line {number}: {len(fields)} columns, wanted {form}; copy the file again.'
-      for field, kind in zip(fields, wanted):
-        if kind != 'IMAGE' and not _is_number(field, int if kind in _WHOLE else float):
-          return f'{path}, line {number}: {field} is not a number that can be a {kind}, wanted {form}; copy it again.'
+  for number, line in read_lines(path):
+    fields = line.split()
+    if len(fields) != len(wanted):
+      return f'{path}, line {number}: {len(fields)} columns, wanted {form}; copy the file again.'
+    for field, kind in zip(fields, wanted):
+      if kind != 'IMAGE' and not _is_number(field, int if kind in _WHOLE else float):
+        return f'{path}, line {number}: {field} is not a number that can be a {kind}, wanted {form}; copy it again.'
   return f'{path} cannot be used, wanted lines {form}; copy it again.'
 
 
@@ -200,9 +202,7 @@ def _check(path, bad, what):
 
 def _line(path, row):
   """The line in which a row stands: blank lines are none."""
-  with path.open('rb') as lines:
-    filled = (number for number, line in enumerate(lines, 1) if line.strip())
-    return next(itertools.islice(filled, row, None))
+  return next(itertools.islice((number for number, _ in read_lines(path)), row, None))
 
 
 def _check_aligned(faces, names, points, others):
@@ -227,8 +227,3 @@ def _present(folder, names):
     if os.path.isdir(below):
       there.update(os.path.join(parent, name) for name in os.listdir(below))
   return np.fromiter((name in there for name in names), bool, len(names))
-
-
-def _digest(path):
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()

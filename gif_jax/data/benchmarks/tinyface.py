@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from gif_jax.core.errors import DataError, UnreadableError
 from gif_jax.data.benchmarks.matlab import read_names
-from gif_jax.data.images import DataError, UnreadableError, is_image_name, read_whole
+from gif_jax.data.images import is_image_name, read_whole
 
 # Folder -> the list of its images and the variable it is; of distractors there is no list.
 _LISTS = {

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gif_jax.data import counter
+from gif_jax.core import counter_rng
 from gif_jax.data.faces import shapes
 
 _STREAM = 0x1D  # keeps these draws apart from those of the samples
@@ -63,7 +63,7 @@ def draw(seed: int, identity: int) -> SimpleNamespace:
     A namespace of floats named as in `_RANGES` with colours `skin_rgb`, `hair_rgb`, `iris_rgb`, `lip_rgb` (display
     colours, tuples of 3), the moles (rows of u, v, radius) and `noise`, float32 [control values] in [0, 1).
   """
-  draws = counter.uniform(seed, _STREAM, identity, np.arange(_DRAWS))
+  draws = counter_rng.uniform(seed, _STREAM, identity, np.arange(_DRAWS))
   face = shapes.named(_RANGES, draws[None])[0]
   face.noise = draws[len(_RANGES) + 12:]
   face.moles = _moles(draws[len(_RANGES):len(_RANGES) + 12].tolist())

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gif_jax.data import counter
+from gif_jax.core import counter_rng
 from gif_jax.data.faces import shapes
 
 _STREAM = 0x5A  # keeps these draws apart from those of the identities
@@ -47,7 +47,7 @@ def draw(seed: int, identities: np.ndarray, samples: np.ndarray) -> Iterator[Sim
   count = np.arange(len(_RANGES) + 3 * _GRID * _GRID)
   for start in range(0, len(identities), _BLOCK):  # bounds the memory of the draws
     part = slice(start, start + _BLOCK)
-    draws = counter.uniform(seed, _STREAM, identities[part, None], samples[part, None], count)
+    draws = counter_rng.uniform(seed, _STREAM, identities[part, None], samples[part, None], count)
     grids = draws[:, len(_RANGES):].reshape(-1, 3, _GRID, _GRID)
     for sample, grid in zip(shapes.named(_RANGES, draws), grids):
       sample.back_grid = grid

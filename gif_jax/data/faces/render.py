@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from gif_jax.data import counter
+from gif_jax.core import counter_rng
 from gif_jax.data.faces import head, identity, nuisance, scene, shapes, texture
 
 _STREAM = 0x7E
@@ -71,7 +71,7 @@ class FaceRenderer:
   @functools.cached_property
   def _grain(self) -> np.ndarray:
     """Sensor noise, float32, about normal with deviation 1: sums of the four 16-bit parts of 64 random bits."""
-    pairs = counter.bits(self.seed, _STREAM, np.arange(_NOISE)).view(np.uint16).reshape(-1, 4).astype(np.int32)
+    pairs = counter_rng.bits(self.seed, _STREAM, np.arange(_NOISE)).view(np.uint16).reshape(-1, 4).astype(np.int32)
     total = pairs[:, 0] + pairs[:, 1] + pairs[:, 2] + pairs[:, 3]
     return (total - 131070).astype(np.float32) * np.float32(1 / 37837)
 

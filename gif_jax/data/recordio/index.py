@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
 from gif_jax.data.listing import Skipped
 from gif_jax.data.recordio import framing
 from gif_jax.data.recordio.names import read_idx, scan

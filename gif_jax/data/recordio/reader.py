@@ -1,14 +1,15 @@
 """InsightFace's training sets (train.rec, train.idx, property) and other .rec files of images, as Records."""
 
 import hashlib
-import json
 import logging
 import os
 from pathlib import Path
 
 import numpy as np
 
-from gif_jax.data.images import DataError
+from gif_jax.core.arrays import load_array, save_array
+from gif_jax.core.errors import DataError
+from gif_jax.core.files import read_json, write_json
 from gif_jax.data.listing import Skipped
 from gif_jax.data.recordio import framing
 from gif_jax.data.recordio.index import Index, make_index
@@ -18,6 +19,7 @@ from gif_jax.data.records import Person
 _LOG = logging.getLogger(__name__)
 _ARRAYS = ('keys', 'places', 'lengths', 'labels', 'originals')
 _VERSION = 1  # raised whenever the index of the same file is another one
+_MADE = 'the index is made again'
 _CURE = 'copy the data again, or leave such records out: python -m gif_jax.convert.'
 
 
@@ -147,31 +149,33 @@ def _fingerprint(*paths):
 def _index(rec, idx, cache, quiet):
   """The index of a file: from `cache`, or made and put there."""
   stem = f'recordio-{_fingerprint(rec, idx)}'
-  index = _stored(cache, stem) if cache else None
+  index = _stored(cache, stem, check=not quiet) if cache else None
   if index is None:
     index = make_index(rec, idx, quiet=quiet)
     if cache and len(index.keys):
       _store(index, cache, stem)
-      return _stored(cache, stem)
+      return _stored(cache, stem, check=False) or index
   return index
 
 
-def _stored(cache, stem):
-  """The index that `cache` holds, its arrays memory-mapped; None where it is not there or damaged."""
-  try:
-    stored = json.loads((cache / f'{stem}.json').read_text())
-    arrays = [np.load(cache / f'{stem}.{name}.npy', mmap_mode='r').view(np.ndarray) for name in _ARRAYS]
-  except (OSError, ValueError, EOFError):
+def _stored(cache, stem, check):
+  """The index that `cache` holds, its arrays memory-mapped; None where it is not there or damaged.
+
+  check: whether checksums of arrays are looked at, which the process that opens a set first does for all.
+  """
+  if not (cache / f'{stem}.json').exists():
     return None
-  return Index(*arrays, [Skipped(*entry) for entry in stored['skipped']], Report(**stored['report']))
+  try:
+    stored = read_json(cache / f'{stem}.json', DataError, _MADE)
+    arrays = [load_array(cache / f'{stem}.{name}.npy', check=check, fix=_MADE).view(np.ndarray) for name in _ARRAYS]
+    return Index(*arrays, [Skipped(*entry) for entry in stored['skipped']], Report(**stored['report']))
+  except (DataError, KeyError, TypeError) as error:
+    _LOG.warning('%s', error)
+    return None
 
 
 def _store(index, cache, stem):
-  cache.mkdir(parents=True, exist_ok=True)
-  partial = cache / f'{stem}.{os.getpid()}.partial'
   for name in _ARRAYS:
-    with partial.open('wb') as file:
-      np.save(file, getattr(index, name))
-    os.replace(partial, cache / f'{stem}.{name}.npy')
-  partial.write_text(json.dumps({'skipped': index.skipped, 'report': index.report._asdict()}))
-  os.replace(partial, cache / f'{stem}.json')
+    save_array(cache / f'{stem}.{name}.npy', getattr(index, name))
+  skipped = [list(entry) for entry in index.skipped]
+  write_json(cache / f'{stem}.json', {'skipped': skipped, 'report': index.report}, checksum=True)

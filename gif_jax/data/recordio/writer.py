@@ -1,13 +1,14 @@
 """Writes .rec files, and whole training sets as InsightFace's tools read them."""
 
 import logging
-import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.data.images import DataError
+from gif_jax.core.errors import DataError
+from gif_jax.core.files import replacing, write_text
 from gif_jax.data.recordio import framing
 from gif_jax.data.recordio.report import EXACT
 from gif_jax.data.records import Records
@@ -18,17 +19,20 @@ _LOG = logging.getLogger(__name__)
 class RecordWriter:
   """A .rec file and its .idx in the making: `with RecordWriter(path) as writer: writer.write(key, payload)`.
 
-  Both have other names until all is written, and are removed if an exception ends the block.
+  Both have other names until all is written, the .rec to the last, and are removed if an exception ends the block.
+  Raises DiskError.
   """
 
   def __init__(self, path: str | Path):
-    self.names = {Path(path).with_suffix(suffix): None for suffix in ('.idx', '.rec')}
-    self.place = 0
+    self.path, self.place, self.stack = Path(path), 0, ExitStack()
 
   def __enter__(self):
-    for name in self.names:
-      self.names[name] = name.with_name(f'{name.name}.{os.getpid()}.partial').open('wb')
-    self._idx, self._rec = self.names.values()
+    with self.stack:
+      self._rec, self._idx = (
+        self.stack.enter_context(self.stack.enter_context(replacing(self.path.with_suffix(suffix))).open('wb'))
+        for suffix in ('.rec', '.idx')
+      )
+      self.stack = self.stack.pop_all()
     return self
 
   def write(self, key: int, payload: bytes) -> None:
@@ -41,13 +45,8 @@ class RecordWriter:
     self._idx.write(b'%d\t%d\n' % (key, self.place))
     self.place += len(record)
 
-  def __exit__(self, kind, *_):
-    for name, file in self.names.items():
-      file.close()
-      if kind is None:
-        os.replace(file.name, name)
-      else:
-        os.unlink(file.name)
+  def __exit__(self, *error):
+    return self.stack.__exit__(*error)
 
 
 def write_insightface(records: Records, path: str | Path) -> None:
@@ -66,6 +65,7 @@ def write_insightface(records: Records, path: str | Path) -> None:
       '%s: header and identity records above 2**24 are rounded to float32, as the format has it; the labels of the '
       'images are %s', path, 'exact' if m <= EXACT else 'rounded, too: people share labels',
     )  # fmt: skip
+  write_text(path.with_name('property'), f'{m},{records.size},{records.size}\n')
   with RecordWriter(path) as writer, tqdm(total=n, desc=f'writing {path.name}', unit='image') as bar:
     writer.write(0, framing.pack(b'', (n + 1, n + 1 + m), 0))
     for key, row in enumerate(np.argsort(labels, kind='stable'), 1):
@@ -73,10 +73,3 @@ def write_insightface(records: Records, path: str | Path) -> None:
       bar.update()
     for label in range(m):
       writer.write(n + 1 + label, framing.pack(b'', edges[label : label + 2].tolist(), n + 1 + label))
-  _write_property(path.with_name('property'), m, records.size)
-
-
-def _write_property(path, m, size):
-  partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-  partial.write_text(f'{m},{size},{size}\n')
-  os.replace(partial, path)

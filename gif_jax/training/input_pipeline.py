@@ -6,10 +6,10 @@ import numpy as np
 from absl import flags
 
 from gif_jax.codes.table import CodeTable
-from gif_jax.data import counter
+from gif_jax.core import counter_rng
+from gif_jax.core.workers import prepare_worker
 from gif_jax.data.augment import PLAIN, augment
-from gif_jax.data.groups import Groups
-from gif_jax.data.workers import prepare_worker
+from gif_jax.training.neighbour_batches import Groups
 
 _ENDLESS = 1 << 40  # steps
 _NEVER = 1 << 62  # bytes of an array that would go through shared memory
@@ -25,7 +25,7 @@ class _Assemble:
 
   def __call__(self, step):
     position = step * self.batch_size + self.own
-    index = self.groups.images(position) if self.groups else counter.shuffled(position, len(self.faces), self.seed)
+    index = self.groups.images(position) if self.groups else counter_rng.shuffled(position, len(self.faces), self.seed)
     images = self.faces[index]
     augment(images, self.seed, position, self.chances)
     label = self.faces.labels(index)

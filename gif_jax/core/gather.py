@@ -1,6 +1,8 @@
-"""Arrays that are spread over processes, read row by row without a copy of the whole anywhere."""
+"""Arrays that are spread over processes: put together, added up, read row by row without a copy of the whole."""
 
 import contextlib
+import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from gif_jax.evaluation.resume import open_rows
+from gif_jax.core.files import remove, writing
+from gif_jax.core.resume import open_rows
 
 _BLOCK = 1 << 26  # bytes that are sent at a time
+_TOGETHER = 1 << 26  # bytes of all processes together on a device at a time
 
 
 def in_blocks(array: jax.Array, rows: int | None = None) -> Iterator[np.ndarray]:
@@ -60,13 +64,14 @@ def _sent(block, shape, dtype, here):
 def on_disk(folder: Path, array: jax.Array, rows: int, dtype) -> Iterator[np.ndarray | None]:
   """The first rows of an array as a memory-mapped file in `folder`, in process 0; None in the others.
 
-  The file, rows times the bytes of one in `dtype`, is gone afterwards. Raises ExtractError where the disk is full.
+  The file, rows times the bytes of one in `dtype`, is gone afterwards. Raises DiskError where the disk is full.
   """
   first = jax.process_index() == 0
   path, stored = folder / '.rows.npy', None
   try:
     if first:
-      folder.mkdir(parents=True, exist_ok=True)
+      with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
       stored = open_rows(path, (rows, *array.shape[1:]), dtype, resume=False)
     done = 0
     for block in in_blocks(array, rows):
@@ -76,4 +81,46 @@ def on_disk(folder: Path, array: jax.Array, rows: int, dtype) -> Iterator[np.nda
     yield stored
   finally:
     if first:
-      path.unlink(missing_ok=True)
+      remove(path)
+
+
+def shares(n: int) -> list[range]:
+  """The images 0..n-1 in one run of neighbours per process; all of them in one where there are fewer than processes."""
+  processes = jax.process_count()
+  if n < processes:
+    return [range(n)]  # every process does all of them
+  bounds = [n * i // processes for i in range(processes + 1)]
+  return [range(*pair) for pair in itertools.pairwise(bounds)]
+
+
+def joined(rows: np.ndarray, parts: list[range]) -> np.ndarray:
+  """This process's rows [len(its part), ...] -> those of all processes in order, [n, ...], the same everywhere."""
+  if len(parts) == 1:
+    return rows
+  whole = np.empty((parts[-1].stop, *rows.shape[1:]), rows.dtype)
+  for first, blocks in _of_all(rows, max(map(len, parts))):
+    for part, block in zip(parts, blocks):
+      here = whole[part.start + first : part.stop][: len(block)]
+      here[:] = block[: len(here)]
+  return whole
+
+
+def added(rows: np.ndarray, parts: list[range]) -> np.ndarray:
+  """This process's rows -> their sum over all processes, in place, the same everywhere."""
+  if len(parts) > 1:
+    for first, blocks in _of_all(rows, len(rows)):
+      rows[first : first + blocks.shape[1]] = blocks.sum(0)
+  return rows
+
+
+def _of_all(rows: np.ndarray, longest: int) -> Iterator[tuple[int, np.ndarray]]:
+  """(first row, the rows from there on of every process [processes, b, ...]) until `longest`, short ones padded."""
+  # The same in every process, also in one without rows.
+  size = max(1, _TOGETHER // (jax.process_count() * max(1, rows.itemsize * math.prod(rows.shape[1:]))))
+  for first in range(0, longest, size):
+    block = np.zeros((min(size, longest - first), *rows.shape[1:]), rows.dtype)
+    own = rows[first : first + size]
+    block[: len(own)] = own
+    # As bytes, since JAX would round float64 and int64.
+    gathered = multihost_utils.process_allgather(block.reshape(len(block), -1).view(np.uint8))
+    yield first, np.asarray(gathered).view(rows.dtype).reshape(-1, *block.shape)

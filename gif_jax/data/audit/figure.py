@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gif_jax.evaluation.report import new_figure, save, tidy
+from gif_jax.core.plots import new_figure, save, tidy
 
 _ACROSS = 4  # pairs in a row
 _BINS = 40

@@ -4,9 +4,8 @@ import numpy as np
 
 from gif_jax.codes.alike import Alike
 from gif_jax.codes.table import CodeTable
-from gif_jax.config import ConfigError
-from gif_jax.data import counter
-from gif_jax.data.images import DataError
+from gif_jax.core import counter_rng
+from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.sets import Faces
 
 _STREAM = 4 << 40  # of random numbers, apart from those of epochs and augmentation
@@ -45,12 +44,12 @@ class Groups:
   def images(self, position: np.ndarray) -> np.ndarray:
     """position int64 [k] -> which image of the set: int64 [k]."""
     group, place = np.divmod(position, self.size)
-    index = counter.shuffled(group, len(self.faces), self.seed)
+    index = counter_rng.shuffled(group, len(self.faces), self.seed)
     later = np.flatnonzero(place)
     alike = self.alike.of(self.faces.labels(index[later]))
-    seed = int(counter.bits(self.seed, _STREAM, _WHO))
-    which = counter.permuted(place[later] - 1, alike.shape[1], seed, group[later])
+    seed = int(counter_rng.bits(self.seed, _STREAM, _WHO))
+    which = counter_rng.permuted(place[later] - 1, alike.shape[1], seed, group[later])
     person = alike[np.arange(len(later)), which]
-    drawn = counter.bits(self.seed, _STREAM, _WHICH, position[later]) % self.count[person].astype(np.uint64)
+    drawn = counter_rng.bits(self.seed, _STREAM, _WHICH, position[later]) % self.count[person].astype(np.uint64)
     index[later] = self.images_of[self.start[person] + drawn.astype(np.int64)]
     return index

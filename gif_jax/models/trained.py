@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gif_jax.models import gif
-from gif_jax.models.encoders import Encoder, with_weights
+from gif_jax.models.clip import open_clip
+from gif_jax.models.encoders import Encoder, pixels, with_weights
 from gif_jax.models.heads import unit
 from gif_jax.models.resize import bicubic
-from gif_jax.training.checkpoint import OTHER, CheckpointError, read_saved
+from gif_jax.models.saved import OTHER, CheckpointError, read_saved
 
 
 class Network(NamedTuple):
@@ -79,3 +80,12 @@ def open_backbone(workdir: str | Path) -> Encoder:
     return unit(gif.embed(network.model, variables, bicubic(images, network.size)).embedding)
 
   return with_weights(embed, network.variables, network.what)
+
+
+def open_encoder(kind: str, path: str | Path) -> Encoder:
+  """An encoder for the tokeniser: 'pixels', 'clip' with weights in the folder `path`, or 'backbone' of the run there.
+
+  Raises WeightsError or CheckpointError where weights cannot be used.
+  """
+  opening = {'pixels': lambda _: Encoder(pixels, 'pixels'), 'clip': open_clip, 'backbone': open_backbone}
+  return opening[kind](path)

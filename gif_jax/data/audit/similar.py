@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.models.devices import batch_sharding, make_mesh
+from gif_jax.core.mesh import batch_sharding, make_mesh
 
 _ROWS = 2048  # embeddings whose neighbours are looked for at a time
 _COLUMNS = 16384  # embeddings they are compared with at a time: 128 MB of cosines

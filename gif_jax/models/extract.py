@@ -7,8 +7,11 @@ Every process does its own share of the images on its own devices, a batch split
 a folder for `state` an extraction that was killed goes on where it was and ends with the same bits.
 """
 
+import contextlib
 import hashlib
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +23,18 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from gif_jax.evaluation import shares
-from gif_jax.evaluation.resume import ExtractError, Progress, open_rows
-from gif_jax.models.devices import batch_sharding, make_mesh
+from gif_jax.core import gather
+from gif_jax.core.arrays import load_array
+from gif_jax.core.errors import UserError
+from gif_jax.core.mesh import batch_sharding, make_mesh
+from gif_jax.core.resume import Progress, open_rows
 
 _ROWS = 4096  # identities taken to float64 at a time
 _THREADS = 8  # that read images; more batches would be held in memory than devices can wait for
+
+
+class ExtractError(UserError):
+  """Features that nothing can be made of; the message says whose and the cure."""
 
 
 def extract(
@@ -58,24 +67,42 @@ def extract(
 
   Raises:
     ValueError: no images, or a batch size below 1.
-    ExtractError: `state` cannot be written to or holds results of another shape.
+    DiskError: `state` cannot be written to.
   """
   work = _Work.of(images, batch_size)
-  saved = Progress(state, 'rows', work.origin(key) if state else {})
+  saved = Progress(state, 'rows', work.origin(key) if state else {}, jax.process_index())
   done, _ = saved.load(work.own.start)
-  resume = done > work.own.start
+  total = _made(embed, work, saved, done, progress)
+  if total is None:  # what was saved is damaged
+    total = _made(embed, work, saved, work.own.start, progress)
+  return jax.tree.map(lambda rows: gather.joined(_finished(rows), work.parts), total)
+
+
+def _made(embed, work, saved, done, progress):
+  """The results of this process's images, those before `done` as they were saved; None where these are damaged."""
+  resume, total = done > work.own.start, None
   # Of a finished share the last batch is run again: no file says what tree its arrays are the leaves of.
   done = min(done, work.own[:: work.size][-1])
-  total = None
-  for start, result in _results(embed, work, done, progress):
-    if total is None:
-      total = _allocate(result, work.own, saved, resume)
-    first, done = start - work.own.start, min(start + work.size, work.own.stop)
-    for rows, leaf in zip(jax.tree.leaves(total), jax.tree.leaves(result)):
-      rows[first : first + len(leaf)] = leaf
-    if saved.due() or done == work.own.stop:
-      saved.save(done, filled=jax.tree.leaves(total))
-  return jax.tree.map(lambda rows: shares.joined(_finished(rows), work.parts), total)
+  results = _results(embed, work, done, progress)
+  try:
+    for start, result in results:
+      if total is None:
+        total = _allocate(result, work.own, saved, resume)
+        if not saved.whole(jax.tree.leaves(total)):
+          saved.forget('is of rows that were damaged')
+          return None
+      first, done = start - work.own.start, min(start + work.size, work.own.stop)
+      for rows, leaf in zip(jax.tree.leaves(total), jax.tree.leaves(result)):
+        rows[first : first + len(leaf)] = leaf
+      if saved.due() or done == work.own.stop:
+        saved.save(done, filled=jax.tree.leaves(total), rows=done - work.own.start)
+  except KeyboardInterrupt:
+    if total is not None:
+      saved.save(done, filled=jax.tree.leaves(total), rows=done - work.own.start)
+    raise
+  finally:
+    results.close()
+  return total
 
 
 def _allocate(result, own, saved, resume):
@@ -91,7 +118,7 @@ def _allocate(result, own, saved, resume):
 
 
 def _finished(rows):
-  return np.load(rows.filename, mmap_mode='r') if isinstance(rows, np.memmap) else rows
+  return load_array(rows.filename) if isinstance(rows, np.memmap) else rows
 
 
 class Moments(NamedTuple):
@@ -138,30 +165,55 @@ def identity_moments(
 
   Raises:
     ValueError: labels that do not fit the images or m, or an identity without images. Found before anything is encoded.
-    ExtractError: features that are not finite, naming the image; or `state` cannot be written to.
+    ExtractError: features that are not finite, naming the image.
+    DiskError: `state` cannot be written to.
   """
   labels = np.asarray(labels)
   counts = _count(labels, len(images), m)
   work = _Work.of(images, batch_size)
   people = {'m': m, 'labels': hashlib.sha256(np.ascontiguousarray(labels, np.int64)).hexdigest(), 'within': within}
-  saved = Progress(state, 'moments', work.origin(key) | people if state else {})
+  saved = Progress(state, 'moments', work.origin(key) | people if state else {}, jax.process_index())
   done, totals = saved.load(work.own.start)
-  for start, features in _results(encode, work, done, progress):
-    _check_finite(features, start, labels)
-    size = features.shape[1]
-    if not totals:
-      totals = {'sums': np.zeros((m, size), np.float32)} | ({'squares': np.zeros((size, size))} if within else {})
-    elif totals['sums'].shape[1] != size:
-      there = totals['sums'].shape[1]
-      raise ExtractError(f'{state} was saved with features of size {there}, these have {size}: delete it, start again.')
-    done = start + len(features)
-    _add(totals, features, labels[start:done])
-    if saved.due() or done == work.own.stop:
-      saved.save(done, **totals)
-  totals = {name: shares.added(total, work.parts) for name, total in totals.items()}
+  results = _results(encode, work, done, progress)
+  try:
+    for start, features in results:
+      _check_finite(features, start, labels)
+      size = features.shape[1]
+      if not totals:
+        totals = {'sums': np.zeros((m, size), np.float32)} | ({'squares': np.zeros((size, size))} if within else {})
+      elif totals['sums'].shape[1] != size:
+        was = totals['sums'].shape[1]
+        raise ExtractError(f'{state} was saved with features of size {was}, these have {size}: delete it, start again.')
+      with _uninterrupted():  # sums and `done` go together
+        _add(totals, features, labels[start : start + len(features)])
+        done = start + len(features)
+      if saved.due() or done == work.own.stop:
+        saved.save(done, **totals)
+  except KeyboardInterrupt:
+    saved.save(done, **totals)
+    raise
+  finally:
+    results.close()
+  totals = {name: gather.added(total, work.parts) for name, total in totals.items()}
   means = totals['sums']
   means /= counts[:, None].astype(np.float32)
   return Moments(means, counts, _around(means, counts, totals['squares']) if within else None)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+  """Ctrl-C waits until what is done in here is done."""
+  if threading.current_thread() is not threading.main_thread():  # which alone may say so, and is interrupted alone
+    yield
+    return
+  asked, before = [], signal.getsignal(signal.SIGINT)
+  signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before)
+  if asked:
+    raise KeyboardInterrupt
 
 
 def _check_finite(features, start, labels):
@@ -205,7 +257,7 @@ class _Work(NamedTuple):
   def of(cls, images, batch_size) -> '_Work':
     if batch_size < 1 or len(images) == 0:
       raise ValueError(f'nothing to embed: {len(images)} images in batches of {batch_size}; both must be at least 1')
-    parts = shares.shares(len(images))
+    parts = gather.shares(len(images))
     mesh = make_mesh(jax.local_devices())
     own = parts[jax.process_index() % len(parts)]
     return cls(images, parts, own, batch_size + -batch_size % mesh.size, batch_sharding(mesh))

@@ -28,12 +28,11 @@ from absl import flags
 from flax.traverse_util import flatten_dict
 
 import gif_jax
-from gif_jax.config import ConfigError
+from gif_jax.core import locks, roll_call
+from gif_jax.core.errors import ConfigError, explain
 
 _LOG = logging.getLogger(__name__)
 
-PATIENCE = 300.0  # seconds that processes wait for each other at the start: machines of a cluster do not boot at once
-_REPORT = 10.0  # seconds between two words about who is waited for
 _LOOK = 1.0  # seconds between two looks for the failure of another process
 _STAY = 3 * _LOOK  # seconds a failed process stays: others see why before connections to it break. Process 0 twice that
 _SEEN = 30.0  # seconds until a file of process 0 must be there for all
@@ -48,12 +47,11 @@ def first() -> bool:
 
 
 @contextlib.contextmanager
-def together(*curable: type[Exception]) -> Iterator[None]:
+def together() -> Iterator[None]:
   """A command runs in it, as one of the processes that --coordinator, --processes and --process tell of, if any.
 
-  Is entered before the first use of a device. An error in `curable`, or in these flags, is printed in one line, exit
-  status 1. A process that fails tells the others, which print whose failure it was and end with status 1, too; those
-  that end well end together.
+  Is entered before the first use of a device. A process that fails tells the others, which print whose failure it was
+  and end with status 1, too; those that end well end together.
   """
   several, done = False, threading.Event()
   try:
@@ -68,96 +66,54 @@ def together(*curable: type[Exception]) -> Iterator[None]:
   except BaseException as error:  # SystemExit and KeyboardInterrupt, too: nobody must be left waiting
     if isinstance(error, SystemExit) and not error.code:
       raise
-    line = f'{type(error).__name__}: {error}' if isinstance(error, (ConfigError, *curable)) else None
     if several:
-      _fail(error, line)
-    if line:
-      sys.exit(line)
+      _fail(error, explain(error))
     raise
   finally:
     done.set()
 
 
 def _start(coordinator, processes, process):
-  """Connects to the others; whether there are any to connect to."""
-  address, given = _checked(coordinator, processes, process)
+  """Connects to the others; whether there are any to connect to. Raises ConfigError."""
+  given = _checked(coordinator, processes, process)
   if not coordinator:
     return False
-  jax.config.update('jax_enable_preemption_service', False)  # it would swallow SIGTERM: see training.stopping
-  if process == 0:
-    _check_free(address)
-  found = threading.Event()
-  threading.Thread(target=_watch_start, args=(found, address, processes, process), daemon=True).start()
+  jax.config.update('jax_enable_preemption_service', False)  # it would swallow SIGTERM: see core.preemption
+  if given:
+    host, port = roll_call.parse_address(coordinator)
+    roll_call.call(host, port, processes, process)
+    if process == 0:
+      given['coordinator_bind_address'] = roll_call.listening_address(host, port)
   try:
-    jax.distributed.initialize(**given, initialization_timeout=int(PATIENCE) + 60)  # _watch_start comes first
+    jax.distributed.initialize(**given, initialization_timeout=int(roll_call.PATIENCE))
   except (ValueError, KeyError, OSError) as error:
     raise ConfigError(
-      f'--coordinator=auto: no cluster is found here ({error}). Inside Slurm or on a TPU pod start one process per '
-      'machine with its launcher; elsewhere give --coordinator=HOST:PORT --processes=N --process=I.'
+      f'--coordinator={coordinator}: no cluster is found here ({error}). Inside Slurm or on a TPU pod start one '
+      'process per machine with its launcher; elsewhere give --coordinator=HOST:PORT --processes=N --process=I.'
     ) from error
-  finally:
-    found.set()
   return True
 
 
 def _checked(coordinator, processes, process):
-  """The address, and the arguments for jax.distributed; none where the cluster knows. Raises ConfigError."""
+  """The arguments for jax.distributed; none where the cluster knows. Raises ConfigError."""
   if coordinator in ('', 'auto'):
     if processes > 0 or process >= 0:
       raise ConfigError(
         '--processes and --process go with --coordinator=HOST:PORT, the address of process 0; leave them out for one '
         'process, and with --coordinator=auto, where the cluster says them.'
       )
-    return 'the address that the cluster gave', {}
-  host, _, port = coordinator.rpartition(':')
-  if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
-    raise ConfigError(f'--coordinator={coordinator} is no HOST:PORT nor auto: give the machine of process 0, a port.')
+    return {}
+  roll_call.parse_address(coordinator)
   if not 0 <= process < processes:
     raise ConfigError(
       f'--coordinator={coordinator} needs --processes=N, how many there are, and --process=I, which one this is, from '
       f'0 to N - 1; given are --processes={processes} --process={process}.'
     )
   # Within Slurm JAX would also take one GPU alone for each process, whoever says how many processes there are.
-  named = {'coordinator_address': coordinator, 'num_processes': processes, 'process_id': process}
-  return coordinator, named | {'cluster_detection_method': 'deactivate'}
-
-
-def _check_free(address):
-  """Raises ConfigError where process 0 cannot listen: jaxlib may crash there."""
-  both = {'family': socket.AF_INET6, 'dualstack_ipv6': True} if socket.has_dualstack_ipv6() else {}
-  try:
-    socket.create_server(('', int(address.rpartition(':')[2])), **both).close()
-  except OSError as error:
-    raise ConfigError(
-      f'--coordinator={address}: process 0 cannot listen there ({error.strerror}); if another run has the port, name a '
-      'free one.'
-    ) from error
-
-
-def _watch_start(found, address, processes, process):
-  """Says what is waited for, and ends the process when that takes too long: jaxlib would crash without a cure."""
-  began = time.monotonic()
-  while not found.wait(min(_REPORT, PATIENCE)):
-    who = f'process {process} of {processes}' if processes > 0 else 'this process'
-    state = _reached(address)
-    waited = time.monotonic() - began
-    if waited >= PATIENCE:
-      _end(
-        f'ConfigError: --coordinator={address}: {who} has waited {waited:.0f} seconds; {state}. Start every process '
-        'with the same --coordinator and --processes, each with its own --process, and open the port between machines.'
-      )
-    _LOG.info('%s has waited %.0f of at most %.0f seconds: %s', who, waited, PATIENCE, state)
-
-
-def _reached(address):
-  host, _, port = address.rpartition(':')
-  if not host:
-    return f'not all processes have come to {address}'
-  try:
-    socket.create_connection((host.strip('[]'), int(port)), 3).close()
-  except OSError as error:
-    return f'{address}, where process 0 should be, does not answer ({error.strerror or error})'
-  return f'process 0 answers at {address}, other processes are missing'
+  return {
+    'coordinator_address': coordinator, 'num_processes': processes, 'process_id': process,
+    'cluster_detection_method': 'deactivate',
+  }  # fmt: skip
 
 
 def _one_voice():
@@ -260,6 +216,23 @@ def from_first(make: Callable[[], str]) -> str:
   return _told(name)
 
 
+def all_say(text: str) -> list[str]:
+  """What each process says, in their order; the same everywhere."""
+  if jax.process_count() == 1:
+    return [text]
+  name = f'gif_jax/all/{next(_numbers)}'
+  _client().key_value_set(f'{name}/{jax.process_index()}', text or ' ')  # the service keeps no empty text
+  return [_told(f'{name}/{i}').removesuffix(' ') for i in range(jax.process_count())]
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+  """Holds a lock, see `locks.locked`, for all processes of a run; process 0 has it."""
+  with locks.locked(path, what) if first() else contextlib.nullcontext():
+    wait()
+    yield
+
+
 def after_first(make: Callable[[], Any]) -> Any:
   """What `make` gives in every process; the others begin when process 0 is done, and find the files that it made."""
   made = make() if first() else None
@@ -272,7 +245,7 @@ def check_same(what: dict[str, Any]) -> None:
   here = json.dumps(flatten_dict(what | {'gif_jax': gif_jax.__version__, 'jax': jax.__version__}, sep='.'))
   there = json.loads(from_first(lambda: here))
   for name, value in json.loads(here).items():
-    if value != there.get(name):
+    if json.dumps(value) != json.dumps(there.get(name)):  # as texts: NaN is no number that is equal to itself
       raise ConfigError(
         f'process {jax.process_index()} on {socket.gethostname()} has {name}={value!r}, process 0 has '
         f'{there.get(name)!r}. Start all processes with the same command, code, packages and data.'

@@ -1,0 +1,119 @@
+"""Lists in text files, whoever wrote them: one reader for all, and one spelling in which names are compared.
+
+UTF-8 with or without a mark (BOM) at its beginning, UTF-16 as spreadsheets write it, lines that end in LF or CRLF.
+Bytes that are no UTF-8 stay what they are (surrogate escapes), as in names of files.
+"""
+
+import codecs
+import csv
+import io
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from gif_jax.core.errors import DataError, UserError, reason
+from gif_jax.core.files import write_text
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_FORMULA = ('=', '+', '-', '@', '\t', '\r')  # a cell that begins so is run by spreadsheets
+_LONGEST = 1 << 20  # characters of a line; a file without line breaks is no list
+
+
+def normal(name: str) -> str:
+  """The one spelling of a name that may come composed or decomposed (macOS), used wherever names are compared."""
+  return unicodedata.normalize('NFC', name)
+
+
+def path_key(name: str) -> str:
+  """The one spelling of a path below some folder: as `normal`, without ./ and doubled slashes, and with / for \\."""
+  parts = normal(name.strip().replace('\\', '/')).split('/')
+  return '/'.join(part for part in parts if part not in ('', '.'))
+
+
+def open_text(path: str | Path, *, as_bytes: bool = False) -> TextIO:
+  """A text file, opened for reading whatever its encoding is; lines end in LF.
+
+  as_bytes: every character stands for a byte of the text in UTF-8, so that all of them are known by number.
+  Raises OSError.
+  """
+  file = open(path, 'rb')  # noqa: SIM115  closed with what is returned
+  encoding = {'encoding': 'latin-1'} if as_bytes else {'encoding': 'utf-8', 'errors': 'surrogateescape'}
+  head = file.read(3)
+  if head.startswith(_UTF16):
+    with file:
+      file.seek(0)
+      text = file.read().decode('utf-16', 'surrogatepass')
+    return io.TextIOWrapper(io.BytesIO(text.encode('utf-8', 'surrogatepass')), **encoding)
+  file.seek(3 if head == codecs.BOM_UTF8 else 0)
+  return io.TextIOWrapper(file, **encoding)
+
+
+def read_lines(
+  path: str | Path, *, error: type[UserError] = DataError, fix: str = 'check the path and the file'
+) -> Iterator[tuple[int, str]]:
+  """(number, text) of every line that is not blank, without its end. Raises `error`, with `fix`, for other files."""
+  for number, line in _numbered(path, error, fix):
+    if line.strip():
+      yield number, line.rstrip('\n')
+
+
+def _numbered(path, error, fix):
+  try:
+    with open_text(path) as lines:
+      number = 0
+      while line := lines.readline(_LONGEST):
+        number += 1
+        if len(line) == _LONGEST or '\0' in line:
+          raise error(f'{path}, line {number}: this is no text: {fix}.')
+        yield number, line
+  except OSError as problem:
+    raise error(f'{path} cannot be read ({reason(problem)}): {fix}.') from problem
+  except UnicodeError as problem:
+    raise error(f'{path} is no text ({problem}): {fix}.') from problem
+
+
+def read_rows(
+  path: str | Path, delimiter: str, *, error: type[UserError] = DataError, fix: str = 'check the path and the file'
+) -> Iterator[tuple[int, list[str]]]:
+  """(number, cells) of every row of a table that is not empty, as `write_rows` wrote it. Raises `error`, with `fix`."""
+  rows = csv.reader((line for _, line in _numbered(path, error, fix)), delimiter=delimiter)
+  try:
+    for row in rows:
+      if any(cell.strip() for cell in row):
+        yield rows.line_num, [_armed(cell) for cell in row]
+  except csv.Error as problem:
+    raise error(f'{path}, line {rows.line_num}: {problem}: {fix}.') from problem
+
+
+def write_rows(path: str | Path, rows: Iterable[Sequence], delimiter: str) -> None:
+  """Writes a table for people, spreadsheets and `read_rows`, whole or not at all. Raises DiskError."""
+  write_text(path, table_text(rows, delimiter))
+
+
+def table_text(rows: Iterable[Sequence], delimiter: str) -> str:
+  """The rows of a table as text. A cell that a spreadsheet would run begins with ' there, which it does not show."""
+  text = io.StringIO()
+  writer = csv.writer(text, delimiter=delimiter, lineterminator='\n')
+  writer.writerows([_defused(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+  return text.getvalue()
+
+
+def _defused(cell: str) -> str:
+  return f"'{cell}" if cell.startswith((*_FORMULA, "'")) and not _is_number(cell) else cell
+
+
+def _armed(cell: str) -> str:
+  return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell
+
+
+def _is_number(cell):
+  try:
+    return float(cell) is not None and cell.isascii() and not cell[:1].isspace()
+  except ValueError:
+    return False
+
+
+def indexed(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:
+  """Where each name stands, by its one spelling: `normal` or `path_key`."""
+  return {key(name): place for place, name in enumerate(names)}

@@ -1,0 +1,197 @@
+"""Lists are read the same whoever wrote them, and cells come back as they were; what is no text is refused."""
+
+import codecs
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gif_jax.core.errors import DiskError
+from gif_jax.core.files import write_text
+from gif_jax.core.lists import indexed, normal, open_text, path_key, read_lines, read_rows, table_text, write_rows
+from tests.test_core_files import FUZZ, OtherError, changed
+
+# What tables and names of files hold that goes wrong; lone bytes of a name stand as surrogates.
+ODD = ['\r', '\n', '\t', '"', "'", '=', '+', '-', '@', ',', '0', '1', '.', 'e', ' ', 'é', 'e\u0301', '\x85', '\u2028',
+       '\x0b', '\x1c', '\ufeff', '\udcff', '\udcfe', '\U0001f600']  # fmt: skip
+LETTERS = st.sampled_from(ODD) | st.characters(codec='utf-8', exclude_characters='\0')
+CELLS = st.lists(LETTERS, max_size=6).map(''.join)
+ROWS = st.lists(
+  st.lists(CELLS, min_size=1, max_size=4).filter(lambda row: any(cell.strip() for cell in row)), max_size=4
+)
+STEPS = ['/', '//', '\\', '.', './', ' ', 'a', 'b', 'é', 'e\u0301', '\u212b', '\u2000']
+PATHS = st.lists(st.sampled_from(STEPS) | st.characters()).map(''.join)
+TEXT = 'Zoë,"1\t2"\n\n  \nb c,陈 \n'
+
+
+def lines(path, **how):
+  return list(read_lines(path, error=OtherError, fix='write it again', **how))
+
+
+def rows(path, delimiter='\t'):
+  return list(read_rows(path, delimiter, error=OtherError, fix='write it again'))
+
+
+@pytest.mark.parametrize('end', ['\n', '\r\n'])
+@pytest.mark.parametrize('last', [True, False])
+@pytest.mark.parametrize(
+  ('mark', 'encoding'),
+  [
+    (b'', 'utf-8'),
+    (codecs.BOM_UTF8, 'utf-8'),
+    (codecs.BOM_UTF16_LE, 'utf-16-le'),
+    (codecs.BOM_UTF16_BE, 'utf-16-be'),
+  ],
+)
+def test_the_same_text_is_read_the_same(tmp_path, end, last, mark, encoding):
+  text = TEXT if last else TEXT.removesuffix('\n')
+  (tmp_path / 'a').write_bytes(mark + text.replace('\n', end).encode(encoding))
+  assert lines(tmp_path / 'a') == [(1, 'Zoë,"1\t2"'), (4, 'b c,陈 ')]
+  assert rows(tmp_path / 'a', ',') == [(1, ['Zoë', '1\t2']), (4, ['b c', '陈 '])]
+  with open_text(tmp_path / 'a') as file:
+    assert file.read() == text
+  with open_text(tmp_path / 'a', as_bytes=True) as file:
+    assert file.read() == text.encode().decode('latin-1')
+
+
+@pytest.mark.parametrize('content', [b'', codecs.BOM_UTF8, codecs.BOM_UTF16_LE, b'\n\n', b' \r\n\t\n'])
+def test_a_list_of_nothing(tmp_path, content):
+  (tmp_path / 'a').write_bytes(content)
+  assert lines(tmp_path / 'a') == rows(tmp_path / 'a') == []
+
+
+def test_bytes_that_are_no_text_stay_what_they_are(tmp_path):
+  written = bytes(range(14, 256)) + b'\xed\xa0\x80\xc3\xa9\n'
+  (tmp_path / 'a').write_bytes(written)
+  ((_, line),) = lines(tmp_path / 'a')
+  write_text(tmp_path / 'b', f'{line}\n')
+  assert (tmp_path / 'b').read_bytes() == written
+  ((_, row),) = rows(tmp_path / 'a')
+  write_rows(tmp_path / 'b', [row], '\t')
+  assert rows(tmp_path / 'b') == [(1, row)]
+  (tmp_path / 'c').write_bytes(codecs.BOM_UTF16_LE + b'a\0\x00\xd8b\0')  # half a pair, as Windows allows it in names
+  ((_, line),) = lines(tmp_path / 'c')
+  write_text(tmp_path / 'd', line)
+  assert (tmp_path / 'd').read_bytes() == b'a\xed\xa0\x80b'
+
+
+@FUZZ
+@given(table=ROWS, delimiter=st.sampled_from('\t,;'))
+def test_any_table_is_read_as_it_was_written(tmp_path, table, delimiter):
+  write_rows(tmp_path / 'a', table, delimiter)
+  assert [row for _, row in rows(tmp_path / 'a', delimiter)] == table
+
+
+@pytest.mark.parametrize('cell', ['a\rb', 'a\r\nb', 'a\nb', '\r', '\r=1', "'=1", "'", "''", '=', '-1', '-x', '\ufeffa',
+                                  '\udcff\udcfea', '"', '""', '\t', ' a ', '\x85', '\x1c'])  # fmt: skip
+@pytest.mark.parametrize('delimiter', ['\t', ','])
+def test_an_odd_cell_is_read_as_it_was_written(tmp_path, cell, delimiter):
+  for table in ([[cell, 'x']], [['x', cell]], [['x', 'y'], [cell, 'x'], ['x', 'y']]):
+    write_rows(tmp_path / 'a', table, delimiter)
+    assert [row for _, row in rows(tmp_path / 'a', delimiter)] == table
+
+
+def _of_spreadsheet(text, delimiter):
+  """The cells as a spreadsheet finds them, for which a lone CR that is not quoted ends a row too."""
+  return [cell for row in csv.reader(io.StringIO(text, newline=''), delimiter=delimiter) for cell in row]
+
+
+def _is_number(cell):
+  try:
+    float(cell)
+  except ValueError:
+    return False
+  return True
+
+
+@FUZZ
+@given(table=ROWS, delimiter=st.sampled_from('\t,;'))
+def test_no_cell_of_any_table_is_run_by_a_spreadsheet(table, delimiter):
+  for cell in _of_spreadsheet(table_text(table, delimiter), delimiter):
+    assert not cell.startswith(('=', '+', '-', '@', '\t', '\r')) or _is_number(cell)
+
+
+def test_what_is_no_text_in_a_table_is_written_as_it_is():
+  assert table_text([[-1, 2.5, None, True, '-1', '-x', "it's"]], '\t') == "-1\t2.5\t\tTrue\t-1\t'-x\tit's\n"
+
+
+def test_rows_have_the_numbers_of_their_lines(tmp_path):
+  write_rows(tmp_path / 'a', [['a', 'b'], ['', ' '], ['c\nd', 'e'], ['f']], ',')
+  assert rows(tmp_path / 'a', ',') == [(1, ['a', 'b']), (4, ['c\nd', 'e']), (5, ['f'])]
+
+
+@pytest.mark.parametrize(
+  ('content', 'why'),
+  [
+    (b'a' * (1 << 20) + b'\n', 'line 1: this is no text'),
+    (b'a\nb\n' + b'a' * (1 << 21), 'line 3: this is no text'),
+    (b'a\nb\0c\n', 'line 2: this is no text'),
+    (bytes(100), 'line 1: this is no text'),
+    ('one\ntwo\n'.encode('utf-16-le'), 'line 1: this is no text'),
+    ('one\ntwo\n'.encode('utf-32'), 'this is no text'),
+    (codecs.BOM_UTF16_LE + b'abc', 'is no text'),
+  ],
+)
+def test_what_is_no_text_is_refused(tmp_path, content, why):
+  (tmp_path / 'a').write_bytes(content)
+  for read in (lines, rows):
+    with pytest.raises(OtherError, match=f'^{tmp_path}/a.*{why}.*: write it again.$'):
+      read(tmp_path / 'a')
+
+
+def test_a_cell_that_is_too_large_is_refused(tmp_path):
+  (tmp_path / 'a').write_text('a\t"' + 'b\n' * 100_000)
+  with pytest.raises(OtherError, match=f'^{tmp_path}/a, line .*field larger than field limit.*: write it again.$'):
+    rows(tmp_path / 'a')
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+  (tmp_path / 'file').write_text('a')
+  for place, why in [('none', 'No such file'), ('', 'Is a directory'), ('file/a', 'Not a directory')]:
+    for read in (lines, rows):
+      with pytest.raises(OtherError, match=rf'^{tmp_path / place} cannot be read \({why}.*\): write it again.$'):
+        read(tmp_path / place)
+    with pytest.raises(OSError, match=why):
+      open_text(tmp_path / place)
+    if place != 'none':
+      with pytest.raises(DiskError, match=f'^{tmp_path / place} cannot be written'):
+        write_rows(tmp_path / place, [['a']], ',')
+
+
+@FUZZ
+@given(content=st.binary() | st.builds(lambda text, mark: mark + text.encode('utf-16'), st.text(), st.just(b'')),
+       data=st.data())  # fmt: skip
+def test_any_bytes_are_a_list_or_refused(tmp_path, content, data):
+  (tmp_path / 'a').write_bytes(changed(content, data))
+  for read in (lines, rows, lambda path: rows(path, ',')):
+    try:
+      for _, found in read(tmp_path / 'a'):
+        assert found and '\0' not in found
+    except OtherError as error:
+      assert str(error).startswith(f'{tmp_path}/a')
+
+
+def test_a_list_that_is_not_read_to_its_end_is_closed(tmp_path):
+  write_text(tmp_path / 'a', 'x\n' * 10)
+  for reader in (read_lines(tmp_path / 'a'), read_rows(tmp_path / 'a', ',')):
+    next(reader)
+    del reader  # an open file would warn, which is an error here
+
+
+@FUZZ
+@given(PATHS)
+def test_any_name_has_one_spelling(name):
+  for spelling in (normal, path_key):
+    assert spelling(spelling(name)) == spelling(name)
+  assert path_key(f'./{name}') == path_key(f' {name}\n') == path_key(f'{name}//') == path_key(name)
+  assert path_key(f'a/{name}') == path_key(f'.//a/./{name}')
+
+
+def test_the_spelling_of_names():
+  assert normal('Zoe\u0308') == normal('Zoë') == 'Zoë'
+  assert path_key('./a//b') == path_key('a\\b') == path_key('a/b/') == path_key('a/./b ') == 'a/b'
+  assert path_key('Zoe\u0308/a..b/..') == 'Zoë/a..b/..'
+  assert indexed(['./Zoe\u0308//1', 'b'], path_key) == {'Zoë/1': 0, 'b': 1}
+  assert indexed(['Zoe\u0308', 'b/'], normal) == {'Zoë': 0, 'b/': 1}
