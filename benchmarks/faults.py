@@ -331,4 +331,5 @@ def main(arguments=None) -> None:
 
 
 if __name__ == '__main__':
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))
   main()

@@ -92,8 +92,11 @@ def kill_while(lab: Lab, template: str, call: str, pattern: str) -> None:
   """Killed as soon as there is something of that pattern in the place, and while it is there."""
   for _ in range(_TRIES):
     lab.lay(template)
-    if lab.start(call).kill_when(lambda: any(lab.place.glob(pattern))) and any(lab.place.glob(pattern)):
+    started = lab.start(call)
+    if started.kill_when(lambda: any(lab.place.glob(pattern))) and any(lab.place.glob(pattern)):
       return
+    if (run := started.end()).status not in (0, -9):
+      raise RuntimeError(f'{call} ends with {run.status}: {run.output}{run.said}')
   raise RuntimeError(f'{call} could not be killed while {pattern} was there')
 
 

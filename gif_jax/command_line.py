@@ -89,7 +89,13 @@ def quiet_libraries() -> None:
   """Logs this project's messages and only the errors of others, unless --verbosity is given."""
   if not flags.FLAGS['verbosity'].present:
     absl_logging.set_verbosity(absl_logging.ERROR)
+    absl_logging.get_absl_logger().addFilter(_is_not_raised_too)
   logging.getLogger('gif_jax').setLevel(logging.INFO)
+
+
+def _is_not_raised_too(record) -> bool:
+  """False for what orbax logs: it raises the same, which then is said in one line, and logs it with its traceback."""
+  return 'orbax' not in record.pathname
 
 
 def read_flag(holder) -> ConfigDict:

@@ -4,15 +4,12 @@ An experiment in `configs/` starts from `default()` and changes what it must. Fl
 No key defaults to None, so that every key can be set by a flag.
 """
 
-import logging
 import math
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from gif_jax.core.errors import ConfigError
-
-_LOG = logging.getLogger(__name__)
 
 
 def default() -> ConfigDict:
@@ -226,8 +223,8 @@ def validate(config: ConfigDict) -> None:
   """Raises ConfigError at the first setting that cannot work, naming its key and the cure."""
   for section, keys in config.items():
     for key, value in keys.items():
-      numbers = value if isinstance(value, tuple | list) else (value,)
-      if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+      parts = value if isinstance(value, tuple | list) else (value,)
+      if not all(math.isfinite(part) for part in parts if isinstance(part, float)):
         raise ConfigError(f'config.{section}.{key}={value} is no number to work with; give a finite one.')
   for key, choices in _CHOICES.items():
     if _get(config, key) not in choices:
@@ -312,7 +309,7 @@ def _check_evaluation(settings):
     if people == 1:
       raise ConfigError(f'config.eval.{key}=1 gives no two people to tell apart; give 0 or at least 2.')
     if people and not usable_pairs([settings.images] * people, settings.pairs):
-      raise _too_few_pairs([settings.images] * people, key)
+      raise too_few_pairs([settings.images] * people, key)
 
 
 def usable_pairs(images: Sequence[int], wanted: int) -> int:
@@ -326,20 +323,8 @@ def usable_pairs(images: Sequence[int], wanted: int) -> int:
   return min(wanted, 20 * (min(genuine, impostor) // 10))
 
 
-def check_pairs(images: Sequence[int], settings, key: str) -> None:
-  """Says it before training, not after it, if people with so many images each give fewer pairs than eval.pairs.
-
-  settings: `config.eval`; key: how many people it wanted. Raises ConfigError where not even 20 pairs exist.
-  """
-  pairs = usable_pairs(images, settings.pairs)
-  if not pairs:
-    raise _too_few_pairs(images, key)
-  if pairs < settings.pairs:
-    _LOG.info('config.eval.%s: %d people with %d images give %d verification pairs, fewer than config.eval.pairs=%d',
-              key, len(images), sum(images), pairs, settings.pairs)  # fmt: skip
-
-
-def _too_few_pairs(images, key):
+def too_few_pairs(images: Sequence[int], key: str) -> ConfigError:
+  """What is wrong with config.eval.KEY people who have so many images each."""
   return ConfigError(
     f'config.eval.{key}={len(images)} with {sum(images)} images of these people gives fewer than the 10 genuine and 10 '
     f'impostor pairs that verification needs: raise config.eval.{key} or config.eval.images (now at most {max(images)} '

@@ -185,7 +185,9 @@ def test_table_made_for_something_else(command, finished, tmp_path, flag, expect
 
 def test_workdir_with_a_table_made_with_other_settings(command, finished):
   arguments = ['--config=tests/tiny.py', f'--workdir={finished[0]}', '--config.tokenizer.seed=5']
-  output = _fails(command, arguments, 'seed', '--workdir')
+  output = _fails(command, arguments, 'config.tokenizer.seed=5 (was 0)', '--workdir', '--accept_changes')
+  assert 'Traceback' not in output
+  output = _fails(command, [*arguments, '--accept_changes'], 'TableError', 'seed=0', '--workdir')
   assert 'Traceback' not in output
 
 
@@ -195,7 +197,7 @@ def test_checkpoint_trained_with_another_table(command, finished, tmp_path):
   )
   assert made.returncode == 0, made.stdout
   arguments = ['--config=tests/tiny.py', f'--workdir={finished[0]}', f'--config.tokenizer.table={tmp_path / "table"}']
-  output = _fails(command, arguments, 'table', '--workdir')
+  output = _fails(command, arguments, 'CheckpointError', 'table=', '--workdir')
   assert 'Traceback' not in output
 
 
@@ -204,7 +206,9 @@ def test_checkpoint_trained_with_another_table(command, finished, tmp_path):
 )
 def test_checkpoint_of_another_network_or_optimiser(command, finished, flag, expected):
   arguments = ['--config=tests/tiny.py', f'--workdir={finished[0]}', f'--config.{flag}']
-  output = _fails(command, arguments, expected, '--workdir')
+  output = _fails(command, arguments, 'ConfigError', f'config.{flag.split("=")[0]}=', '--workdir', '--accept_changes')
+  assert 'Traceback' not in output
+  output = _fails(command, [*arguments, '--accept_changes'], 'CheckpointError', expected, '--workdir')
   assert 'Traceback' not in output
 
 
@@ -212,11 +216,13 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(command, tmp_p
   good = ['--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.steps=3']
   assert command('main', *good).returncode == 0
   arguments = ['--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.optim.lr=1e38', '--config.optim.clip=0']
-  output = _fails(command, arguments, 'NonFiniteLossError', 'step', 'config.optim.lr')
+  assert 'Traceback' not in _fails(command, arguments, 'ConfigError', 'config.optim.lr=1e+38 (was 0.1)')
+  output = _fails(command, [*arguments, '--accept_changes'], 'NonFiniteLossError', 'step', 'config.optim.lr')
   assert 'Traceback' not in output
   kept = [path.name for path in (tmp_path / 'checkpoints').iterdir()]
   assert '3' in kept
-  assert command('main', *good).returncode == 0
+  done = command('main', *good, '--accept_changes')
+  assert done.returncode == 0, done.stdout
 
 
 def test_homogenisation_that_does_not_fall(command, tmp_path):

@@ -88,8 +88,12 @@ def test_weights_in_several_files(folder, encoder):
   index = {'weight_map': {key: part for part, keys in parts.items() for key in keys}}
   (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
   assert open_clip(folder).name == encoder.name
-  (folder / 'b.safetensors').unlink()
+  (folder / 'b.safetensors').rename(folder.parent / 'b.safetensors')
   with pytest.raises(WeightsError, match=r'b\.safetensors is missing'):
+    open_clip(folder)
+  index = {'weight_map': {key: part.replace('b.', '../b.') for key, part in index['weight_map'].items()}}
+  (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
+  with pytest.raises(WeightsError, match=r"index\.json names '\.\./b\.safetensors', which is no file in .*: download"):
     open_clip(folder)
 
 
@@ -165,11 +169,12 @@ POSITION, PROJECTION = 'vision_model.embeddings.position_embedding.weight', 'vis
 DAMAGES = {
   'no folder': (shutil.rmtree, r'clip: no such folder: make it and download config\.json'),
   'no config': (lambda f: (f / 'config.json').unlink(), r'config\.json is missing: download'),
-  'config cut short': (lambda f: (f / 'config.json').write_text('{"a":'), r'config\.json cannot be read as JSON'),
+  'config cut short': (lambda f: (f / 'config.json').write_text('{"a":'), r'config\.json is damaged .*: download'),
   'another model': (lambda f: _change(f, model_type='siglip'), r"config\.json: model_type is 'siglip', CLIP has"),
   'no image half': (lambda f: _change(f, model_type='clip'), r'config\.json lacks vision_config'),
   'unknown activation': (lambda f: _change(f, hidden_act='relu'), r"hidden_act='relu' is not known here"),
   'not a number': (lambda f: _change(f, hidden_size='16'), r"config\.json: hidden_size='16' is no positive int"),
+  'a number too large': (lambda f: _change(f, hidden_size=1 << 40), r'hidden_size=1099511627776 is no positive int'),
   'heads': (lambda f: _change(f, num_attention_heads=3), r'3 heads must divide hidden_size=16'),
   'patches': (lambda f: _change(f, image_size=20), r'patch_size=6 image_size=20'),
   'other image size': (lambda f: _change(f, image_size=24), rf'{POSITION} has shape \[10, 16\], .* \[17, 16\]'),

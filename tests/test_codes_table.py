@@ -12,6 +12,8 @@ from gif_jax.codes.quality import explained_alone
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.codes.tree import build_codes
 from gif_jax.codes.vectors import initialise
+from gif_jax.core.arrays import TRAILER
+from gif_jax.core.files import write_json
 
 
 def _write(path, seed=0, **changes):
@@ -101,8 +103,10 @@ def test_pickled_by_path(table):
 
 
 def test_an_existing_path_is_kept(table):
-  with pytest.raises(FileExistsError, match='delete it, or write'):
+  before = {path.name: path.read_bytes() for path in table.path.iterdir()}
+  with pytest.raises(TableError, match='table exists: delete it, or write'):
     _write(table.path)
+  assert {path.name: path.read_bytes() for path in table.path.iterdir()} == before
   table.verify()
 
 
@@ -142,34 +146,48 @@ def test_arrays_that_make_no_table(tmp_path, changes, names):
   assert not (tmp_path / 'bad').exists()
 
 
-def _edit(file, **changes):
-  meta = json.loads(file.read_text()) | changes
-  file.write_text(json.dumps({key: value for key, value in meta.items() if value != 'drop'}))
+def _edit(file, sealed=True, **changes):
+  """Changes meta.json; sealed: with a checksum that fits."""
+  meta = {key: value for key, value in (json.loads(file.read_text()) | changes).items() if value != 'drop'}
+  if sealed:
+    del meta['checksum']
+    write_json(file, meta, checksum=True)
+  else:
+    file.write_text(json.dumps(meta))
 
 
 DAMAGE = {
   'no table': (shutil.rmtree, 'no such table.*gif_jax.tokenize'),
   'no meta': (lambda path: (path / 'meta.json').unlink(), 'meta.json is missing'),
-  'meta cut short': (lambda path: (path / 'meta.json').write_text('{"version"'), 'meta.json is not JSON'),
-  'meta of another kind': (lambda path: (path / 'meta.json').write_text('[]'), 'version None'),
+  'meta cut short': (lambda path: (path / 'meta.json').write_text('{"version"'), 'meta.json is damaged .*copy'),
+  'meta of another kind': (lambda path: (path / 'meta.json').write_text('[]'), 'meta.json is damaged .it holds a list'),
+  'meta changed': (lambda path: _edit(path / 'meta.json', False, seed=9), 'meta.json is damaged .*its checksum'),
   'version': (lambda path: _edit(path / 'meta.json', version=99), 'format version 99'),
   'key': (lambda path: _edit(path / 'meta.json', seed='drop', v='drop'), 'lacks v, seed'),
   'type': (lambda path: _edit(path / 'meta.json', m='50'), 'm, l, v, d as integers'),
-  'no codes': (lambda path: (path / 'codes.npy').unlink(), 'codes.npy is missing'),
-  'no vectors': (lambda path: (path / 'vectors.npy').unlink(), 'vectors.npy is missing'),
-  'codes cut short': (lambda path: _cut(path / 'codes.npy', 5), 'codes.npy cannot be mapped.*cut short'),
-  'header cut short': (lambda path: _cut(path / 'codes.npy', 190), 'codes.npy cannot be mapped'),
-  'empty vectors': (lambda path: (path / 'vectors.npy').write_bytes(b''), 'vectors.npy cannot be mapped'),
-  'shape': (lambda path: np.save(path / 'codes.npy', CODES[:9]), r'codes.npy is uint8 \(9, 2\), .* says \(50, 2\)'),
-  'dtype': (lambda path: np.save(path / 'codes.npy', CODES.astype(int)), 'codes.npy is int64'),
-  'no transform': (lambda path: (path / 'transform.npz').unlink(), 'transform.npz is missing'),
-  'transform cut short': (lambda path: _cut(path / 'transform.npz', 99), 'transform.npz cannot be read'),
+  'no codes': (lambda path: (path / 'codes.npy').unlink(), r'codes.npy cannot be read \(No such file.*copy'),
+  'no vectors': (lambda path: (path / 'vectors.npy').unlink(), r'vectors.npy cannot be read \(No such file.*copy'),
+  'codes cut short': (lambda path: _cut(path / 'codes.npy', 5), 'codes.npy has 263 bytes .* damaged: copy'),
+  'data cut short': (lambda path: _cut(path / 'codes.npy', TRAILER + 5), 'codes.npy has 223 bytes .* damaged: copy'),
+  'header cut short': (lambda path: _cut(path / 'codes.npy', 190), 'codes.npy has a damaged header: copy'),
+  'empty vectors': (lambda path: (path / 'vectors.npy').write_bytes(b''), 'vectors.npy is empty, 0 bytes: copy'),
+  'shape': (lambda path: np.save(path / 'codes.npy', CODES[:9]), 'codes.npy holds uint8 .9, 2., wanted .50, 2.: copy'),
+  'dtype': (lambda path: np.save(path / 'codes.npy', CODES.astype(int)), 'codes.npy holds int64 .* wanted uint8: copy'),
+  'no transform': (lambda path: (path / 'transform.npz').unlink(), r'transform.npz cannot be read .No such.*copy'),
+  'transform cut short': (lambda path: _cut(path / 'transform.npz', 99), 'transform.npz is damaged .*: copy'),
+  'transform changed': (lambda path: _flip(path / 'transform.npz', 500), 'transform.npz is damaged .*: copy'),
   'transform shape': (lambda path: np.savez(path / 'transform.npz', mean=np.ones(3), components=np.eye(3)), 'd=8'),
 }
 
 
 def _cut(file, n):
   file.write_bytes(file.read_bytes()[:-n])
+
+
+def _flip(file, place):
+  contents = bytearray(file.read_bytes())
+  contents[place] ^= 1
+  file.write_bytes(contents)
 
 
 @pytest.mark.parametrize('kind', DAMAGE)
@@ -184,13 +202,11 @@ def test_damage_is_named(table, kind):
 
 
 @pytest.mark.parametrize('name', ['codes', 'vectors'])
-def test_verify_finds_changed_contents(table, name):
-  file = table.path / f'{name}.npy'
-  contents = bytearray(file.read_bytes())
-  contents[-1] ^= 1
-  file.write_bytes(contents)
+@pytest.mark.parametrize('place', [128, 150, -1 - TRAILER])
+def test_verify_finds_changed_contents(table, name, place):
+  _flip(table.path / f'{name}.npy', place)
   damaged = CodeTable.open(table.path)
-  with pytest.raises(TableError, match=f'{name} does not match its checksum'):
+  with pytest.raises(TableError, match=f'{name} does not match its checksum.*copy the table'):
     damaged.verify()
 
 
@@ -198,3 +214,14 @@ def test_verify_finds_a_changed_meta(table):
   _edit(table.path / 'meta.json', v=9)
   with pytest.raises(TableError, match='fingerprint'):
     CodeTable.open(table.path).verify()
+
+
+def test_a_table_of_an_earlier_version_is_read(table):
+  expected = table.codes.copy(), table.vectors.copy()
+  for name in ('codes', 'vectors'):
+    np.save(table.path / f'{name}.npy', np.load(table.path / f'{name}.npy'))
+  _edit(table.path / 'meta.json', False, checksum='drop')
+  opened = CodeTable.open(table.path)
+  opened.verify()
+  assert np.array_equal(opened.codes, expected[0]) and np.array_equal(opened.vectors, expected[1])
+  assert opened.fingerprint == table.fingerprint

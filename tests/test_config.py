@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gif_jax import config, main
+from gif_jax.data.drawn_pairs import check_pairs
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'configs').glob('*.py'))
 
@@ -107,10 +108,10 @@ def test_usable_pairs_are_counted_like_the_pairs_themselves(images):
 def test_fewer_pairs_than_asked_for_are_announced_and_too_few_refused(caplog):
   settings = config.default().eval
   with caplog.at_level(logging.INFO):
-    config.check_pairs([10] * 10, settings, 'identities')
+    check_pairs([10] * 10, settings, 'identities')
   assert '10 people with 100 images give 900 verification pairs, fewer than config.eval.pairs=6000' in caplog.text
   with pytest.raises(config.ConfigError, match=r'eval\.identities=4 with 8 images .* config\.eval\.identities=0'):
-    config.check_pairs([2] * 4, settings, 'identities')
+    check_pairs([2] * 4, settings, 'identities')
 
 
 KNOWN_SETS = ('ms1mv2', 'ms1mv3', 'glint360k', 'wf4m', 'wf12m', 'wf42m')

@@ -81,7 +81,7 @@ def test_bad_images_are_left_out_and_named(tmp_path, capfd):
 
 @pytest.mark.filterwarnings('error')
 def test_names_of_all_kinds(tmp_path):
-  names = ['Jürgen Müß', 'ab\tc "d"', '山田', os.fsdecode(b'\xff\xfe')]
+  names = ['Jürgen Müß', 'ab\tc "d"', '山田', os.fsdecode(b'\xff\xfe'), '=1+1', "'quoted'", '-x', '@y', '-5', "'"]
   write(tmp_path / 'faces', {name: [encode(picture(0)), b'x'] for name in names})
   run(tmp_path / 'faces', tmp_path / 'out')
   assert sorted(person.name for person in Packed(tmp_path / 'out').people()) == sorted(names)

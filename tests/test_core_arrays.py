@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import pickle
 import tracemalloc
 import zipfile
@@ -14,11 +15,17 @@ from hypothesis.extra import numpy as hnp
 
 from gif_jax.core.arrays import TRAILER, load_array, load_arrays, new_array, save_array, save_arrays, seal
 from gif_jax.core.errors import DataError, DiskError
-from tests.test_core_files import FUZZ, OtherError, changed, content, each_flip, small_disk
+from tests.test_core_files import FUZZ, OtherError, changed, contents, each_flip, small_disk
 
 ARRAYS = hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, min_side=0, max_dims=4, max_side=4))
 SMALL = np.arange(6, dtype=np.float32).reshape(2, 3)
 SEVERAL = {'a': SMALL, 'b_c': np.array('text')}
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+  """Waits for no disk: many files are written."""
+  monkeypatch.setattr(os, 'fsync', lambda _: None)
 
 
 def same(a, b):
@@ -35,7 +42,7 @@ def refused(path, why='', load=load_array, **how):
 def header(descr, shape, fortran=False):
   """The beginning of a .npy that says what it likes."""
   text = repr({'descr': descr, 'fortran_order': fortran, 'shape': shape}).encode()
-  text = text.ljust((len(text) + 10) // 64 * 64 + 117) + b'\n'
+  text = text.ljust(181) + b'\n'
   return b'\x93NUMPY\x01\0' + len(text).to_bytes(2, 'little') + text
 
 
@@ -62,13 +69,13 @@ def test_any_array_filled_in_place_is_the_file_that_is_saved_at_once(tmp_path, a
   rows.flush()
   seal(tmp_path / 'a.npy')
   save_array(tmp_path / 'b.npy', array)
-  written = content(tmp_path)
+  written = contents(tmp_path)
   assert written['a.npy'] == written['b.npy']
 
 
 @pytest.mark.parametrize('array', [
   SMALL, np.arange(5), np.array(['Zoë', '']), np.float64(1), np.zeros((0, 3)), np.asfortranarray(SMALL), SMALL > 2,
-  # One bit makes these longer by just the length of a checksum, or of half a one and so on.
+  # One bit in the header of these makes them longer by just the length of the checksum.
   np.ones(10, np.int8), np.arange(20, dtype=np.float32), np.ones((4, 10), np.float32),
 ])  # fmt: skip
 def test_every_flipped_bit_is_noticed(tmp_path, array):
@@ -121,7 +128,7 @@ def test_no_object_is_made(tmp_path):
   path.write_bytes(header('|O', (2,)) + bytes(16))
   refused(path, 'could run code')
   path.write_bytes(header([('a', '|O')], (2,)) + bytes(16))
-  refused(path, 'could run code')
+  refused(path)
   assert not marker.exists()
 
 
@@ -192,11 +199,11 @@ def test_the_wrong_kind_is_refused_in_the_words_of_whoever_asks(tmp_path):
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
   save_array(tmp_path / 'a.npy', SMALL)
   save_arrays(tmp_path / 'a.npz', SEVERAL)
-  before = content(tmp_path)
+  before = contents(tmp_path)
   for save, name, arrays in [(save_array, 'a.npy', np.ones(1000)), (save_arrays, 'a.npz', {'a': np.ones(1000)})]:
     with small_disk(500), pytest.raises(DiskError, match=f'{tmp_path}/{name} cannot be written .File too large'):
       save(tmp_path / name, arrays)
-  assert content(tmp_path) == before
+  assert contents(tmp_path) == before
 
 
 @FUZZ
@@ -253,12 +260,16 @@ LENGTHS = st.integers(0, 4) | st.sampled_from([True, -1, 1 << 33, 1 << 64, 1.0, 
 
 
 @FUZZ
-@given(descr=DESCRS, shape=st.lists(LENGTHS, max_size=3).map(tuple), fortran=st.booleans() | st.just(0), data=st.data())
-def test_any_header_is_of_what_the_file_holds_or_refused(tmp_path, descr, shape, fortran, data):
-  path, head = tmp_path / 'a.npy', header(descr, shape, fortran)
-  size = data.draw(st.integers(0, 64) | st.sampled_from([math.prod(filter(lambda n: isinstance(n, int), shape)) * k
-                                                         for k in (1, 2, 3, 4, 8, 12)]))  # fmt: skip
-  path.write_bytes(head + bytes(min(max(size, 0), 1000)))
+@given(
+  descr=DESCRS,
+  shape=st.lists(LENGTHS, max_size=3).map(tuple),
+  fortran=st.booleans() | st.just(0),
+  itemsize=st.sampled_from([0, 1, 2, 3, 4, 8]),
+)
+def test_any_header_is_of_what_the_file_holds_or_refused(tmp_path, descr, shape, fortran, itemsize):
+  path = tmp_path / 'a.npy'
+  size = itemsize * math.prod(length for length in shape if isinstance(length, int))
+  path.write_bytes(header(descr, shape, fortran) + bytes(min(max(size, 0), 1000)))
   try:
     mapped = load_array(path)
   except DataError:

@@ -97,9 +97,15 @@ def small_disk(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def content(folder):
+def contents(folder):
   """{path below `folder`: its bytes} of all files."""
   return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+  """Waits for no disk: many files are written."""
+  monkeypatch.setattr(os, 'fsync', lambda _: None)
 
 
 def test_json_round_trip(tmp_path):
@@ -123,10 +129,10 @@ def test_a_list_of_numbers_takes_one_line(tmp_path):
 
 def test_what_json_cannot_say_leaves_the_old_file_and_nothing_else(tmp_path):
   write_json(tmp_path / 'summary.json', {'a': 1})
-  before = content(tmp_path)
+  before = contents(tmp_path)
   with pytest.raises(TypeError):
     write_json(tmp_path / 'summary.json', {'a': SimpleNamespace()})
-  assert content(tmp_path) == before
+  assert contents(tmp_path) == before
 
 
 def test_text_is_utf8(tmp_path):
@@ -145,7 +151,7 @@ def test_a_disk_that_refuses_leaves_the_old_file_and_nothing_else(tmp_path, writ
     pytest.raises(DiskError, match=f'{tmp_path}/a cannot be written .No space left on device.: make room'),
   ):
     write(tmp_path / 'a')
-  assert content(tmp_path) == old
+  assert contents(tmp_path) == old
 
 
 @EVERY_WRITER
@@ -153,7 +159,7 @@ def test_a_file_that_does_not_fit_leaves_the_old_one_and_nothing_else(tmp_path, 
   (tmp_path / 'a').write_bytes(b'old')
   with small_disk(100), pytest.raises(DiskError, match=f'{tmp_path}/a cannot be written .File too large.: raise the'):
     write(tmp_path / 'a')
-  assert content(tmp_path) == {'a': b'old'}
+  assert contents(tmp_path) == {'a': b'old'}
 
 
 @EVERY_WRITER
@@ -163,14 +169,14 @@ def test_a_place_where_no_file_can_be(tmp_path, write):
   for place in (tmp_path / 'file' / 'a', tmp_path / 'folder', tmp_path / ('long' * 100)):
     with pytest.raises(DiskError, match=f'{place} cannot be written .*(move it|name another place|shorter name)'):
       write(place)
-  assert content(tmp_path) == {'file': b'old'} and not list((tmp_path / 'folder').iterdir())
+  assert contents(tmp_path) == {'file': b'old'} and not list((tmp_path / 'folder').iterdir())
 
 
 @pytest.mark.parametrize('error', [KeyError, KeyboardInterrupt])
 def test_a_block_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, error):
   write_text(tmp_path / 'a', 'old')
   write_text(tmp_path / 'b' / 'x', 'old')
-  before = content(tmp_path)
+  before = contents(tmp_path)
   with pytest.raises(error), replacing(tmp_path / 'a') as temporary:
     temporary.write_text('half')
     raise error
@@ -178,7 +184,7 @@ def test_a_block_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, err
     with pytest.raises(error), replacing_folder(tmp_path / 'b', replace=replace) as temporary:
       (temporary / 'x').write_text('half')
       raise error
-  assert content(tmp_path) == before
+  assert contents(tmp_path) == before
 
 
 def _write_folder(path, **how):
@@ -189,12 +195,12 @@ def _write_folder(path, **how):
 def test_a_folder_gives_way_when_told_to(tmp_path):
   _write_folder(tmp_path / 'a' / 'b')
   (tmp_path / 'a' / 'b' / 'x').write_text('old')
-  before = content(tmp_path)
+  before = contents(tmp_path)
   with pytest.raises(DiskError, match=f'{tmp_path}/a/b cannot be written'):
     _write_folder(tmp_path / 'a' / 'b')
-  assert content(tmp_path) == before
+  assert contents(tmp_path) == before
   _write_folder(tmp_path / 'a' / 'b', replace=True)
-  assert content(tmp_path) == {'a/b/y': b'new'} and os.listdir(tmp_path / 'a') == ['b']
+  assert contents(tmp_path) == {'a/b/y': b'new'} and os.listdir(tmp_path / 'a') == ['b']
 
 
 @pytest.mark.parametrize(
@@ -204,15 +210,15 @@ def test_a_folder_gives_way_when_told_to(tmp_path):
 def test_a_disk_that_refuses_leaves_the_old_folder_and_nothing_else(tmp_path, name, at, replace):
   if replace:
     write_text(tmp_path / 'a' / 'x', 'old')
-  before = content(tmp_path)
+  before = contents(tmp_path)
   with refused(os, name, at), pytest.raises(DiskError, match=f'{tmp_path}/a cannot be written .No space left'):
     _write_folder(tmp_path / 'a', replace=replace)
-  assert content(tmp_path) == before and os.listdir(tmp_path) == ['a'] * replace
+  assert contents(tmp_path) == before and os.listdir(tmp_path) == ['a'] * replace
 
 
 @FUZZ
 @given(content=OBJECTS, checksum=st.booleans())
-def test_any_object_is_read_as_it_was_written(tmp_path, content, checksum):
+def test_any_object_is_read_as_it_was_written(tmp_path, hasty, content, checksum):
   write_json(tmp_path / 'a.json', content, checksum=checksum)
   found = read_json(tmp_path / 'a.json', OtherError, 'make it again')
   assert json.dumps(found) == json.dumps(content)  # types and order too
@@ -263,7 +269,7 @@ def test_what_is_damaged_is_set_aside_under_a_name_of_its_own(tmp_path):
   for number in range(3):
     write_text(tmp_path / 'a.json', str(number))
     files.set_aside(tmp_path / 'a.json')
-  assert content(tmp_path) == {'a.json.damaged': b'0', 'a.json.damaged-2': b'1', 'a.json.damaged-3': b'2'}
+  assert contents(tmp_path) == {'a.json.damaged': b'0', 'a.json.damaged-2': b'1', 'a.json.damaged-3': b'2'}
   (tmp_path / 'b').mkdir()
   assert files.set_aside(tmp_path / 'b') == tmp_path / 'b.damaged'
   with pytest.raises(DiskError, match=f'{tmp_path}/b cannot be written .No such file'):
@@ -275,12 +281,12 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
   for name in [*kept, '.a.1.partial', '.a.npy.22.partial', '.folder.1.partial/x']:
     write_text(tmp_path / name, 'x')
   files.remove_left_over(tmp_path)
-  assert sorted(content(tmp_path)) == sorted(kept) and not (tmp_path / '.folder.1.partial').exists()
+  assert sorted(contents(tmp_path)) == sorted(kept) and not (tmp_path / '.folder.1.partial').exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_named_with_its_flag(tmp_path):
   files.make_writable('output', tmp_path / 'a' / 'b')
-  assert (tmp_path / 'a' / 'b').is_dir() and not content(tmp_path)
+  assert (tmp_path / 'a' / 'b').is_dir() and not contents(tmp_path)
   (tmp_path / 'file').write_text('')
   with pytest.raises(ConfigError, match=f'^--output={tmp_path}/file/a cannot be written to .*: .*name another place.$'):
     files.make_writable('output', tmp_path / 'file' / 'a')

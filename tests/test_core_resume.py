@@ -14,7 +14,7 @@ from gif_jax.core.arrays import TRAILER, load_array, save_array
 from gif_jax.core.errors import DiskError
 from gif_jax.core.resume import Draft, Progress, fill, open_rows
 from tests.conftest import ROOT
-from tests.test_core_files import FUZZ, content, each_flip, flip, small_disk
+from tests.test_core_files import FUZZ, contents, each_flip, flip, small_disk
 
 ROWS = np.random.default_rng(0).integers(1, 256, (12, 5), np.uint8)
 ORIGIN = {'faces': 'orl', 'size': [5, 7]}
@@ -26,14 +26,9 @@ class Killed(Exception):
 
 @pytest.fixture(autouse=True)
 def saves_often(monkeypatch):
+  monkeypatch.setattr(os, 'fsync', lambda _: None)  # and waits for no disk
   monkeypatch.setattr(resume, 'SECONDS', 0)
   monkeypatch.setattr(resume, '_SHARE', 1e9)
-
-
-@pytest.fixture
-def hasty(monkeypatch):
-  """Waits for no disk: many files are written."""
-  monkeypatch.setattr(os, 'fsync', lambda _: None)
 
 
 class Blocks:
@@ -76,7 +71,7 @@ def test_rows_filled_at_once_are_the_file_that_is_saved(tmp_path):
 
 
 @pytest.mark.parametrize('at', range(0, len(ROWS), 2))
-def test_rows_stopped_at_any_point_are_gone_on_with(tmp_path, at, hasty):
+def test_rows_stopped_at_any_point_are_gone_on_with(tmp_path, at):
   path = tmp_path / 'x.npy'
   for error in (KeyboardInterrupt, Killed, SystemExit):
     stop(path, at, error)
@@ -100,7 +95,7 @@ def test_what_was_saved_about_once_a_minute_is_gone_on_with(tmp_path, monkeypatc
 
 @FUZZ
 @given(n=st.integers(1, 9), stops=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 4), st.booleans()), max_size=4))
-def test_rows_stopped_again_and_again_are_gone_on_with(hasty, tmp_path_factory, n, stops):
+def test_rows_stopped_again_and_again_are_gone_on_with(tmp_path_factory, n, stops):
   path, rows = tmp_path_factory.mktemp('fill') / 'x.npy', ROWS[:n]
   for at, size, asked in stops:
     error = KeyboardInterrupt if asked else Killed
@@ -160,10 +155,11 @@ def test_rows_of_which_a_file_is_gone_or_cut_are_made_again(tmp_path, lost):
     (tmp_path / 'x.npy').unlink()
 
 
-@pytest.mark.parametrize(('name', 'step'), [('.x.npy.draft', 7), ('.x.npy.draft-0.npz', 61)])
-def test_any_flipped_bit_between_is_noticed_or_changes_nothing(tmp_path, name, step, hasty):
+@pytest.mark.parametrize(('name', 'step'), [('.x.npy.draft', 11), ('.x.npy.draft-0.npz', 79)])
+def test_any_flipped_bit_between_is_noticed_or_changes_nothing(tmp_path, name, step, monkeypatch):
   stop(tmp_path / 'x.npy', 6)
-  before = content(tmp_path)
+  monkeypatch.setattr(resume, 'SECONDS', 60)
+  before = contents(tmp_path)
   for bit in range(0, 8 * len(before[name]), step):
     for file, written in before.items():
       (tmp_path / file).write_bytes(written)
@@ -178,10 +174,10 @@ def test_rows_for_which_there_is_no_room(tmp_path, done):
   rows = np.resize(ROWS, (12, 5000))
   if done:
     stop(tmp_path / 'x.npy', done)
-  before = content(tmp_path)
+  before = contents(tmp_path)
   with small_disk(10_000), pytest.raises(DiskError, match=f'^{tmp_path}/.*x.npy.* cannot be written .File too large'):
     make(tmp_path / 'x.npy', Blocks(rows), rows)
-  assert content(tmp_path).keys() <= before.keys()
+  assert contents(tmp_path).keys() <= before.keys()
   make(tmp_path / 'x.npy', Blocks(rows), rows)
   is_made(tmp_path / 'x.npy', rows)
 
@@ -303,7 +299,7 @@ def test_a_draft_made_with_other_settings_begins_again(tmp_path, caplog):
 def test_a_draft_whose_saving_is_cut_short_has_the_state_before(tmp_path, monkeypatch):
   draft = Draft(tmp_path / 'd', {})
   draft.save('codes', 1, np.arange(3))
-  before = content(tmp_path)
+  before = contents(tmp_path)
 
   def cut(file, *_, **__):
     file.write(b'\x93NUMPY')
@@ -312,7 +308,7 @@ def test_a_draft_whose_saving_is_cut_short_has_the_state_before(tmp_path, monkey
   monkeypatch.setattr(arrays.np.lib.format, 'write_array', cut)
   with pytest.raises(Killed):
     draft.save('codes', 2, np.arange(4))
-  assert content(tmp_path) == before and Draft(tmp_path / 'd', {}).load('codes')[0] == 1
+  assert contents(tmp_path) == before and Draft(tmp_path / 'd', {}).load('codes')[0] == 1
 
 
 def test_a_damaged_draft_is_made_again(tmp_path, caplog):

@@ -8,6 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from gif_jax import main
+from gif_jax.core import resume
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.pairs import read_pairs, write_pairs
 from gif_jax.evaluation.evaluate import Settings, evaluate
@@ -115,6 +116,51 @@ def test_embeddings_are_made_once_for_a_network_and_its_data(run, results, monke
   assert len(calls) == 1
 
 
+@pytest.mark.parametrize('part', ['embedding', 'norm'])
+@pytest.mark.parametrize('damage', [lambda content: content[:-100], lambda content: (
+  content[:200] + bytes([content[200] ^ 1]) + content[201:])], ids=['cut', 'flipped'])  # fmt: skip
+def test_damaged_embeddings_are_made_again(tmp_path, caplog, part, damage):
+  images, made = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), np.uint8), []
+
+  def embed(batch):
+    made.append(batch)
+    return {'embedding': batch.reshape(len(batch), -1) * np.float32(1.5), 'norm': batch[:, 0, 0, 0] * np.float32(0.5)}
+
+  def embeddings():
+    return cache.embeddings(tmp_path, 'few', 'a network', embed, images, 8)
+
+  expected = [np.array(rows) for rows in embeddings()]
+  (place,) = tmp_path.iterdir()
+  contents = {path.name: path.read_bytes() for path in place.iterdir()}
+  file = place / f'{part}.npy'
+  file.write_bytes(damage(contents[file.name]))
+  made.clear()
+  for rows, wanted in zip(embeddings(), expected, strict=True):
+    np.testing.assert_array_equal(rows, wanted)
+  assert len(made) == 5 and f'{file} ' in caplog.text and 'these embeddings are made again' in caplog.text
+  assert {path.name: path.read_bytes() for path in place.iterdir()} == contents and list(tmp_path.iterdir()) == [place]
+
+
+def test_embeddings_whose_making_was_killed(tmp_path, monkeypatch):
+  monkeypatch.setattr(resume, 'SECONDS', 0)
+  monkeypatch.setattr(resume, '_SHARE', 1e9)
+  images, made = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), np.uint8), []
+
+  def embed(batch):
+    made.append(batch)
+    if len(made) == 4:
+      raise KeyError('killed')
+    return {'embedding': batch.reshape(len(batch), -1) * np.float32(1.5), 'norm': batch[:, 0, 0, 0] * np.float32(0.5)}
+
+  with pytest.raises(KeyError):
+    cache.embeddings(tmp_path, 'few', 'a network', embed, images, 8)
+  found = cache.embeddings(tmp_path, 'few', 'a network', embed, images, 8)
+  np.testing.assert_array_equal(found.embedding, images.reshape(40, -1) * np.float32(1.5))
+  np.testing.assert_array_equal(found.norm, images[:, 0, 0, 0] * np.float32(0.5))
+  assert len(made) == 4 + 3  # the batch it was killed in and the one that was on its way are run again
+  assert [path.name.startswith('few-') for path in tmp_path.iterdir()] == [True]
+
+
 def test_files_of_embeddings_give_what_their_network_gives(run, results, tmp_path):
   kept = next((run[0] / 'run' / 'embeddings').glob('six-*'))
   newest = [
@@ -177,19 +223,20 @@ def test_swapped_colours_are_refused(run, tmp_path, tiny_faces):
 
 
 @pytest.mark.parametrize(
-  ('spoil', 'message'),
+  ('spoil', 'error', 'message'),
   [
-    (lambda z: z[:-1], r'six: the embeddings are float32 \(95, 8\), wanted floats \[96, d\]'),
-    (lambda z: z.astype(np.int32), 'int32'),
-    (lambda z: np.where(np.arange(96)[:, None] == 5, np.nan, z), 'image 5 is not finite'),
-    (lambda z: np.where(np.arange(96)[:, None] == 7, 0, z), 'image 7 is all zeros'),
+    (lambda z: z[:-1], EvaluationError, r'six: the embeddings are float32 \(95, 8\), wanted floats \[96, d\]'),
+    (lambda z: z.astype(np.int32), DataError, r'z\.npy holds int32 .* --embeddings must name \.npy files of floats'),
+    (lambda z: z[0], DataError, r'z\.npy holds float32 \[8\], wanted .* --embeddings must name \.npy files of floats'),
+    (lambda z: np.where(np.arange(96)[:, None] == 5, np.nan, z), EvaluationError, 'image 5 is not finite'),
+    (lambda z: np.where(np.arange(96)[:, None] == 7, 0, z), EvaluationError, 'image 7 is all zeros'),
   ],
 )
-def test_embeddings_that_nothing_can_be_said_of(run, tmp_path, spoil, message):
+def test_embeddings_that_nothing_can_be_said_of(run, tmp_path, spoil, error, message):
   z = np.random.default_rng(0).normal(size=(96, 8)).astype(np.float32)
   np.save(tmp_path / 'z.npy', spoil(z))
   settings = Settings(str(run[0] / 'six.bin'), embeddings=str(tmp_path / 'z.npy'), output=str(tmp_path / 'out'))
-  with pytest.raises(EvaluationError, match=message):
+  with pytest.raises(error, match=message):
     evaluate(settings)
 
 

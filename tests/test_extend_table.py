@@ -9,6 +9,7 @@ import pytest
 
 from gif_jax.codes import make
 from gif_jax.codes.table import CodeTable, TableError
+from gif_jax.core.arrays import TRAILER
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.sources import everyone, joined_space, open_faces
 from gif_jax.identification.decode import build_index, decode
@@ -50,8 +51,7 @@ def extended(tiny_config, roomy, tmp_path_factory):
 
 def _rows(path, name, m):
   """The bytes of the first m rows of an array of a table."""
-  array = np.load(path / f'{name}.npy')
-  return (path / f'{name}.npy').read_bytes()[-array.nbytes :][: m * array.itemsize * array.shape[1]]
+  return np.load(path / f'{name}.npy')[:m].tobytes()
 
 
 def _check_extended(table, old, k):
@@ -156,17 +156,18 @@ def test_a_failing_extension_leaves_nothing(roomy, tmp_path):
   with pytest.raises(TableError, match='not 1: normalise'):
     roomy.extend(tmp_path / 'table', np.array(roomy.codes[:1]), 2 * vectors, '')
   assert not list(tmp_path.iterdir())
-  with pytest.raises(FileExistsError, match='delete it'):
+  with pytest.raises(TableError, match='table exists: delete it'):
     roomy.extend(roomy.path, np.array(roomy.codes[:1]), vectors, '')
 
 
 def test_a_damaged_table_is_not_extended(roomy, tmp_path):
   old = CodeTable.open(shutil.copytree(roomy.path, tmp_path / 'old'))
   contents = bytearray((old.path / 'vectors.npy').read_bytes())
-  contents[-1] ^= 1
+  contents[-1 - TRAILER] ^= 1
   (old.path / 'vectors.npy').write_bytes(contents)
   with pytest.raises(TableError, match='vectors does not match its checksum'):
     old.extend(tmp_path / 'new', np.array([[4, 4]], np.uint8), np.array(old.vectors[:1]), '')
+  assert [path.name for path in tmp_path.iterdir()] == ['old']
 
 
 def test_training_wants_everybody_that_an_extended_table_holds(extended, tiny_config, tiny_faces):
@@ -206,6 +207,8 @@ def test_a_run_goes_on_with_the_extended_table(command, tiny_config, tmp_path):
 
   flags = ('--config.train.steps=6', f'--config.tokenizer.table={table.path}')
   done = command(*RUN, f'--workdir={workdir}', *flags, '--config.data.identities=23')
+  assert done.returncode == 1 and 'other settings: config.data.identities=23 (was 20). Give' in done.stdout, done.stdout
+  done = command(*RUN, f'--workdir={workdir}', *flags, '--config.data.identities=23', '--accept_changes')
   assert done.returncode == 0 and 'continuing from step 3' in done.stdout, done.stdout
   with pytest.raises(CheckpointError, match='table='):  # it has seen the newcomers
     open_trained(tiny_config, workdir, old)

@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from gif_jax.codes import inspect, make
+from gif_jax.codes import make, plots
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.codes.tree import random_codes
 from gif_jax.data.sources import open_faces
@@ -15,8 +15,9 @@ SECTIONS = ['Table', 'Variance explained', 'Balance', 'Digit names', 'Nearest ne
 
 
 def _pictures(folder):
-  assert {path.name for path in folder.iterdir()} == {'report.png', 'tree.png'}
-  return {path.stem: matplotlib.image.imread(path)[..., :3] for path in folder.iterdir()}
+  paths = [path for path in folder.iterdir() if not path.name.startswith('.')]
+  assert {path.name for path in paths} == {'report.png', 'tree.png'}
+  return {path.stem: matplotlib.image.imread(path)[..., :3] for path in paths}
 
 
 def _colourful(pixels):
@@ -43,26 +44,30 @@ def test_the_command_without_a_table(command):
   assert done.returncode == 1 and done.stdout == 'ConfigError: TABLE is missing; --help says what it is.\n'
 
 
-def test_a_table_that_is_missing(tmp_path):
-  with pytest.raises(SystemExit, match=r'TableError: .*nowhere: no such table.*gif_jax.tokenize'):
-    inspect.main(['inspect', str(tmp_path / 'nowhere')])
+def test_a_table_that_is_missing(command, tmp_path):
+  done = command('codes.inspect', tmp_path / 'nowhere')
+  assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
+  assert done.stdout.startswith(f'TableError: {tmp_path}/nowhere: no such table') and 'gif_jax.tokenize' in done.stdout
+  assert not list(tmp_path.iterdir())
 
 
-def test_an_output_that_cannot_be_made(tmp_path):
+def test_an_output_that_cannot_be_made(command, tiny_table, tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(inspect.ConfigError, match=r'--output=.*name a folder'):
-    inspect._folder(str(tmp_path / 'file' / 'folder'))
+  done = command('codes.inspect', tiny_table.path, f'--output={tmp_path / "file" / "folder"}')
+  assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
+  assert done.stdout.startswith(f'ConfigError: --output={tmp_path}/file/folder cannot be written to (Not a directory)')
+  assert done.stdout.endswith('name another place.\n')
 
 
 @pytest.mark.parametrize(
   ('key', 'value', 'expected'), [('identities', 21, 'm=20.*m=21'), ('seed', 1, 'seed 0.*seed 1')]
 )
 def test_a_config_of_other_people(tiny_config, tiny_faces, tiny_table, key, value, expected):
-  inspect._check_people(tiny_table, tiny_faces)
+  make.check_people(tiny_table, tiny_faces)
   other = tiny_config.copy_and_resolve_references()
   other.data[key] = value
   with pytest.raises(TableError, match=f'(?s){expected}.*Give the --config.*or leave --config out'):
-    inspect._check_people(tiny_table, open_faces(other, cache=None))
+    make.check_people(tiny_table, open_faces(other, cache=None))
 
 
 def _table(path, codes, v, equal=False):
@@ -85,7 +90,7 @@ def _table(path, codes, v, equal=False):
 )
 def test_any_table(tmp_path, m, l, v, equal, expected):
   table = _table(tmp_path / 'table', random_codes(m, l, v), v, equal)
-  text = inspect.inspect(table, None, tmp_path / 'report')
+  text = plots.inspect(table, None, tmp_path / 'report')
   for part in expected:
     assert part in text, text
   assert 'nan' not in text and '-0.0 ' not in text
@@ -98,14 +103,14 @@ def test_any_table(tmp_path, m, l, v, equal, expected):
 )
 def test_branches_are_a_part_of_the_tree(m, l, v, rows):
   codes = random_codes(m, l, v)
-  levels = inspect.branches(codes)
+  levels = plots.branches(codes)
   assert levels[0][0].size == m and len(levels) == min(l, 4) and len(levels[-1]) == rows
   for above, level in zip([None, *levels], levels):
     for node in level:
       assert above is None or node.prefix[:-1] in {parent.prefix for parent in above}
       below = np.flatnonzero((codes[:, : len(node.prefix)] == node.prefix).all(1))
       assert node.size == len(below) and set(node.people) <= set(below)
-      assert len(set(node.people)) == min(node.size, inspect.ACROSS)
+      assert len(set(node.people)) == min(node.size, plots.ACROSS)
 
 
 def test_a_portrait_is_the_most_typical_photograph():
@@ -119,4 +124,4 @@ def test_a_portrait_is_the_most_typical_photograph():
     def __getitem__(self, index):
       return images[index]
 
-  np.testing.assert_array_equal(inspect.portraits(SimpleNamespace(train=Train()))(1), images[3])
+  np.testing.assert_array_equal(plots.portraits(SimpleNamespace(train=Train()))(1), images[3])

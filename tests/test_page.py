@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gif_jax.core import texts
 from gif_jax.evaluation import curves, tables
 from gif_jax.evaluation.hard_pairs import hard_pairs
 from gif_jax.evaluation.page import terminal_text, write_report
@@ -174,9 +175,9 @@ def test_odd_names_are_text_everywhere(tmp_path):
   assert len({path.name.lower() for path in files}) == len(files)
   page = Page((tmp_path / 'report' / 'evaluation.html').read_text())
   assert page.tags.count('b') == 2 * len(names) and 'script' not in page.tags  # those of the cosines
-  assert page.text.count(tables.clean(ODD)) > 10 and len(page.links) == 6
+  assert page.text.count(texts.one_line(ODD)) > 10 and len(page.links) == 6
   assert json.loads((tmp_path / 'report' / 'evaluation.json').read_text())['results'][0]['benchmark'] == ODD
-  assert tables.clean(ODD) in terminal_text(found, {'name': ODD})
+  assert texts.one_line(ODD) in terminal_text(found, {'name': ODD})
 
 
 def test_results_of_figures_alone_and_of_nothing(tmp_path):
@@ -208,7 +209,7 @@ def test_the_terminal_shows_all_figures_each_rule_once_and_ends_with_what_to_quo
   for table in _tables(found):
     if 'thresholds' not in table.title:
       assert tables.as_text(table, notes=False) in text
-  assert text.count(tables.clean(found[0].rule)) == 1
+  assert text.count(texts.one_line(found[0].rule)) == 1
   assert text.endswith(tables.as_text(tables.overview(found)[1]))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from gif_jax.codes import make
 from gif_jax.codes.table import CodeTable, TableError
+from gif_jax.core import checksums
 from gif_jax.data.sources import open_faces
 from gif_jax.evaluation.identification import nearest
 from gif_jax.models.saved import CheckpointError
@@ -117,12 +118,12 @@ def test_killed_tokenisation_makes_the_same_table(command, tiny_config, tmp_path
   running.communicate()
   assert not (tmp_path / 'table').exists(), 'the command ended before it could be killed'
   with np.load(draft / 'moments-0.npz') as saved:
-    position = int(saved['done'])
+    position = json.loads(str(saved['note']))['done']
   assert 0 < position < 1500
 
   done = command(*arguments, devices=8)
   assert done.returncode == 0, done.stdout
-  assert f'moments-0.npz: continuing from image {position}' in done.stdout
+  assert f'moments-0.npz: continuing from {position}' in done.stdout
   assert not draft.exists()
   never_killed = make.make_table(config, open_faces(config, None), tmp_path / 'whole')
   assert CodeTable.open(tmp_path / 'table').fingerprint == never_killed.fingerprint
@@ -152,8 +153,11 @@ def test_a_joint_run_leaves_tables_to_use_and_to_start_from(command, finished, t
 def test_another_form_does_not_continue_a_checkpoint(command, finished):
   pairs = {('fixed', 'joint'): 'joint', ('joint', 'fixed'): 'joint', ('partial_fc', 'fixed'): 'softmax'}
   for (form, other), name in pairs.items():
-    done = command('main', '--config=tests/tiny.py', f'--workdir={finished[form][0]}', *FORMS[other])
-    assert done.returncode == 1 and f'config.{name}.enabled' in done.stdout and 'Traceback' not in done.stdout
+    arguments = ('main', '--config=tests/tiny.py', f'--workdir={finished[form][0]}', *FORMS[other])
+    for accept, error in (((), 'ConfigError'), (('--accept_changes',), 'CheckpointError')):
+      done = command(*arguments, *accept)
+      assert done.returncode == 1 and f'{error}: ' in done.stdout and 'Traceback' not in done.stdout, done.stdout
+      assert f'config.{name}.enabled' in done.stdout
 
 
 def test_a_finished_baseline_can_be_opened_for_use(finished, tiny_config, tiny_faces):
@@ -223,14 +227,23 @@ def test_a_table_made_by_a_run_knows_its_weights_and_not_its_folder(finished, ti
 
 
 @pytest.mark.parametrize('damage', ['state', 'origin'])
-def test_an_encoder_from_a_damaged_checkpoint(finished, tmp_path, damage):
-  broken = shutil.copytree(finished['fixed'][0] / 'checkpoints' / '12', tmp_path / 'checkpoints' / '12') / damage
+@pytest.mark.parametrize('summed', [True, False])  # earlier versions wrote no checksums
+def test_an_encoder_from_a_damaged_checkpoint(finished, tmp_path, caplog, damage, summed):
+  checkpoint = shutil.copytree(finished['fixed'][0] / 'checkpoints' / '12', tmp_path / 'checkpoints' / '12')
+  if not summed:
+    (checkpoint / checksums.SUMS).unlink()
   if damage == 'state':
-    shutil.rmtree(broken)
+    shutil.rmtree(checkpoint / damage)
   else:
-    (broken / 'metadata').write_bytes((broken / 'metadata').read_bytes()[:-9])
-  with pytest.raises(CheckpointError, match=r'checkpoints/12 cannot be read .*: copy the run again'):
+    broken = checkpoint / damage / 'metadata'
+    broken.write_bytes(broken.read_bytes()[:-9])
+  wanted = rf'{tmp_path}/checkpoints: none of 1 checkpoints is whole: copy it again'
+  if damage == 'state' and not summed:  # shows itself when it is read
+    wanted = r'checkpoints/12 cannot be read .*: copy it again'
+  with pytest.raises(CheckpointError, match=wanted):
     open_backbone(tmp_path)
+  if damage != 'state' or summed:
+    assert f'{checkpoint} is damaged (' in caplog.text
 
 
 def test_an_encoder_of_another_version(finished, tmp_path):
@@ -238,6 +251,7 @@ def test_an_encoder_of_another_version(finished, tmp_path):
   origin = checkpoint / 'origin' / 'metadata'
   for old, new in (('"small"', '"r18"'), ('"r18"', '"unknown"')):
     origin.write_text(origin.read_text().replace(old, new))
+    checksums.write_sums(checkpoint)
     with pytest.raises(CheckpointError, match='another network than this version makes'):
       open_backbone(tmp_path)
 

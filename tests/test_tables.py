@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gif_jax.core import texts
 from gif_jax.evaluation import tables
 from gif_jax.evaluation.result import Result
 from tests import results
@@ -74,7 +75,7 @@ def test_values_in_are_values_out(found):
 @given(NAMES, NAMES)
 def test_names_are_shown_as_they_are(benchmark, mode):
   result = Result(benchmark, '1:1', mode, 'rule', {}, {'rank1': 0.5})
-  label = tables.clean(mode or benchmark) or '-'
+  label = texts.one_line(mode or benchmark) or '-'
   table = tables.protocol_table([result])
   assert _flat(Page(tables.as_html(table)).tables[0][1][0]) == _flat(label)
   assert _from_markdown(tables.as_markdown(table))[1][0] == label.strip()
@@ -83,9 +84,9 @@ def test_names_are_shown_as_they_are(benchmark, mode):
 
 
 def test_no_markdown_is_left_in_a_name():
-  bare = re.sub(r'\\.', '', tables.escape_markdown(tables.clean(ODD)))
+  bare = re.sub(r'\\.', '', texts.markdown(ODD))
   assert not set('*`|<>$&!\\') & set(bare) and '](' not in bare
-  assert tables.escape_markdown('cfp_fp') == 'cfp_fp'
+  assert texts.markdown('cfp_fp') == 'cfp_fp'
 
 
 def test_the_terminal_has_the_same_data_aligned_and_short_lines():

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from gif_jax.core.files import write_json
 from gif_jax.evaluation.result import EvaluationError, Result
 from gif_jax.evaluation.thresholds import read_thresholds, write_thresholds
 from tests import results
@@ -80,11 +81,25 @@ def _with(key, value):
 )
 def test_what_is_missing_is_named_with_the_cure(path, change, message):
   content = json.loads(path.read_text())
+  del content['checksum']
   change(content)
-  path.write_text(json.dumps(content))
+  write_json(path, content, checksum=True)
   with pytest.raises(EvaluationError, match=r'thresholds\.json.*evaluate the model again') as error:
     read_thresholds(path, MODEL)
   assert message in str(error.value)
+
+
+def test_a_digit_that_was_changed_is_noticed(path):
+  before = read_thresholds(path, MODEL)
+  text = path.read_text()
+  for place in [i for i, character in enumerate(text) if character.isdigit()][::7]:
+    path.write_text(text[:place] + str(9 - int(text[place])) + text[place + 1 :])
+    with pytest.raises(EvaluationError, match=r'thresholds\.json is damaged .*checksum.*: evaluate the model again'):
+      read_thresholds(path, MODEL)
+  content = json.loads(text)
+  del content['checksum']  # as earlier versions wrote it
+  path.write_text(json.dumps(content))
+  assert read_thresholds(path, MODEL) == before
 
 
 def test_another_model_is_refused(path):

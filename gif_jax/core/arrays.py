@@ -22,7 +22,7 @@ _MARK = b'\nSHA256 '  # stands before the checksum
 TRAILER = len(_MARK) + hashlib.sha256().digest_size
 _LONGEST_HEADER = 1 << 16
 _BLOCK = 1 << 24  # bytes hashed at a time
-_KINDS = {np.floating: 'floats', np.integer: 'integers'}
+_KINDS = {np.floating: ('f', 'floats'), np.integer: ('iu', 'integers')}  # kinds of dtypes, in words
 _AGAIN = 'copy it again, or make it again'
 
 
@@ -95,18 +95,25 @@ def _form(file, size: int) -> _Form:
   if dtype.hasobject:
     raise ValueError('holds Python objects, which could run code, and is not read')
   form = _Form(dtype, shape, fortran, file.tell())
-  if not all(isinstance(length, int) and length >= 0 for length in shape) or form.size > 1 << 62:
+  lengths = all(type(length) is int and length >= 0 for length in shape)
+  if not lengths or not dtype.itemsize or dtype.subdtype or form.size > 1 << 62:
     raise ValueError('has a damaged header')
-  if size not in (form.size, form.size + TRAILER):
+  if size not in (form.size, form.size + TRAILER) or (size == form.size and _ends_in_mark(file, size)):
     raise ValueError(f'has {size} bytes where its header asks for {form.size}; it was cut or damaged')
   return form
 
 
+def _ends_in_mark(file, size):
+  """Whether what the header takes for the end of the data is a checksum: the header is then damaged."""
+  file.seek(max(size - TRAILER, 0))
+  return file.read(len(_MARK)) == _MARK
+
+
 def _check_kind(form, dtype, shape):
   found = f'{form.dtype} {list(form.shape)}'
-  fits = dtype is None or (np.issubdtype(form.dtype, dtype) if dtype in _KINDS else form.dtype == dtype)
-  if not fits:
-    raise ValueError(f'holds {found}, wanted {_KINDS[dtype] if dtype in _KINDS else np.dtype(dtype)}')
+  kinds, words = _KINDS.get(dtype, ('', ''))
+  if dtype is not None and not (form.dtype.kind in kinds if kinds else form.dtype == dtype):
+    raise ValueError(f'holds {found}, wanted {words or np.dtype(dtype)}')
   if shape is not None and (
     len(shape) != len(form.shape) or any(want not in (None, have) for want, have in zip(shape, form.shape))
   ):
@@ -135,7 +142,7 @@ def _trailer(file, size: int) -> bytes:
 
 
 def _mapped(path, form):
-  if not math.prod(form.shape) or not form.dtype.itemsize:
+  if not math.prod(form.shape):
     return np.empty(form.shape, form.dtype)  # nothing can be mapped
   return np.memmap(path, form.dtype, 'r', form.offset, form.shape, 'F' if form.fortran else 'C')
 
@@ -182,6 +189,7 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
 
   Whoever fills it gives it its name afterwards: see `core.resume`. Raises OSError.
   """
+  shape = tuple(map(int, shape))
   with open(path, 'wb') as file:
     header = {'descr': np.lib.format.dtype_to_descr(np.dtype(dtype)), 'fortran_order': False, 'shape': shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -216,6 +224,8 @@ def load_arrays(path: str | Path, *, error: type[UserError] = DataError, fix: st
       entries = archive.infolist()
       if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ValueError('is compressed, and is not read')
+      if archive.comment or any(entry.comment for entry in entries):
+        raise ValueError('has comments, which may hide arrays that were there')
       if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise ValueError('claims more bytes than it has')
       return {entry.filename.removesuffix('.npy'): _member(archive.read(entry)) for entry in entries}

@@ -39,11 +39,18 @@ def write_sums(folder: Path, left_out: Collection[str] = ()) -> None:
   (folder / SUMS).write_text(folder_sums(folder, left_out))
 
 
-def fault(folder: Path, part: int = 0, parts: int = 1, wanted: Callable[[str], bool] | None = None) -> str:
+def fault(
+  folder: Path,
+  left_out: Collection[str] = (),
+  part: int = 0,
+  parts: int = 1,
+  wanted: Callable[[str], bool] | None = None,
+) -> str:
   """What is wrong with a folder that has SHA256SUMS: the first file that is missing or not as it was written, or ''.
 
-  part, parts: which share of the files is looked at, so that several processes divide them; wanted: which files at all,
-  None: all. A folder without SHA256SUMS has no fault that could be seen.
+  left_out: as when the checksums were written; part, parts: which share of the files is looked at, so that several
+  processes divide them; wanted: which files at all, None: all. Hidden files are nobody's business. A folder without
+  SHA256SUMS has no fault that could be seen.
   """
   sums = folder / SUMS
   if not sums.exists():
@@ -54,6 +61,10 @@ def fault(folder: Path, part: int = 0, parts: int = 1, wanted: Callable[[str], b
       return f'{SUMS} is damaged'
   except ValueError:
     return f'{SUMS} is damaged'
+  listed = {name for _, name in lines}
+  others = [name for name in _files(folder, {SUMS, *left_out}) if not os.path.basename(name).startswith('.')]
+  if unlisted := next((name for name in others if name not in listed), None):
+    return f'{SUMS} does not list {unlisted}'
   chosen = [line for line in lines if wanted is None or wanted(line[1])][part::parts]
   with ThreadPoolExecutor(_THREADS) as pool:
     return next(filter(None, pool.map(lambda line: _fault_of(folder, *line), chosen)), '')

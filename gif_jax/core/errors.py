@@ -3,6 +3,8 @@
 import errno
 import os
 
+from gif_jax.core.texts import one_line
+
 _AGAIN = 'give the same command again; it goes on from what is saved'
 _GONE = f'check that the disk is there and mounted, then {_AGAIN}'
 _DENIED = 'correct the permissions (chmod, chown), or name another place'
@@ -83,17 +85,9 @@ def of_disk(error: BaseException) -> OSError | None:
     number = next((number for number in _CURES if os.strerror(number) in str(error)), None)
     if number is not None:
       return OSError(number, os.strerror(number))
-    queue += [error.__cause__, error.__context__, *getattr(error, 'exceptions', ())]
+    behind = error.__cause__ if error.__suppress_context__ else error.__context__
+    queue += [behind, *getattr(error, 'exceptions', ())]
   return None
-
-
-def one_line(text: str) -> str:
-  """The text without line breaks, and with whatever moves a cursor or is no character of a terminal spelled out.
-
-  Names of files and people stand in messages, and may hold anything.
-  """
-  flat = ' '.join(text.split())
-  return ''.join(c if c.isprintable() else c.encode('unicode_escape', 'surrogatepass').decode() for c in flat)
 
 
 def explain(error: BaseException) -> str | None:

@@ -5,6 +5,7 @@ names the file, and leaves what was there before.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gif_jax.core.errors import ConfigError, UserError, cure, disk_error, reason
+from gif_jax.core.errors import ConfigError, DiskError, UserError, cure, disk_error, reason
 
 PARTIAL = '.partial'  # what names of unfinished files end in; they begin with a dot
 _LARGEST_JSON = 1 << 28  # bytes; whole data sets are described in less
@@ -88,22 +89,41 @@ def replacing_folder(path: str | Path, *, replace: bool = False) -> Iterator[Pat
     try:
       yield temporary
       move_folder(temporary, path, replace=replace)
+    except DiskError as error:  # of a file in it, whose name nobody knows
+      raise DiskError(str(error).replace(str(temporary), str(path))) from error
     finally:
       remove(temporary)
 
 
+def move_file(source: Path, target: Path) -> None:
+  """Gives a finished file its name, once it is on the disk. Raises DiskError."""
+  with writing(target):
+    _to_disk(source)
+    os.replace(source, target)
+    _to_disk(target.parent)
+
+
 def move_folder(source: Path, target: Path, *, replace: bool = False) -> None:
-  """Gives a finished folder its name. replace: whether one that is there gives way."""
+  """Gives a finished folder its name. replace: whether one that is there gives way. Raises DiskError."""
+  old = target.with_name(f'.{target.name}.replaced')
   with writing(target):
     for root, _, files in os.walk(source):
       for name in files:
         _to_disk(Path(root) / name)
       _to_disk(Path(root))
-    old = _beside(target).with_suffix('.replaced')
-    if replace and target.exists():
+    if old.exists() and not target.exists():  # of a process that was killed between the two names
+      os.rename(old, target)
+    if target.exists():
+      if not replace:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
       remove(old)
       os.rename(target, old)
-    os.rename(source, target)
+    try:
+      os.rename(source, target)
+    except OSError:
+      if old.exists():
+        os.rename(old, target)
+      raise
     _to_disk(target.parent)
     remove(old)
 
@@ -152,7 +172,7 @@ def reserve(path: Path, size: int) -> None:
   A full disk would otherwise kill the process in the middle, with no message. Raises OSError.
   """
   with open(path, 'r+b') as file:
-    if hasattr(os, 'posix_fallocate'):  # macOS has none
+    if size and hasattr(os, 'posix_fallocate'):  # macOS has none
       os.posix_fallocate(file.fileno(), 0, size)
       return
     block = bytes(1 << 20)
@@ -199,16 +219,23 @@ def plain(value: Any) -> Any:
 
 
 def sealed(content: dict) -> dict:
-  """A JSON object with a checksum of the rest of it."""
+  """A JSON object with a checksum of the rest of it. Raises ValueError for one that has something of that name."""
+  if _CHECKSUM in content:
+    raise ValueError(f'{_CHECKSUM!r} is taken')
   return content | {_CHECKSUM: _digest(content)}
 
 
 def opened(content: dict) -> dict:
   """The object that `sealed` was given. Raises ValueError where it is not as it was; one without a checksum passes."""
-  rest = {key: value for key, value in content.items() if key != _CHECKSUM}
-  if _CHECKSUM in content and content[_CHECKSUM] != _digest(rest):
-    raise ValueError('its content does not match its checksum')
-  return rest
+  for key, value in content.items():
+    rest = {other: content[other] for other in content if other != key}
+    if key == _CHECKSUM:
+      if value != _digest(rest):
+        raise ValueError('its content does not match its checksum')
+      return rest
+    if isinstance(value, str) and len(value) == 64 and value == _digest(rest):
+      raise ValueError(f'its checksum is called {key!r}')
+  return content
 
 
 def _digest(content):

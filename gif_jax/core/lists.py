@@ -17,6 +17,7 @@ from gif_jax.core.files import write_text
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')  # a cell that begins so is run by spreadsheets
+_MARKS = ('\ufeff', '\udcff\udcfe', '\udcfe\udcff')  # what a file must not begin with, or it is taken for a mark
 _LONGEST = 1 << 20  # characters of a line; a file without line breaks is no list
 
 
@@ -27,18 +28,19 @@ def normal(name: str) -> str:
 
 def path_key(name: str) -> str:
   """The one spelling of a path below some folder: as `normal`, without ./ and doubled slashes, and with / for \\."""
-  parts = normal(name.strip().replace('\\', '/')).split('/')
+  parts = (part.strip() for part in normal(name).replace('\\', '/').split('/'))
   return '/'.join(part for part in parts if part not in ('', '.'))
 
 
-def open_text(path: str | Path, *, as_bytes: bool = False) -> TextIO:
-  """A text file, opened for reading whatever its encoding is; lines end in LF.
+def open_text(path: str | Path, *, as_bytes: bool = False, newline: str | None = None) -> TextIO:
+  """A text file, opened for reading whatever its encoding is.
 
-  as_bytes: every character stands for a byte of the text in UTF-8, so that all of them are known by number.
-  Raises OSError.
+  as_bytes: every character stands for a byte of the text in UTF-8, so that all of them are known by number. newline: as
+  for `open`; None has lines end in LF. Raises OSError.
   """
   file = open(path, 'rb')  # noqa: SIM115  closed with what is returned
   encoding = {'encoding': 'latin-1'} if as_bytes else {'encoding': 'utf-8', 'errors': 'surrogateescape'}
+  encoding['newline'] = newline
   head = file.read(3)
   if head.startswith(_UTF16):
     with file:
@@ -58,9 +60,9 @@ def read_lines(
       yield number, line.rstrip('\n')
 
 
-def _numbered(path, error, fix):
+def _numbered(path, error, fix, newline=None):
   try:
-    with open_text(path) as lines:
+    with open_text(path, newline=newline) as lines:
       number = 0
       while line := lines.readline(_LONGEST):
         number += 1
@@ -69,7 +71,7 @@ def _numbered(path, error, fix):
         yield number, line
   except OSError as problem:
     raise error(f'{path} cannot be read ({reason(problem)}): {fix}.') from problem
-  except UnicodeError as problem:
+  except ValueError as problem:  # UnicodeError, and what names of files cannot have
     raise error(f'{path} is no text ({problem}): {fix}.') from problem
 
 
@@ -77,7 +79,8 @@ def read_rows(
   path: str | Path, delimiter: str, *, error: type[UserError] = DataError, fix: str = 'check the path and the file'
 ) -> Iterator[tuple[int, list[str]]]:
   """(number, cells) of every row of a table that is not empty, as `write_rows` wrote it. Raises `error`, with `fix`."""
-  rows = csv.reader((line for _, line in _numbered(path, error, fix)), delimiter=delimiter)
+  lines = (line for _, line in _numbered(path, error, fix, newline=''))  # line breaks in cells are those of the cell
+  rows = csv.reader(lines, delimiter=delimiter)
   try:
     for row in rows:
       if any(cell.strip() for cell in row):
@@ -93,10 +96,22 @@ def write_rows(path: str | Path, rows: Iterable[Sequence], delimiter: str) -> No
 
 def table_text(rows: Iterable[Sequence], delimiter: str) -> str:
   """The rows of a table as text. A cell that a spreadsheet would run begins with ' there, which it does not show."""
+  return ''.join(_row_text([_cell(cell) for cell in row], delimiter) for row in rows)
+
+
+def _row_text(cells, delimiter):
   text = io.StringIO()
-  writer = csv.writer(text, delimiter=delimiter, lineterminator='\n')
-  writer.writerows([_defused(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-  return text.getvalue()
+  marked = bool(cells) and isinstance(cells[0], str) and cells[0].startswith(_MARKS)
+  # With CR in its own line end it quotes cells that have one, too.
+  writer = csv.writer(
+    text, delimiter=delimiter, lineterminator='\r\n', quoting=csv.QUOTE_ALL if marked else csv.QUOTE_MINIMAL
+  )
+  writer.writerow(cells)
+  return text.getvalue().removesuffix('\r\n') + '\n'
+
+
+def _cell(cell):
+  return cell if cell is None or isinstance(cell, int | float) else _defused(str(cell))
 
 
 def _defused(cell: str) -> str:

@@ -112,5 +112,5 @@ def _holder(descriptor):
   try:
     found = json.loads(os.pread(descriptor, 4096, 0))
     return f'by process {found["process"]} on {found["host"]} since {found["since"]}'
-  except (OSError, ValueError, KeyError, TypeError):  # it is just being written, or was cut by a full disk
+  except (OSError, ValueError, KeyError, TypeError, RecursionError):  # just being written, or cut
     return 'by another process'

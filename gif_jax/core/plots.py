@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gif_jax.core.files import replacing
+from gif_jax.core.texts import for_plot
 
 _DPI = 150
 
@@ -45,6 +46,6 @@ def contact_sheet(images: np.ndarray, path: str | Path, row_labels: Sequence[str
   axes.set(xticks=[], yticks=[])
   axes.spines[:].set_visible(False)
   if row_labels:
-    axes.set_yticks(np.arange(rows) * (h + gap) + h / 2, row_labels)
+    axes.set_yticks(np.arange(rows) * (h + gap) + h / 2, [*map(for_plot, row_labels)])
     axes.tick_params(length=0)
   save(figure, path)

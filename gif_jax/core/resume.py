@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 
 from gif_jax.core.arrays import load_array, load_arrays, new_array, save_array, save_arrays, seal
 from gif_jax.core.errors import DataError
-from gif_jax.core.files import read_json, remove, replacing, write_json, writing
+from gif_jax.core.files import move_file, read_json, remove, replacing, write_json, writing
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class Progress:
   """
 
   def __init__(self, folder: Path | None, name: str, origin: dict, part: int = 0):
-    self.folder, self.origin = folder, origin
+    self.folder, self.origin = folder, json.loads(json.dumps(origin))
     self.stem = f'{name}-{part}'
     self.next = 0.0  # the first part is saved at once: a full disk shows itself now and not after hours of work
     self.sums = []  # [first row, row after the last, CRC-32 of these rows in each of the filled arrays]
@@ -50,7 +49,7 @@ class Progress:
       arrays = load_arrays(self.path, fix='it is begun again')
       note = json.loads(str(arrays.pop('note')))
       origin, done, self.sums = note['origin'], note['done'], note['sums']
-      problem = self._difference(origin)
+      problem = self._difference(origin) if sorted(arrays) == note['arrays'] else 'is damaged'
     except (DataError, KeyError, TypeError, ValueError) as error:
       problem = f'cannot be used ({error})'
     if problem:
@@ -89,7 +88,7 @@ class Progress:
         array.flush()
     if filled:
       self._sum_up(filled, len(filled[0]) if rows is None else rows)
-    note = {'done': done, 'origin': self.origin, 'sums': self.sums}
+    note = {'done': done, 'origin': self.origin, 'sums': self.sums, 'arrays': sorted(arrays)}
     save_arrays(self.path, {'note': np.array(json.dumps(note)), **arrays})
     now = time.monotonic()
     self.next = now + max(SECONDS, (now - began) / _SHARE)
@@ -177,10 +176,12 @@ def fill(
   except KeyboardInterrupt:
     save()
     raise
+  if done != len(rows):
+    raise ValueError(f'{done} rows were made of {path}, wanted {len(rows)}')
   with writing(path):
     rows.flush()
     seal(draft)
-    os.replace(draft, path)
+  move_file(draft, path)
   progress.remove()
 
 
@@ -234,8 +235,8 @@ class Draft:
     return None
 
   def _saved(self, name):
-    paths = ((path.name.split('.')[-2], path) for path in self.path.glob(f'{name}.*.npy'))
-    return {int(step): path for step, path in paths if step.isdecimal()}
+    paths = {path.name[len(name) + 1 : -len('.npy')]: path for path in self.path.glob(f'{name}.*.npy')}
+    return {int(step): path for step, path in paths.items() if step.isdecimal()}
 
   def remove(self) -> None:
     """Deletes the folder, once the work is done."""

@@ -1,6 +1,13 @@
 """Verification pairs drawn among images of known people."""
 
+import logging
+from collections.abc import Sequence
+
 import numpy as np
+
+from gif_jax.config import too_few_pairs, usable_pairs
+
+_LOG = logging.getLogger(__name__)
 
 
 def balanced_pairs(
@@ -48,3 +55,16 @@ def _draw(rng: np.random.Generator, kind: str, first: np.ndarray, end: np.ndarra
   rank = rng.choice(exist, count, replace=False)
   i = np.searchsorted(until, rank, side='right')
   return np.stack([i, end[i] - (until[i] - rank)])
+
+
+def check_pairs(images: Sequence[int], settings, key: str) -> None:
+  """Says it before training, not after it, if people with so many images each give fewer pairs than eval.pairs.
+
+  settings: `config.eval`; key: how many people it wanted. Raises ConfigError where not even 20 pairs exist.
+  """
+  pairs = usable_pairs(images, settings.pairs)
+  if not pairs:
+    raise too_few_pairs(images, key)
+  if pairs < settings.pairs:
+    _LOG.info('config.eval.%s: %d people with %d images give %d verification pairs, fewer than config.eval.pairs=%d',
+              key, len(images), sum(images), pairs, settings.pairs)  # fmt: skip

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.config import check_pairs
 from gif_jax.core.arrays import load_array
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.resume import fill, is_whole
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.benchmarks.opening import open_targets
+from gif_jax.data.drawn_pairs import check_pairs
 from gif_jax.data.faces import FaceRenderer
 from gif_jax.data.folder import open_folder
 from gif_jax.data.mislabelled import Mislabelled

@@ -10,8 +10,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import norm
 
 from gif_jax.core.plots import new_figure, save, tidy
+from gif_jax.core.texts import for_plot
 from gif_jax.evaluation.result import Curve, Histogram, Result, rate_name
-from gif_jax.evaluation.tables import clean, quoted_far
+from gif_jax.evaluation.tables import quoted_far
 
 # Told apart with every kind of colour vision: Okabe and Ito, "Color universal design", 2008.
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#000000')
@@ -123,7 +124,7 @@ def draw_sets(results: Sequence[Result], path: str | Path) -> bool:
     low, high = _bounds(result, 'accuracy')
     axes.errorbar(value, row, xerr=[[value - low], [high - value]], fmt='o', color=_COLOURS[0], ms=5, capsize=3)
     lowest = min(lowest, low)
-  axes.set_yticks(range(len(results)), [_math_free(result.benchmark) for result in results])
+  axes.set_yticks(range(len(results)), [for_plot(result.benchmark) for result in results])
   axes.set(ylim=(len(results) - 0.5, -0.5), xlabel='accuracy, ten folds, with 95 % intervals')
   _shares(axes.xaxis, axes.set_xlim, min(lowest, _SETS_BELOW))
   tidy(axes)
@@ -147,16 +148,11 @@ def _named(results):
   several = len({result.protocol for result in results}) > 1
   for result in results:
     parts = [result.protocol] * several + [result.mode] * bool(result.mode)
-    yield _math_free(' '.join(parts) or result.protocol), result
+    yield for_plot(' '.join(parts) or result.protocol), result
 
 
 def _heading(results):
-  return _math_free(', '.join(dict.fromkeys([results[0].benchmark, *(result.protocol for result in results)])))
-
-
-def _math_free(name):
-  """A name as Matplotlib shows it: characters its font lacks would give warnings, dollars formulas."""
-  return clean(name).encode('ascii', 'replace').decode().replace('$', r'\$')
+  return for_plot(', '.join(dict.fromkeys([results[0].benchmark, *(result.protocol for result in results)])))
 
 
 def _error_bars(axes: Axes, result: Result, left: float, right: float) -> float:

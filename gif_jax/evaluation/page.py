@@ -8,6 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from gif_jax.core.files import write_json, write_text
+from gif_jax.core.texts import markdown, one_line
 from gif_jax.evaluation import curves, tables
 from gif_jax.evaluation.hard_pairs import HardPairs, draw_pairs, hard_pairs
 from gif_jax.evaluation.result import Result, thinned
@@ -75,7 +76,7 @@ def _benchmark(folder, name, protocols, images) -> Section:
   shown = [make(modes) for modes in protocols.values() for make in (tables.protocol_table, tables.threshold_table)]
   pairs, sheet = hard_pairs(results, images), folder / f'pairs_{name}.jpg'
   drawn = pairs is not None and draw_pairs(pairs, sheet)
-  title = tables.clean(results[0].benchmark)
+  title = one_line(results[0].benchmark)
   return Section(title, name, [table for table in shown if table], plots, pairs, sheet if drawn else None)
 
 
@@ -104,25 +105,25 @@ def _said(value):
 
 
 def _title(about):
-  return f'Evaluation of {tables.clean(about["name"])}' if about.get('name') else 'Evaluation'
+  return f'Evaluation of {one_line(about["name"])}' if about.get('name') else 'Evaluation'
 
 
 def _lines(about) -> list[tuple[str, str]]:
   """The lines about the model as text; those that say nothing are left out."""
   words = {True: 'yes', False: 'no'}
   return [
-    (tables.clean(key), words[value] if isinstance(value, bool) else tables.clean(value))
+    (one_line(key), words[value] if isinstance(value, bool) else one_line(value))
     for key, value in about.items()
     if value is not None and value != ''
   ]
 
 
 def _markdown(sections: Sequence[Section], about) -> str:
-  lines = '\n'.join(f'- {tables.escape_markdown(key)}: {tables.escape_markdown(value)}' for key, value in _lines(about))
-  parts = [f'# {tables.escape_markdown(_title(about))}', lines, tables.UNITS]
+  lines = '\n'.join(f'- {markdown(key)}: {markdown(value)}' for key, value in _lines(about))
+  parts = [f'# {markdown(_title(about))}', lines, tables.UNITS]
   for section in sections:
-    parts.append(f'## {tables.escape_markdown(section.title)}')
-    parts += [f'### {tables.escape_markdown(table.title)}\n\n{tables.as_markdown(table)}' for table in section.tables]
+    parts.append(f'## {markdown(section.title)}')
+    parts += [f'### {markdown(table.title)}\n\n{tables.as_markdown(table)}' for table in section.tables]
     parts += [f'![{plot.title}]({plot.path.name})' for plot in section.plots]
     parts += _pairs_in_markdown(section.pairs, section.sheet)
   return '\n\n'.join(filter(None, parts)) + '\n'
@@ -134,7 +135,7 @@ def _pairs_in_markdown(pairs: HardPairs | None, sheet: Path | None) -> list[str]
   if sheet:
     return ['### Hardest pairs', f'![The hardest pairs]({sheet.name})']
   lists = [
-    f'{tables.escape_markdown(pairs.title(same))}:\n\n'
+    f'{markdown(pairs.title(same))}:\n\n'
     + '\n'.join(f'- images {pair.left} and {pair.right}: {pair.caption()}' for pair in pairs.of(same))
     for same in (True, False)
     if pairs.of(same)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gif_jax.core.plots import new_figure, save, tidy
+from gif_jax.core.texts import for_plot
 from gif_jax.evaluation.tables import title_of
 from gif_jax.evaluation.verification import tar_of_roc
 
@@ -67,7 +68,8 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Non
   for place, (title, lines) in enumerate(panels.items(), 1):
     axes = figure.add_subplot(math.ceil(len(panels) / 2), min(2, len(panels)), place)
     for name, points in lines.items():
-      axes.plot(*zip(*points), label=name.replace('_', ' '), linewidth=1.5, marker='o' if len(points) == 1 else None)
+      label, marker = for_plot(name.replace('_', ' ')), 'o' if len(points) == 1 else None
+      axes.plot(*zip(*points), label=label, linewidth=1.5, marker=marker)
     axes.set(xlabel='step', title=title)
     axes.set_ylim(bottom=0)
     tidy(axes)

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from gif_jax.core.texts import markdown, one_line
 from gif_jax.evaluation.result import Result
 
 UNITS = 'Shares in per cent; ± is the standard deviation over folds; in brackets 95 % intervals.'
@@ -45,11 +46,6 @@ class Table(NamedTuple):
   labels: int = 1
 
 
-def clean(text: object) -> str:
-  """Any name as one line of characters that can be printed."""
-  return ''.join(c if c.isprintable() else '\ufffd' for c in ' '.join(str(text).split()))
-
-
 def grouped(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
   """{benchmark: {protocol: its modes}}, all in the order given."""
   groups = {}
@@ -64,11 +60,11 @@ def protocol_table(results: Sequence[Result]) -> Table:
   first = results[0]
   modes = any(result.mode for result in results)
   rows = [
-    (Cell(clean(result.mode if modes else result.benchmark) or '-'), *(cell(result, name) for name in names))
+    (Cell(one_line(result.mode if modes else result.benchmark) or '-'), *(cell(result, name) for name in names))
     for result in results
   ]
   notes = (*_notes(results, lambda result: counts_text(result.counts)), *_notes(results, lambda result: result.rule))
-  title = f'{clean(first.benchmark)}, {clean(first.protocol)}'
+  title = f'{one_line(first.benchmark)}, {one_line(first.protocol)}'
   return Table(title, ('mode' if modes else 'benchmark', *map(title_of, names)), rows, notes)
 
 
@@ -80,14 +76,14 @@ def threshold_table(results: Sequence[Result]) -> Table | None:
   fars = sorted({far for result in results for far in result.thresholds}, key=float)
   rows = [
     (
-      Cell(clean(result.mode or result.benchmark)),
+      Cell(one_line(result.mode or result.benchmark)),
       *(Cell(_number(result.thresholds.get(far), 1, 4)) for far in fars),
     )
     for result in results
   ]
   note = 'A pair is accepted if its cosine is not below the threshold.'
   modes = 'mode' if any(result.mode for result in results) else 'benchmark'
-  title = f'{clean(results[0].benchmark)}, {clean(results[0].protocol)}: cosine thresholds'
+  title = f'{one_line(results[0].benchmark)}, {one_line(results[0].protocol)}: cosine thresholds'
   return Table(title, (modes, *(f'FAR={far}' for far in fars)), rows, (note,))
 
 
@@ -101,7 +97,7 @@ def overview(results: Iterable[Result]) -> list[Table]:
 
 def _sets_table(sets):
   names = [name for name in figure_names(sets) if name in ('accuracy', 'val@far=1e-3', 'xnorm')]
-  rows = [(Cell(clean(result.benchmark)), *(cell(result, name) for name in names)) for result in sets]
+  rows = [(Cell(one_line(result.benchmark)), *(cell(result, name) for name in names)) for result in sets]
   return Table('All .bin sets', ('set', *map(title_of, names)), rows)
 
 
@@ -110,7 +106,7 @@ def _quoted_table(firsts):
   for result in firsts:
     name = quoted(result)
     what = (result.benchmark, result.protocol, result.mode, title_of(name) if name else '-')
-    rows.append((*(Cell(clean(text)) for text in what), cell(result, name)))
+    rows.append((*(Cell(one_line(text)) for text in what), cell(result, name)))
   return Table('Figures to quote', ('benchmark', 'protocol', 'mode', 'figure', 'value'), rows, labels=4)
 
 
@@ -143,7 +139,7 @@ def title_of(name: str) -> str:
   if _rate(name):
     kind, rate = name.rsplit('=', 1)
     return f'{kind.upper()}={rate}'
-  return _TITLES.get(name) or re.sub(r'^rank(\d+)$', r'Rank \1', clean(name.replace('_', ' ')))
+  return _TITLES.get(name) or re.sub(r'^rank(\d+)$', r'Rank \1', one_line(name.replace('_', ' ')))
 
 
 def cell(result: Result, name: str) -> Cell:
@@ -160,23 +156,16 @@ def cell(result: Result, name: str) -> Cell:
 
 def counts_text(counts) -> str:
   """'6,000 pairs, 3,000 genuine'."""
-  return ', '.join(f'{count:,} {clean(name.replace("_", " "))}' for name, count in counts.items())
+  return ', '.join(f'{count:,} {one_line(name.replace("_", " "))}' for name, count in counts.items())
 
 
 def as_markdown(table: Table) -> str:
   """The table with its notes, without the title."""
   rows = [table.columns, *([' '.join(filter(None, one)) for one in row] for row in table.rows)]
-  head, *body = ('| ' + ' | '.join(map(escape_markdown, row)) + ' |' for row in rows)
+  head, *body = ('| ' + ' | '.join(map(markdown, row)) + ' |' for row in rows)
   rule = '| ' + ' | '.join(['---'] * table.labels + ['---:'] * (len(table.columns) - table.labels)) + ' |'
-  notes = (escape_markdown(clean(note)) for note in table.notes)
+  notes = (markdown(note) for note in table.notes)
   return '\n\n'.join(['\n'.join([head, rule, *body]), *notes])
-
-
-def escape_markdown(text: str) -> str:
-  """Text that Markdown shows as it is; underscores within words and brackets around intervals need nothing."""
-  text = re.sub(r'([\\`*{}<>|#&~$!])', r'\\\1', text)
-  text = re.sub(r'\](?=[(\[])', r'\]', text)
-  return re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\_', text)
 
 
 def as_text(table: Table, *, notes: bool = True) -> str:
@@ -187,8 +176,8 @@ def as_text(table: Table, *, notes: bool = True) -> str:
   ]
   left = list(range(table.labels))
   blocks = [_block(table, widths, left + some) for some in _fitting(widths, table.labels)]
-  below = [textwrap.fill(clean(note), _WIDTH) for note in table.notes] if notes else []
-  return '\n'.join([clean(table.title), '\n\n'.join(blocks), *below])
+  below = [textwrap.fill(one_line(note), _WIDTH) for note in table.notes] if notes else []
+  return '\n'.join([one_line(table.title), '\n\n'.join(blocks), *below])
 
 
 def _fitting(widths, labels):
@@ -224,7 +213,7 @@ def as_html(table: Table) -> str:
     '<tr>' + ''.join(f'<td{_side(table, i)}>{_html_cell(one)}</td>' for i, one in enumerate(row)) + '</tr>\n'
     for row in table.rows
   )
-  notes = ''.join(f'<p class="note">{html.escape(clean(note))}</p>\n' for note in table.notes)
+  notes = ''.join(f'<p class="note">{html.escape(one_line(note))}</p>\n' for note in table.notes)
   head, body = f'<thead><tr>{head}</tr></thead>', f'<tbody>\n{body}</tbody>'
   return f'<div class="wide"><table>{head}\n{body}</table></div>\n{notes}'
 

@@ -1,6 +1,8 @@
 """Checkpoints of a run as they lie on the disk: which there are, which are whole, and what is in them."""
 
+import gc
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +19,7 @@ from gif_jax.models.gif import INPUT
 _LOG = logging.getLogger(__name__)
 
 OTHER = 'holds another network than this version makes: use the version of gif_jax that it was trained with.'
+LATER = ('_CHECKPOINT_METADATA', 'commit_success.txt')  # what orbax writes after the checksums; nothing of it is used
 _AGAIN = 'copy it again from where it is whole'
 
 
@@ -34,7 +37,7 @@ def fault(path: Path, wanted: Callable[[str], bool] | None = None) -> str:
 
   wanted: which files are looked at; None: all.
   """
-  found = checksums.fault(path, jax.process_index(), jax.process_count(), wanted)
+  found = checksums.fault(path, LATER, jax.process_index(), jax.process_count(), wanted)
   return next(filter(None, processes.all_say(found)), '')
 
 
@@ -65,6 +68,8 @@ def read_saved(workdir: Path, step: int | None = None) -> Saved:
         saved = _open(path)
       except CheckpointError as error:
         problem = str(error)
+    if problem:
+      sweep()
     if not any(problems := processes.all_say(problem)):
       return saved
     problem = next(filter(None, problems))
@@ -112,6 +117,15 @@ def _alone():
   return ocp.options.MultiprocessingOptions(
     primary_host=own, active_processes={own}, barrier_sync_key_prefix=f'reader{own}'
   )
+
+
+def sweep() -> None:
+  """Clears away what orbax leaves when it fails in the middle: tasks that would complain later of a closed loop."""
+  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+  try:
+    gc.collect()
+  finally:
+    sys.unraisablehook = hook
 
 
 def with_input(origin: dict) -> dict:

@@ -13,13 +13,12 @@ from orbax.checkpoint import checkpoint_managers
 
 from gif_jax.core import checksums, errors, processes
 from gif_jax.core.files import set_aside
-from gif_jax.models.saved import CheckpointError, fault, steps, with_input
+from gif_jax.models.saved import LATER, CheckpointError, fault, steps, sweep, with_input
 
 _LOG = logging.getLogger(__name__)
 
 _BEST = 'verification_accuracy'
 _STATE = 'state'
-_LATER = ('_CHECKPOINT_METADATA', 'commit_success.txt')  # what orbax writes last; nothing of it is used
 
 
 class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
@@ -27,7 +26,7 @@ class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
   async def finalize(self):
     if self.get_final().name.isdecimal():  # orbax makes the parts of a checkpoint in the same way
-      await asyncio.to_thread(checksums.write_sums, Path(self.get()), _LATER)
+      await asyncio.to_thread(checksums.write_sums, Path(self.get()), LATER)
     await super().finalize()
 
 
@@ -110,8 +109,9 @@ class Checkpoints:
         raise CheckpointError(
           f'{self.folder / str(step)} is damaged ({problem}): rename it, and an earlier one is used.'
         ) from error
-      self._put_away(step, problem)
-      return None
+    sweep()
+    self._put_away(step, problem)
+    return None
 
   def _check_origin(self, step, joint):
     stored = with_input(self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin'])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gif_jax.core.plots import new_figure, save, tidy
+from gif_jax.core.texts import for_plot
 
 _ACROSS = 4  # pairs in a row
 _BINS = 40
@@ -57,7 +58,7 @@ def _histogram(axes, values, xlabel, ylabel):
   edges = np.geomspace(low, high + 1, _BINS) if wide else np.linspace(low, high + 1, min(_BINS, high - low + 2))
   edges = np.unique(np.floor(edges)) - 0.5  # the values are whole numbers
   for name, v in values.items():
-    axes.stairs(np.histogram(v, edges)[0], edges, label=name, fill=len(values) == 1, linewidth=1.5)
+    axes.stairs(np.histogram(v, edges)[0], edges, label=for_plot(name), fill=len(values) == 1, linewidth=1.5)
   axes.set(xlabel=xlabel, ylabel=ylabel, xscale='log' if wide else 'linear')
   tidy(axes)
   axes.set_axisbelow(True)
@@ -68,4 +69,4 @@ def _histogram(axes, values, xlabel, ylabel):
 
 
 def _short(text):
-  return text if len(text) <= _LINE else f'{text[: _LINE - 10]}…{text[-9:]}'
+  return for_plot(text if len(text) <= _LINE else f'{text[: _LINE - 11]}...{text[-8:]}')

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+from gif_jax.core.texts import markdown
+
 
 def describe(report: dict) -> str:
   """audit.md of the figures in audit.json."""
   parts = [
-    f'# Audit of {", ".join(report["inputs"])}', '![](audit.png)', _summary(report),
+    f'# Audit of {markdown(", ".join(report["inputs"]))}', '![](audit.png)', _summary(report),
     *(_input(name, found) for name, found in report['inputs'].items()), _duplicates(report['duplicates']),
     _evaluation(report['evaluation']), _similar(report['similar_people'], report['encoder']), _FILES,
   ]  # fmt: skip
@@ -57,7 +59,7 @@ def _summary(report):
   found = list(faults(report))
   if not found:
     return 'Nothing was found that should be looked at.'
-  return 'To be looked at:\n\n' + '\n'.join(f'- {fault}' for fault in found)
+  return 'To be looked at:\n\n' + '\n'.join(f'- {markdown(fault)}' for fault in found)
 
 
 def _input(name, found):
@@ -75,7 +77,7 @@ def _input(name, found):
     'cannot be decoded': f'{found["undecodable"]:,}', 'left out when opened': f'{found["skipped"]:,}',
   }  # fmt: skip
   table = '| | |\n| --- | --- |\n' + '\n'.join(f'| {key} | {value} |' for key, value in rows.items())
-  return '\n\n'.join([f'## {name}', f'`{found["where"]}`', table, *_advice(found)])
+  return '\n\n'.join([f'## {markdown(name)}', markdown(found['where']), table, *_advice(found)])
 
 
 def _counted(counts):
@@ -146,7 +148,7 @@ def _evaluation(found):
   if not found:
     return ''
   rows = [
-    f'| {name} | {one["images"]:,} | {one["found"]:,} | {one["training_images"]:,} | {one["people"]:,} '
+    f'| {markdown(name)} | {one["images"]:,} | {one["found"]:,} | {one["training_images"]:,} | {one["people"]:,} '
     f'({one["exact_people"]:,}) | {one.get("similar_people", "not looked for")} |'
     for name, one in found.items()
   ]
@@ -168,8 +170,8 @@ def _similar(found, encoder):
     )
   return (
     '## People who may be the same\n\n'
-    f'Pairs with a cosine of mean embeddings of {found["floor"]:g} or more, by {encoder}: {found["pairs"]:,}, of '
-    f'{found["people"]:,} people (with at most {found["each_at_most"]} others each). similar_people.csv lists them, '
+    f'Pairs with a cosine of mean embeddings of {found["floor"]:g} or more, by {markdown(encoder)}: {found["pairs"]:,} '
+    f'of {found["people"]:,} people (with at most {found["each_at_most"]} others each). similar_people.csv lists them, '
     'the most similar first. Look at them, write 1 under `same` where two are one person, and put them together: '
     '`python -m gif_jax.convert --input=... --same=similar_people.csv --output=...`.\n\n' + _trust(encoder)
   )

@@ -1,0 +1,21 @@
+"""Names of files and people in messages, reports and plots: they may hold anything, and must do nothing there."""
+
+import re
+
+
+def one_line(text: object) -> str:
+  """The text without line breaks, and with whatever moves a cursor or is no character of a terminal spelled out."""
+  flat = ' '.join(str(text).split())
+  return ''.join(c if c.isprintable() else c.encode('unicode_escape', 'surrogatepass').decode() for c in flat)
+
+
+def markdown(text: object) -> str:
+  """One line that Markdown shows as it is; underscores within words and brackets around intervals need nothing."""
+  text = re.sub(r'([\\`*{}<>|#&~$!])', r'\\\1', one_line(text))
+  text = re.sub(r'\](?=[(\[])', r'\]', text)
+  return re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\_', text)
+
+
+def for_plot(text: object) -> str:
+  """One line that Matplotlib's own font can draw and that it does not take for a formula."""
+  return one_line(text).encode('ascii', 'replace').decode().replace('$', r'\$')
