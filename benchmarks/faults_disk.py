@@ -7,16 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
+from typing import NamedTuple
 
-from benchmarks.faults import ROOT, Lab, Run, differences, judge, left_over, result
+from benchmarks.faults import ROOT, WRONG, Lab, Run, differences, judge, left_over, result
 from benchmarks.faults_kills import COMMANDS
+from gif_jax.core.files import remove
 
 _INSIDE = 'GIF_JAX_FAULTS_NAMESPACE'
 _BIG = '2g'
 _PAGE = 4096
 FILES = (20, 64, 128, 300)  # that may be open at a time
+MOMENTS = (0.0, 0.3, 0.6, 0.9)  # of the time in which a command writes
 
 
 def enter_namespace() -> None:
@@ -33,20 +35,30 @@ def enter_namespace() -> None:
 
 def disk(lab: Lab, rounds: int, only: str) -> None:
   """Every attack on every command."""
-  peace, small = {}, {}
-  for name, (kind, value) in (bar := lab.jobs(COMMANDS, only, _kinds(rounds))):
-    bar.set_postfix_str(f'{name}, {kind}')
-    call, template = COMMANDS[name]
+  peace = {}
+  rows = {f'{name}: {kind} {value}': (name, kind, value) for name in COMMANDS for kind, value in _kinds(rounds)}
+  for row, _ in (bar := lab.jobs(rows, only, range(1))):
+    name, kind, value = rows[row]
+    bar.set_postfix_str(row)
     if name not in peace:
-      peace[name] = lab.peaceful(call, template)
-      small[name] = _most(lab, name)
-    ATTACKS[kind](lab, name, *peace[name], value * small[name] if kind == 'full' else value)
+      wanted, run = lab.peaceful(*COMMANDS[name], runs=1)
+      peace[name] = Peace(wanted, run, *_watched(lab, name))
+    ATTACKS[kind](lab, name, peace[name], value)
+
+
+class Peace(NamedTuple):
+  """A command undisturbed."""
+
+  wanted: dict  # its result
+  run: Run
+  most: int  # bytes that it takes, at most, beside those that were there
+  writes: float  # seconds from when it first took some to when it last took more
 
 
 def _kinds(rounds):
-  kinds = [('full', share / max(rounds - 1, 1)) for share in range(rounds)]
-  kinds += [('read-only', 0.0), *(('read-only later', share) for share in (0.3, 0.6, 0.9))]
-  return [*kinds, *(('removed', share) for share in (0.3, 0.6, 0.9)), *(('files', count) for count in FILES)]
+  kinds = [('full', round(1.05 * share / max(rounds - 1, 1), 3)) for share in range(rounds)]
+  kinds += [('read-only', 0.0), *(('read-only later', share) for share in MOMENTS)]
+  return [*kinds, *(('removed', share) for share in MOMENTS), *(('files', count) for count in FILES)]
 
 
 # ---- Mounts
@@ -60,11 +72,15 @@ class _Disk:
   """A tmpfs at place/out with what the template has there."""
 
   def __init__(self, lab, name):
-    self.lab, self.out = lab, lab.lay(COMMANDS[name].template, out=False) / 'out'
-    source = lab.folder / 'templates' / COMMANDS[name].template / 'out'
+    self.out = lab.lay(COMMANDS[name].template, out=False) / 'out'
+    self.source = lab.folder / 'templates' / COMMANDS[name].template / 'out'
     _mount('-o', f'size={_BIG}', 'none', self.out).check_returncode()
-    shutil.copytree(source, self.out, symlinks=True, dirs_exist_ok=True)
+    self.fill()
     self.before = self.used()
+
+  def fill(self) -> None:
+    """Puts there what the template has."""
+    shutil.copytree(self.source, self.out, symlinks=True, dirs_exist_ok=True)
 
   def __enter__(self):
     return self
@@ -82,73 +98,80 @@ class _Disk:
     return not _mount('-o', f'remount,{options}', 'none', self.out).returncode
 
 
-def _most(lab, name):
-  """Bytes that the command takes at most, beside those that were there."""
+  def writes(self) -> bool:
+    """Whether the command has taken some of it."""
+    return self.used() > self.before
+
+
+def _watched(lab, name):
+  """Bytes that the command takes at most, beside those that were there; seconds from the first to the last."""
   with _Disk(lab, name) as there:
-    started, most, ended = lab.start(COMMANDS[name].call), there.before, threading.Event()
-
-    def watch():
-      nonlocal most
-      while not ended.is_set():
-        most = max(most, there.used())
-        time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    started, used = lab.start(COMMANDS[name].call), [(0.0, there.before)]
+    while started.process.poll() is None:
+      if (now := there.used()) != used[-1][1]:
+        used.append((time.monotonic(), now))
+      time.sleep(0.001)
     started.end()
-    ended.set()
-    watcher.join()
-    return most - there.before
+  grown = [when for (when, now), (_, before) in zip(used[1:], used) if now > before]
+  return max(now for _, now in used) - there.before, grown[-1] - grown[0] if grown else 0.0
 
 
 # ---- Attacks
 
 
-def _full(lab, name, wanted, peace, size):
-  size = int(size) // _PAGE * _PAGE
+def _full(lab, name, peace, share):
+  size = int(share * peace.most) // _PAGE * _PAGE
   with _Disk(lab, name) as there:
     there.again(f'size={max(there.before + size, _PAGE)}')  # 0 would be no limit
     run = lab.run(COMMANDS[name].call)
     there.again(f'size={_BIG}')
-    _settle(lab, name, 'full', wanted, peace, run, room=size)
+    _settle(lab, name, 'full', peace, run, room=size, most=peace.most)
 
 
-def _read_only(lab, name, wanted, peace, _):
+def _read_only(lab, name, peace, _):
   with _Disk(lab, name) as there:
     there.again('ro')
     run = lab.run(COMMANDS[name].call)
     there.again('rw')
-    _settle(lab, name, 'read-only', wanted, peace, run)
+    _settle(lab, name, 'read-only', peace, run)
 
 
-def _read_only_later(lab, name, wanted, peace, share):
+def _read_only_later(lab, name, peace, share):
   with _Disk(lab, name) as there:
-    started = lab.start(COMMANDS[name].call)
-    time.sleep(share * peace.seconds)
+    started = _at_work(lab, name, peace, share, there)
     while not (done := there.again('ro')) and started.process.poll() is None:
-      time.sleep(0.005)
-    run = started.end()
+      time.sleep(0.002)
+    attacked, run = time.monotonic(), started.end()
+    details = {'moment': share, 'was_read_only': done, 'before_its_end': round(time.monotonic() - attacked, 2)}
     there.again('rw')
-    _settle(lab, name, 'read-only later', wanted, peace, run, after=share, was_read_only=done)
+    _settle(lab, name, 'read-only later', peace, run, **details)
 
 
-def _removed(lab, name, wanted, peace, share):
+def _removed(lab, name, peace, share):
   """All below out/ is removed while it runs; what the template has there, such as a network, is brought back after."""
-  call, template = COMMANDS[name]
-  out = lab.lay(template) / 'out'
-  started = lab.start(call)
-  time.sleep(share * peace.seconds)
-  for path in out.iterdir():
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-  run = started.end()
-  shutil.copytree(lab.folder / 'templates' / template / 'out', out, symlinks=True, dirs_exist_ok=True)
-  _settle(lab, name, 'removed', wanted, peace, run, after=share)
+  with _Disk(lab, name) as there:
+    started = _at_work(lab, name, peace, share, there)
+    for path in there.out.iterdir():
+      remove(path)
+    attacked, run = time.monotonic(), started.end()
+    details = {'moment': share, 'before_its_end': round(time.monotonic() - attacked, 2)}
+    there.fill()
+    _settle(lab, name, 'removed', peace, run, **details)
 
 
-def _files(lab, name, wanted, peace, count):
+def _at_work(lab, name, peace, share, there):
+  """The command, started, after that share of the time in which it writes."""
+  started = lab.start(COMMANDS[name].call)
+  while not there.writes() and started.process.poll() is None:
+    time.sleep(0.001)
+  time.sleep(share * peace.writes)
+  return started
+
+
+def _files(lab, name, peace, count):
   lab.lay(COMMANDS[name].template)
   run = lab.run(COMMANDS[name].call, files=count)
-  _settle(lab, name, 'files', wanted, peace, run, files=count)
+  _settle(lab, name, 'files', peace, run, files=count)
 
 
 ATTACKS = {
@@ -156,15 +179,15 @@ ATTACKS = {
 }  # fmt: skip
 
 
-def _settle(lab, name, kind, wanted, peace, run, **details):
+def _settle(lab, name, kind, peace, run, **details):
   """Notes how the attacked run ended, and what the same command makes of what it left, once all is well."""
   out = lab.place / 'out'
-  first = differences(wanted, result(out))
+  first = differences(peace.wanted, result(out))
   again = lab.run(COMMANDS[name].call) if run.status or first else run
-  unequal = differences(wanted, result(out))
-  outcome, then = judge(run, not first, peace), judge(again, not unequal, peace)
-  if outcome in ('refused', 'equal', 'noticed', 'told') and then not in ('equal', 'noticed'):
-    outcome = 'otherwise' if then == 'refused' else then
+  unequal = differences(peace.wanted, result(out))
+  outcome, then = judge(run, not first, peace.run), judge(again, not unequal, peace.run)
+  details |= {'ended': outcome, 'then': then, 'unequal': unequal[:10], 'left_over': left_over(out)}
+  if outcome not in WRONG and then not in ('equal', 'noticed'):  # the one that is to blame is kept
+    outcome = 'otherwise' if then in ('refused', 'told') else then
     run = Run(again.status, run.output + again.output, f'{run.said}\n==== again\n{again.said}', again.seconds)
-  details |= {'then': then, 'unequal': unequal[:10], 'left_over': left_over(out)}
   lab.note(f'{name}: {kind}', outcome, run, call=COMMANDS[name].call, **details)

@@ -115,7 +115,7 @@ def test_no_cell_of_any_table_is_run_by_a_spreadsheet(table, delimiter):
 
 def test_what_is_no_text_in_a_table_is_written_as_it_is():
   text = table_text([[-1, 2.5, None, True, '-1', '-x', "it's"]], '\t')
-  assert text.splitlines() == ["-1\t2.5\t\tTrue\t-1\t'-x\tit's"]
+  assert text.splitlines() == ["-1\t2.5\t\tTrue\t'-1\t'-x\tit's"]
 
 
 def test_rows_have_the_numbers_of_their_lines(tmp_path):

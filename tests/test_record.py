@@ -49,10 +49,11 @@ def test_the_same_again(run, caplog):
 # A key of every section that decides what is trained: all that is not known to be harmless is refused.
 CHANGES = [
   ('data__seed', 1), ('data__identities', 9), ('data__path', 'elsewhere'), ('data__size', 64),
-  ('data__label_noise', 0.1), ('data__held_out', 0), ('augment__flip', 0.0), ('augment__erase', 0.1), ('tokenizer__seed', 1), ('model__d', 64),
-  ('loss__margin', 0.3), ('loss__gamma', 0.0), ('joint__lr', 1.0), ('joint__negatives', 3), ('softmax__scale', 32.0),
-  ('softmax__combined', (1.0, 0.3, 0.2)), ('optim__lr', 0.2), ('optim__name', 'adamw'), ('optim__warmup', 0.0),
-  ('train__batch_size', 64), ('train__seed', 1), ('train__accumulate', 2), ('train__ema', 0.9), ('train__neighbours', 2),
+  ('data__label_noise', 0.1), ('data__held_out', 0), ('augment__flip', 0.0), ('augment__erase', 0.1),
+  ('tokenizer__seed', 1), ('model__d', 64), ('loss__margin', 0.3), ('loss__gamma', 0.0), ('joint__lr', 1.0),
+  ('joint__negatives', 3), ('softmax__scale', 32.0), ('softmax__combined', (1.0, 0.3, 0.2)), ('optim__lr', 0.2),
+  ('optim__name', 'adamw'), ('optim__warmup', 0.0), ('train__batch_size', 64), ('train__seed', 1),
+  ('train__accumulate', 2), ('train__ema', 0.9), ('train__neighbours', 2),
 ]  # fmt: skip
 
 
@@ -85,8 +86,9 @@ def test_accepted_changes_are_on_record_and_count_from_then_on(run, caplog):
 
 
 @pytest.mark.parametrize(('key', 'value'), [
-  ('log__every_steps', 7), ('data__workers', 2), ('data__cache', True), ('eval__every_steps', 9), ('eval__targets', 'a'),
-  ('checkpoint__keep', 5), ('model__remat', True), ('train__fsdp', 2), ('tokenizer__table', 'moved'),
+  ('log__every_steps', 7), ('data__workers', 2), ('data__cache', True), ('eval__every_steps', 9),
+  ('eval__targets', 'a'), ('checkpoint__keep', 5), ('model__remat', True), ('train__fsdp', 2),
+  ('tokenizer__table', 'moved'),
 ])  # fmt: skip
 def test_what_changes_no_result_goes_on_with_a_word(run, key, value, caplog):
   with caplog.at_level(logging.INFO, 'gif_jax'):

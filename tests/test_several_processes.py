@@ -1,12 +1,15 @@
 """Runs of two real processes: they equal runs of one, continue them, stop together, fail together."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -16,7 +19,8 @@ import pytest
 
 from gif_jax.codes import make
 from gif_jax.codes.table import CodeTable
-from gif_jax.core import processes
+from gif_jax.core import processes, roll_call
+from gif_jax.core.errors import ConfigError
 from gif_jax.core.mesh import make_mesh
 from gif_jax.training.loop import train
 from gif_jax.training.program import make_program, open_checkpoints
@@ -164,6 +168,10 @@ def test_another_config_in_one_process_is_named(pair, tmp_path):
     (('auto', 0, 1), '--processes and --process go with --coordinator=HOST:PORT'),
     (('localhost', 2, 0), '--coordinator=localhost is no HOST:PORT'),
     (('localhost:99999', 2, 0), '--coordinator=localhost:99999 is no HOST:PORT'),
+    (('http://localhost:1234', 2, 0), '--coordinator=http://localhost:1234 is no HOST:PORT'),
+    (('a b:1234', 2, 0), '--coordinator=a b:1234 is no HOST:PORT'),
+    (('localhost:', 2, 0), '--coordinator=localhost: is no HOST:PORT'),
+    (('nowhere.invalid:1234', 2, 0), '--coordinator=nowhere.invalid:1234: the name nowhere.invalid leads nowhere'),
     (('localhost:1234', 0, -1), 'needs --processes=N'),
     (('localhost:1234', 2, -1), 'needs --processes=N'),
     (('localhost:1234', 2, 2), '--processes=2 --process=2'),
@@ -172,51 +180,140 @@ def test_another_config_in_one_process_is_named(pair, tmp_path):
 def test_flags_that_make_no_sense(monkeypatch, flags, message):
   given = {name: SimpleNamespace(value=value) for name, value in zip(('coordinator', 'processes', 'process'), flags)}
   monkeypatch.setattr(processes.flags, 'FLAGS', given)
-  with pytest.raises(SystemExit, match=f'^ConfigError: .*{message}'), processes.together():
+  with pytest.raises(ConfigError, match=message), processes.together():
     pass
 
 
 def test_processes_with_unlike_devices_are_named(monkeypatch):
   devices = [SimpleNamespace(process_index=i) for i in (0, 0, 1)]
   monkeypatch.setattr(jax, 'devices', lambda: devices)
-  with pytest.raises(processes.ConfigError, match='process 0 2, process 1 1'):
+  with pytest.raises(ConfigError, match='process 0 2, process 1 1'):
     processes._check_devices()
 
 
-@pytest.mark.parametrize('who', ['auto', 'nobody', 'process 0', 'taken'])
-def test_others_who_do_not_come(who):
-  port = free_port()
-  flags = {
-    'auto': ('auto', 0, -1), 'nobody': (f'localhost:{port}', 2, 1),
-    'process 0': (f'localhost:{port}', 2, 0), 'taken': (f'localhost:{port}', 2, 0),
-  }[who]  # fmt: skip
+def _waiting(port, who, **changes):
+  """A process that waits for others, with little patience: (exit status, what it printed)."""
   program = f"""
-import logging, socket
+import logging
 from types import SimpleNamespace
-from gif_jax.core import processes
+from gif_jax.command_line import _guarded
+from gif_jax.core import processes, roll_call
+from absl import flags
+flags.FLAGS.mark_as_parsed()
 logging.getLogger('gif_jax').setLevel(logging.INFO)
-processes.PATIENCE, processes._REPORT = 3.0, 1.0
-given = zip(('coordinator', 'processes', 'process'), {flags!r})
-processes.flags.FLAGS = {{name: SimpleNamespace(value=value) for name, value in given}}
-with socket.socket(socket.AF_INET6) as other:
-  if {who == 'taken'}:
-    other.bind(('::', {port}))
-    other.listen()
+roll_call.PATIENCE, roll_call._REPORT, roll_call._OTHERS = 3.0, 1.0, 2
+given = SimpleNamespace(**{dict(zip(('coordinator', 'processes', 'process'), who)) | changes!r})
+def main(_):
+  processes.flags = SimpleNamespace(FLAGS={{name: SimpleNamespace(value=value) for name, value in vars(given).items()}})
   with processes.together():
     pass
+_guarded(main, [])
 """
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
-  done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, env=environment, capture_output=True, text=True)
-  assert done.returncode == 1, done.stderr
-  assert 'Traceback' not in done.stderr
-  error = next(line for line in done.stderr.splitlines() if line.startswith('ConfigError: --coordinator='))
-  wanted = {
-    'auto': 'no cluster is found', 'nobody': 'where process 0 should be, does not answer',
-    'process 0': 'process 0 answers at .*, other processes are missing', 'taken': 'cannot listen there',
+  pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
+  return subprocess.Popen([sys.executable, '-c', program], cwd=ROOT, env=environment, **pipes)
+
+
+@pytest.mark.parametrize('who', ['auto', 'nobody', 'process 0', 'taken', 'somebody else'])
+def test_others_who_do_not_come(who):
+  port = free_port()
+  flags, wanted = {
+    'auto': (('auto', 0, -1), 'no cluster is found'),
+    'nobody': ((f'localhost:{port}', 2, 1), 'where process 0 should be, does not answer'),
+    'process 0': ((f'localhost:{port}', 3, 0), f'nobody has come to .*:{port} with --process=1, 2'),
+    'taken': ((f'localhost:{port}', 2, 0), 'process 0 cannot listen there'),
+    'somebody else': ((f'localhost:{port}', 2, 1), 'answers, but is no process 0 .* given twice, or another program'),
   }[who]  # fmt: skip
-  assert re.search(wanted, error)
+  with contextlib.ExitStack() as stack:
+    if who in ('taken', 'somebody else'):
+      other = stack.enter_context(socket.create_server(('localhost', port)))
+    if who == 'somebody else':
+      threading.Thread(target=_hang_up, args=(other,), daemon=True).start()
+    run = _waiting(port, flags)
+    output = run.communicate(timeout=_LIMIT)[0]
+  assert run.returncode == 1 and 'Traceback' not in output, output
+  error = next(line for line in output.splitlines() if line.startswith('ConfigError: '))
+  assert re.search(wanted, error), output
   if who in ('nobody', 'process 0'):
-    assert re.search('has waited 1 of at most 3 seconds', done.stderr)
+    assert re.search('has waited 1 of at most 3 seconds', output)
+
+
+def _hang_up(server):
+  while True:
+    with contextlib.suppress(OSError):
+      server.accept()[0].close()
+
+
+def test_a_number_that_is_given_twice_is_refused_and_the_run_goes_on():
+  port = free_port()
+  address = f'localhost:{port}'
+  first, second, twice = (_waiting(port, (address, 3, i)) for i in (0, 1, 1))
+  ended = next(run for run in _first_to_end(second, twice))
+  output = ended.communicate(timeout=_LIMIT)[0]
+  assert '--process=1 is there already' in output and 'each with its own --process' in output, output
+  assert 'Traceback' not in output and ended.returncode == 1
+  for run in (first, second, twice):
+    run.kill()
+    run.communicate()
+
+
+def _first_to_end(*runs):
+  deadline = time.monotonic() + _LIMIT
+  while time.monotonic() < deadline:
+    yield from (run for run in runs if run.poll() is not None)
+    time.sleep(0.05)
+
+
+def test_another_number_of_processes_is_refused():
+  port = free_port()
+  first, second = _waiting(port, (f'localhost:{port}', 3, 0)), _waiting(port, (f'localhost:{port}', 2, 1))
+  output = second.communicate(timeout=_LIMIT)[0]
+  assert 'process 0 was started with --processes=3, this one with --processes=2' in output, output
+  first.kill()
+  first.communicate()
+
+
+def test_whoever_connects_says_nothing_but_a_number():
+  """Others who look for open ports, or send much, are not part of a run and do not end it."""
+  port = free_port()
+  first = _waiting(port, (f'localhost:{port}', 2, 0))
+  deadline = time.monotonic() + _LIMIT
+  for content in (b'', b'GET / HTTP/1.0\r\n\r\n', b'x' * 100_000, b'process 99 of 2\n', b'process -1 of 2\n'):
+    while True:
+      try:
+        with socket.create_connection(('localhost', port), 2) as one:
+          one.sendall(content)
+          one.shutdown(socket.SHUT_WR)
+          one.settimeout(10)
+          assert roll_call._GO not in (one.recv(1000) or b'')
+        break
+      except OSError:  # not there yet, or hung up at once
+        if content and first.poll() is None and time.monotonic() < deadline and _listens(port):
+          break
+        time.sleep(0.05)
+  second = _waiting(port, (f'localhost:{port}', 2, 1))
+  for run in (first, second):
+    output = run.communicate(timeout=_LIMIT)[0]
+    assert run.returncode == 0, output
+
+
+def _listens(port):
+  with contextlib.suppress(OSError), socket.create_connection(('localhost', port), 2):
+    return True
+  return False
+
+
+def test_process_0_listens_at_the_address_given_alone():
+  assert roll_call.listening_address('localhost', 1234) in ('127.0.0.1:1234', '[::1]:1234')
+  assert roll_call.listening_address('127.0.0.1', 1234) == '127.0.0.1:1234'
+
+
+def test_a_name_that_others_cannot_reach_is_listened_to_everywhere(monkeypatch, caplog):
+  found = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.1.1', 1234))]  # Debian's own name of a machine
+  monkeypatch.setattr(socket, 'getaddrinfo', lambda *args, **kwargs: found)
+  with caplog.at_level('WARNING', 'gif_jax'):
+    assert roll_call.listening_address('node0', 1234) in ('[::]:1234', '0.0.0.0:1234')
+  assert 'listens at all' in caplog.text
 
 
 @pytest.mark.parametrize('module', ['main', 'tokenize', 'evaluate'])

@@ -115,18 +115,11 @@ def _cell(cell):
 
 
 def _defused(cell: str) -> str:
-  return f"'{cell}" if cell.startswith((*_FORMULA, "'")) and not _is_number(cell) else cell
+  return f"'{cell}" if cell.startswith((*_FORMULA, "'")) else cell
 
 
 def _armed(cell: str) -> str:
   return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell
-
-
-def _is_number(cell):
-  try:
-    return float(cell) is not None and cell.isascii() and not cell[:1].isspace()
-  except ValueError:
-    return False
 
 
 def indexed(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:
