@@ -119,7 +119,7 @@ def _fit(means: np.ndarray, d: int) -> Transform:
 def _fit_whitened(means: np.ndarray, d: int, within: np.ndarray, counts: np.ndarray) -> Transform:
   """PCA in the space where the spread within identities is the same in all directions."""
   energy = sum(float(np.vdot(rows, rows)) for _, rows in blocks(means, BLOCK)) / len(means)
-  if np.trace(within) < ALIKE * energy:
+  if np.trace(within) <= ALIKE * energy:
     raise ValueError(
       'the images of each identity have the same features, so there is no spread to divide by: give different images '
       'of a person, or set tokenizer.whiten=False'

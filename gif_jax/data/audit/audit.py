@@ -137,7 +137,7 @@ def _look_alike(settings, encoder, data, marks, root) -> tuple[Alike, dict[str, 
   rows = few_of_each(data.person, (marks['kind'] > BLANK) & (data.person >= 0), _LOOK_AT)
   people, labels = np.unique(data.person[rows], return_inverse=True)
   if not len(people):
-    raise DataError(f'--input={settings.input}: no image can be decoded.')
+    raise DataError(f'--input={settings.input}: no image can be decoded and shows anything; look at a few of them.')
   crops = Crops(data.trained, size, rows, labels)
   try:
     means = identity_moments(
