@@ -29,14 +29,17 @@ def _state(step):
   )  # fmt: skip
 
 
-@pytest.fixture(scope='module')
-def written(tmp_path_factory):
+def write_run(workdir):
   """A run with checkpoints of steps 1, 2 and 3, of which 1 is the best."""
-  workdir = tmp_path_factory.mktemp('written')
   with Checkpoints(workdir / 'checkpoints', 2, ORIGIN) as checkpoints:
     for step in (1, 2, 3):
       checkpoints.save(step, _state(step), {'verification_accuracy': 1 / step})
   return workdir
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+  return write_run(tmp_path_factory.mktemp('written'))
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pytest
 
 from benchmarks import accuracy_tail, routes
 from benchmarks.finished import open_run
-from gif_jax.core.errors import ConfigError
+from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.core.files import read_json, write_json
 from gif_jax.core.mesh import make_mesh
-from gif_jax.training import figures
+from gif_jax.training import figures, record
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints
 
 
@@ -28,7 +29,7 @@ def runs(tiny_config, tiny_faces, tiny_table, tmp_path_factory):
     checkpoints.save(2, state)
   predict = make_predictor(program, state)
   summary = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, config.eval)
-  (workdir / 'config.json').write_text(json.dumps(config.to_dict()))
+  write_json(workdir / 'config.json', record.nested(config), checksum=True)  # as training does
   return workdir, summary
 
 
@@ -73,7 +74,7 @@ def test_a_config_file_may_stand_for_what_a_run_did_not_record(runs, tmp_path):
   with pytest.raises(ConfigError, match='settings that this version does not know'):
     open_run(str(other), tmp_path)
   file = tmp_path / 'mine.py'
-  recorded = json.loads((workdir / 'config.json').read_text())
+  recorded = read_json(workdir / 'config.json', DataError, '')
   file.write_text(f'from ml_collections import ConfigDict\ndef get_config():\n  return ConfigDict({recorded!r})\n')
   run = open_run(f'{workdir}@{file}', tmp_path)
   assert (run.row, run.seed, run.table.m) == ('joint', '0', 20)

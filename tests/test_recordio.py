@@ -198,6 +198,26 @@ def test_the_index_is_kept_and_used_again(tmp_path, monkeypatch):
   assert content(open_records(str(tmp_path), tmp_path / 'cache')) == [b'other']
 
 
+@pytest.mark.parametrize('name', ['json', *(f'{name}.npy' for name in reader._ARRAYS)])
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'flipped'])
+def test_a_damaged_index_is_made_again(tmp_path, caplog, name, damage):
+  write_insightface(Given(IMAGES, [i % 4 for i in range(20)]), tmp_path / 'train.rec')
+  first = open_records(str(tmp_path), tmp_path / 'cache')
+  (kept,) = (tmp_path / 'cache').glob(f'*.{name}')
+  before = kept.read_bytes()
+  place = len(before) // 2 if name == 'json' else 130
+  flipped = before[:place] + bytes([before[place] ^ 2]) + before[place + 1 :]
+  # A file of its own: the one before is mapped.
+  (tmp_path / 'other').write_bytes({'cut': before[:-1], 'empty': b'', 'flipped': flipped}[damage])
+  (tmp_path / 'other').rename(kept)
+  if name == 'json' and damage == 'cut':
+    kept.write_bytes(before[:-2])  # more than the line break
+  again = open_records(str(tmp_path), tmp_path / 'cache')
+  assert content(again) == content(first) and again.people() == first.people() and again.report == first.report
+  np.testing.assert_array_equal(again.labels(), first.labels())
+  assert str(kept) in caplog.text and kept.read_bytes() == before
+
+
 def test_a_worker_without_cache_reads_the_index_itself():
   records = pickle.loads(pickle.dumps(RecordIO(GOLDEN / 'insightface')))
   assert content(records) == IMAGES

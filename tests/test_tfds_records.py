@@ -54,6 +54,25 @@ def test_texts_are_names(named):
   assert records.where(5) == f'{path} (train), record 5'
 
 
+@pytest.mark.parametrize('what', ['labels', 'names'])
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'flipped'])
+def test_labels_are_kept_and_read_again_where_they_are_damaged(named, tmp_path, monkeypatch, caplog, what, damage):
+  path, names = named
+  check(open_records(f'tfds:{path}', tmp_path), names)
+  kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+  assert len(kept) == 2
+  with monkeypatch.context() as patch:
+    patch.setattr(tfds_records.TfdsRecords, '_each_label', None)
+    check(open_records(f'tfds:{path}', tmp_path), names)
+  (file,) = tmp_path.glob(f'*-{what}.npy')
+  flipped = kept[file][:200] + bytes([kept[file][200] ^ 1]) + kept[file][201:]
+  file.write_bytes({'cut': kept[file][:-41], 'empty': b'', 'flipped': flipped}[damage])
+  caplog.clear()
+  check(open_records(f'tfds:{path}', tmp_path), names)
+  assert f'{file} ' in caplog.text and 'labels are read again' in caplog.text
+  assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
+
+
 def test_any_order_and_any_worker_reads_the_same(named):
   records = open_records(f'tfds:{named[0]}')
   inorder = [records[i] for i in range(len(records))]

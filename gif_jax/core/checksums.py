@@ -4,13 +4,17 @@ An array has its SHA-256 behind its data (`core.arrays`), a JSON file in a key o
 a library writes gets SHA256SUMS, which `sha256sum -c SHA256SUMS` checks too.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from gif_jax.core.errors import disk_error, reason
+
 SUMS = 'SHA256SUMS'
+_OF_FILES = (errno.EISDIR, errno.ENOTDIR, errno.EIO, errno.ELOOP)
 _THREADS = 8  # files hashed at a time: hashing leaves the interpreter's lock to others
 
 
@@ -50,16 +54,18 @@ def fault(
 
   left_out: as when the checksums were written; part, parts: which share of the files is looked at, so that several
   processes divide them; wanted: which files at all, None: all. Hidden files are nobody's business. A folder without
-  SHA256SUMS has no fault that could be seen.
+  SHA256SUMS has no fault that could be seen. Raises DiskError where the disk, and not the folder, is what is wrong.
   """
   sums = folder / SUMS
   if not sums.exists():
     return ''
   try:
     lines = [line.split('  ', 1) for line in sums.read_text().splitlines()]
-    if not lines or any(len(line) != 2 or len(line[0]) != 64 for line in lines):
-      return f'{SUMS} is damaged'
-  except ValueError:
+  except (ValueError, IsADirectoryError):
+    lines = []
+  except OSError as error:
+    raise disk_error(error, sums, 'read') from error
+  if not lines or any(len(line) != 2 or len(line[0]) != 64 for line in lines):
     return f'{SUMS} is damaged'
   listed = {name for _, name in lines}
   others = [name for name in _files(folder, {SUMS, *left_out}) if not os.path.basename(name).startswith('.')]
@@ -75,4 +81,8 @@ def _fault_of(folder, digest, name):
     found = sha256(folder / name)
   except FileNotFoundError:
     return f'{name} is missing'
+  except OSError as error:
+    if error.errno not in _OF_FILES:  # the disk is away, or too many files are open: that says nothing of this file
+      raise disk_error(error, folder / name, 'read') from error
+    return f'{name} cannot be read ({reason(error)})'
   return '' if found == digest else f'{name} is not as it was written'

@@ -13,7 +13,7 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from gif_jax.core.errors import UserError
+from gif_jax.core.errors import UserError, disk_error
 from gif_jax.core.files import opened, sealed, write_text, writing
 
 _LOG = logging.getLogger(__name__)
@@ -46,8 +46,14 @@ class MetricsLog:
 
   def rows(self) -> list[dict]:
     """All rows written so far; lines that a crash cut off or that are damaged are left out, with a warning."""
+    try:
+      lines = self.path.read_bytes().split(b'\n')[:-1]
+    except FileNotFoundError:
+      return []
+    except OSError as error:
+      raise disk_error(error, self.path, 'read') from error
     rows = []
-    for number, line in enumerate(self.path.read_bytes().split(b'\n')[:-1] if self.path.exists() else (), 1):
+    for number, line in enumerate(lines, 1):
       try:
         row = opened(json.loads(line))
         rows.append(row | {'step': int(row['step'])})
