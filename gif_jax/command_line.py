@@ -90,12 +90,19 @@ def quiet_libraries() -> None:
   if not flags.FLAGS['verbosity'].present:
     absl_logging.set_verbosity(absl_logging.ERROR)
     absl_logging.get_absl_logger().addFilter(_is_not_raised_too)
+    sys.unraisablehook = _tell_unraisable
   logging.getLogger('gif_jax').setLevel(logging.INFO)
 
 
 def _is_not_raised_too(record) -> bool:
   """False for what orbax logs: it raises the same, which then is said in one line, and logs it with its traceback."""
   return 'orbax' not in record.pathname
+
+
+def _tell_unraisable(what) -> None:
+  """As Python does, but for what orbax's writers say to a loop that has ended because the disk was full."""
+  if not (isinstance(what.exc_value, RuntimeError) and 'Event loop is closed' in str(what.exc_value)):
+    sys.__unraisablehook__(what)
 
 
 def read_flag(holder) -> ConfigDict:

@@ -15,6 +15,7 @@ from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.core import locks, processes
 from gif_jax.core.arrays import load_array
 from gif_jax.core.errors import ConfigError, UserError
+from gif_jax.core.files import remove
 from gif_jax.core.resume import Draft
 from gif_jax.data.sources import joined_space
 from gif_jax.models.encoders import Encoder
@@ -101,18 +102,21 @@ def make_table(config, faces, output: Path) -> CodeTable:
 
 
 def _make_table(config, faces, output):
-  _check_free(output)
-  settings, folder = config.tokenizer, output.with_name(f'.{output.name}.draft')
+  settings, folder = config.tokenizer, _draft_of(output)
   m = faces.m if faces else len(_load_vectors(config))
   if settings.vectors:
     _check_rows(config, m)
   if m < 2:
     raise TokenizeError('one person alone makes no table: give at least two, or add the person with --extend=TABLE.')
   encoder = None if settings.vectors else _open_encoder(settings)
-  first = processes.first()
+  first, made_with = processes.first(), settings_of(config) | _origin(config, faces, encoder)
+  if output.exists():
+    if not Draft.left_by(folder, made_with):
+      raise TokenizeError(f'{output} exists: remove it, or write the table to another place.')
+    return _finished(output, folder)
   try:
     l, v = size.choose_size(m, settings.l, settings.v, settings.slack)
-    draft = Draft(folder, settings_of(config) | _origin(config, faces, encoder)) if first else None
+    draft = Draft(folder, made_with) if first else None
     processes.wait(folder)
     initial, transform = _initial_vectors(config, faces, encoder, folder)
     if first:
@@ -123,9 +127,16 @@ def _make_table(config, faces, output):
   return CodeTable.open(output)
 
 
-def _check_free(output):
-  if output.exists():
-    raise TokenizeError(f'{output} exists: remove it, or write the table to another place.')
+def _finished(output, folder):
+  """A table that a killed run had written but for what it leaves behind, which is removed."""
+  processes.wait()
+  if processes.first():
+    remove(folder)
+  return CodeTable.open(output)
+
+
+def _draft_of(output):
+  return output.with_name(f'.{output.name}.draft')
 
 
 def _origin(config, faces, encoder):
@@ -185,8 +196,9 @@ def extend_table(config, faces, old: CodeTable, output: Path) -> CodeTable:
 
 
 def _extend_table(config, faces, old, output):
-  _check_free(output)
   label_space = joined_space(old.meta['label_space'], faces.label_space if faces else '')
+  if output.exists():
+    return _extended_before(old, output, label_space)
   try:
     newcomers = vectors.later(_newcomers(config, faces, old), old.d, old.transform)
     codes = extend.extend_codes(old.codes, old.vectors, old.v, newcomers)
@@ -201,6 +213,17 @@ def _extend_table(config, faces, old, output):
   _LOG.info('codes: %d newcomers are labels %d to %d; %d codes are still free',
             len(codes), old.m, table.m - 1, table.v**table.l - table.m)  # fmt: skip
   return table
+
+
+def _extended_before(old, output, label_space):
+  """What is there already, if it is the same people's: a killed run had written it. Raises TokenizeError."""
+  try:
+    table = CodeTable.open(output)
+    if table.extends == [*old.extends, old.fingerprint] and label_space and table.meta['label_space'] == label_space:
+      return table
+  except TableError:
+    pass
+  raise TokenizeError(f'{output} exists: remove it, or write the table to another place.')
 
 
 def _newcomers(config, faces, old):
@@ -234,6 +257,8 @@ def ensure_table(config, faces, workdir: Path) -> CodeTable:
   table = CodeTable.open(path)
   if processes.first():  # all read the same files
     table.verify()
+    if not config.tokenizer.table:
+      remove(_draft_of(path))  # of a run that was killed when the table was there
   processes.wait()
   if config.tokenizer.table:
     return table

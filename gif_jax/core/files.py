@@ -149,9 +149,12 @@ def remove(path: Path) -> None:
       path.unlink(missing_ok=True)
 
 
-def remove_left_over(folder: Path) -> None:
-  """Deletes what killed processes left unfinished right in a folder. To be called by whoever holds its lock."""
-  for path in folder.glob(f'.*{PARTIAL}'):
+def remove_left_over(folder: Path, *, deep: bool = False) -> None:
+  """Deletes what killed processes left unfinished right in a folder, or at any depth of it.
+
+  To be called by whoever holds its lock.
+  """
+  for path in folder.rglob(f'.*{PARTIAL}') if deep else folder.glob(f'.*{PARTIAL}'):
     remove(path)
 
 

@@ -18,6 +18,7 @@ from gif_jax.core.files import move_file, read_json, remove, replacing, write_js
 _LOG = logging.getLogger(__name__)
 
 SECONDS = 60.0  # between two saves
+_MADE_WITH = 'made_with.json'
 _SHARE = 0.05  # of the time that saving may take: the sums of millions of people are gigabytes
 
 
@@ -51,7 +52,7 @@ class Progress:
       origin, done, self.sums = note['origin'], note['done'], note['sums']
       problem = self._difference(origin) if sorted(arrays) == note['arrays'] else 'is damaged'
     except (DataError, KeyError, TypeError, ValueError) as error:
-      problem = f'cannot be used ({error})'
+      problem = f'cannot be used ({str(error).rstrip(".")})'
     if problem:
       self.forget(problem)
       return start, {}
@@ -204,7 +205,7 @@ class Draft:
   def __init__(self, path: Path, made_with: dict):
     """Opens the folder at `path`, or begins it anew where it was made with other settings than `made_with` (JSON)."""
     self.path = Path(path)
-    note, wanted = self.path / 'made_with.json', json.loads(json.dumps(made_with))
+    note, wanted = self.path / _MADE_WITH, json.loads(json.dumps(made_with))
     if self.path.exists() and _noted(note) != wanted:
       _LOG.info('%s was begun with other settings or data: beginning again', self.path)
       self.remove()
@@ -212,6 +213,11 @@ class Draft:
       self.path.mkdir(parents=True, exist_ok=True)
     if not note.exists():
       write_json(note, wanted, checksum=True)
+
+  @staticmethod
+  def left_by(path: Path, made_with: dict) -> bool:
+    """Whether the same work has a draft there. With the result there too, it was killed when all but this was done."""
+    return _noted(path / _MADE_WITH) == json.loads(json.dumps(made_with))
 
   def save(self, name: str, step: int, array: np.ndarray) -> None:
     """Keeps `array` as the state of stage `name` after `step` steps, in place of an earlier one. Raises DiskError."""

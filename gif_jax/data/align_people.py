@@ -5,6 +5,8 @@ import hashlib
 import itertools
 import logging
 import os
+import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +17,7 @@ from tqdm import tqdm
 
 from gif_jax.core import locks
 from gif_jax.core.errors import ConfigError, DataError, UnreadableError
-from gif_jax.core.files import read_json, replacing, write_json, writing
+from gif_jax.core.files import read_json, remove_left_over, replacing, write_json, writing
 from gif_jax.core.lists import normal, write_rows
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.align import PointsError, crop, mirrored, usable
@@ -25,6 +27,7 @@ from gif_jax.data.landmarks import read_landmarks
 from gif_jax.data.listing import Photo, Skipped, list_people
 
 _LOG = logging.getLogger(__name__)
+_PNG = b'\x89PNG\r\n\x1a\n'
 _SETTINGS, _SKIPPED = 'align.json', 'skipped.tsv'
 _BLOCK = 16  # photographs of a job
 _FEW = 64  # photographs that are aligned sooner than processes start
@@ -94,6 +97,7 @@ def _align_people(root, output, size, source):
   points = read_landmarks(source.landmarks, root, names) if source.landmarks else None
   targets = target_names(names)
   _claim(output, {'size': size, 'points': source.name()})
+  remove_left_over(output, deep=True)
   reasons, before = _align_all(_Job(root, output, size, source, photos, targets, points))
   skipped = [Skipped(name, reason) for name, reason in zip(names, reasons) if reason]
   write_rows(output / _SKIPPED, sorted(skipped + listing.skipped + listing.empty), '\t')
@@ -134,10 +138,25 @@ def _align_all(work: _Job) -> tuple[list[str], int]:
 
 
 def _is_done(work, row):
+  target = work.output / work.targets[row]
   try:
-    return (work.output / work.targets[row]).stat().st_mtime_ns == work.photos[row].modified
+    return target.stat().st_mtime_ns == work.photos[row].modified and is_whole_png(target.read_bytes())
   except OSError:
     return False
+
+
+def is_whole_png(content: bytes) -> bool:
+  """Whether a file is a PNG of which no byte is damaged: every part of it has a CRC-32 (PNG 1.2, section 3)."""
+  if not content.startswith(_PNG):
+    return False
+  place, kind = len(_PNG), b''
+  while kind != b'IEND':
+    length, kind = struct.unpack('>I4s', content[place : place + 8].ljust(8, b'\0'))
+    end = place + 8 + length
+    if content[end : end + 4] != zlib.crc32(content[place + 4 : end]).to_bytes(4):
+      return False
+    place = end + 4
+  return place == len(content)
 
 
 def _part(work, rows):
@@ -167,7 +186,7 @@ def _claim(output, settings):
     return
   with writing(output):
     output.mkdir(parents=True, exist_ok=True)
-    if any(output.iterdir()):
+    if any(not entry.name.startswith('.') for entry in output.iterdir()):
       raise ConfigError(f'--output={output} holds other files; name a folder that is empty or not there yet.')
   write_json(path, settings, checksum=True)
 

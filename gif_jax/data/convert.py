@@ -60,10 +60,16 @@ def _convert(settings):
   pairs = _listed_pairs(inputs, settings)
   chosen = _choose(records, pairs, settings)
   size = settings.size or records.size or _SIZE
-  draft = Draft(_draft_of(output), {
+  made_with = {
     'inputs': [_state(each) for each in inputs.values()], 'size': size, 'packing': PACKING,
     'rows': hashlib.sha256(chosen.rows.tobytes()).hexdigest(), 'bad_images': settings.bad_images,
-  })  # fmt: skip
+  }  # fmt: skip
+  if output.exists():
+    if not Draft.left_by(_draft_of(output), made_with):
+      raise _in_the_way(output, output)
+    remove(_draft_of(output))
+    return f'{output} was finished by an earlier start of this command.'
+  draft = Draft(_draft_of(output), made_with)
   packing = Packing(draft)
   packing.fit(records, chosen.rows, size, settings.bad_images)
   text = _complete(packing, records, chosen, size, settings)
@@ -78,14 +84,18 @@ def _draft_of(output):
 
 
 def _check_output(output, wheres):
-  begun = _draft_of(output).exists()  # then what lies beside a .rec may be what the command wrote before it was killed
-  more = [output.with_suffix('.idx'), output.with_name('property')] if output.suffix == '.rec' and not begun else []
-  for path in (output, *more):
+  begun = _draft_of(output).exists()  # then what is there may be what the command wrote before it was killed
+  more = [output.with_suffix('.idx'), output.with_name('property')] if output.suffix == '.rec' else []
+  for path in () if begun else (output, *more):
     if path.exists():
-      raise ConfigError(f'--output={output}: {path} exists; remove it, or write to another folder.')
+      raise _in_the_way(output, path)
   for where in wheres:
     if output.resolve().is_relative_to(Path(where).resolve()):
       raise ConfigError(f'--output={output} lies inside --input={where}, which must not change; name another place.')
+
+
+def _in_the_way(output, path):
+  return ConfigError(f'--output={output}: {path} exists; remove it, or write to another folder.')
 
 
 def _listed_pairs(inputs, settings):

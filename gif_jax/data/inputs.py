@@ -5,7 +5,7 @@ from pathlib import Path
 from gif_jax.core.errors import DataError
 from gif_jax.data.photos import Photos
 from gif_jax.data.recordio import RecordIO
-from gif_jax.data.records import META, Packed, Records
+from gif_jax.data.records import IMAGES, META, Packed, Records
 from gif_jax.data.tfds_records import PREFIX, TfdsRecords
 
 
@@ -20,6 +20,8 @@ def open_records(where: str | Path, cache: Path | None = None, *, damaged: str =
   path = Path(where)
   if (path / META).exists():
     return Packed(path)
+  if (path / IMAGES).exists():
+    raise DataError(f'{path / META} is missing: {path} was copied or converted only in part; do it again.')
   if path.suffix == '.rec' or (path / 'train.rec').exists():
     return RecordIO(path, cache, damaged=damaged)
   if not path.exists():

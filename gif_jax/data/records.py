@@ -32,7 +32,7 @@ from gif_jax.data.listing import Skipped
 _LOG = logging.getLogger(__name__)
 
 VERSION = 1
-META = 'meta.json'
+META, IMAGES = 'meta.json', 'images.bin'
 _ARRAYS = {'offsets': np.int64, 'lengths': np.int32, 'labels': np.int64, 'crcs': np.uint32}
 _AGAIN = 'copy or convert the data again'
 
@@ -80,7 +80,7 @@ class _Opened:
     # Indexing a memmap takes several times as long as indexing the plain array behind it.
     self.offsets, self.lengths, self.labels = (np.asarray(arrays[name]) for name in ('offsets', 'lengths', 'labels'))
     self.crcs = np.asarray(arrays['crcs']) if 'crcs' in arrays else None
-    self.file = _open_images(path / 'images.bin', meta['bytes'])
+    self.file = _open_images(path / IMAGES, meta['bytes'])
 
   def __del__(self):
     if hasattr(self, 'file'):
@@ -201,7 +201,7 @@ def write_index(
   write_rows(folder / 'people.tsv', people, '\t')
   write_json(folder / META, {
     'version': VERSION, 'images': len(labels), 'people': len(people), 'size': size, 'colour': 'RGB',
-    'bytes': (folder / 'images.bin').stat().st_size, 'fingerprint': fingerprint(people, labels), 'origin': origin,
+    'bytes': (folder / IMAGES).stat().st_size, 'fingerprint': fingerprint(people, labels), 'origin': origin,
     'people_sha256': checksums.sha256(folder / 'people.tsv'),
   }, checksum=True)  # fmt: skip
 

@@ -16,6 +16,7 @@ and take the threshold from those. A FAR with few impostor pairs behind it is un
 next larger one.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any
 
 from gif_jax.core.files import read_json, write_json
 from gif_jax.evaluation.result import EvaluationError, Result
+
+_LOG = logging.getLogger(__name__)
 
 METRIC = 'cosine of f(x) + f(flip x)'  # of --noflip: 'cosine of f(x)'
 _FORMAT = 1
@@ -60,7 +63,9 @@ def _earlier(path, fingerprint, metric):
   """The benchmarks that the file has of this model; {} where it is another's, damaged or not there."""
   try:
     return read_thresholds(path, fingerprint, metric)
-  except EvaluationError:
+  except EvaluationError as error:
+    if Path(path).exists():
+      _LOG.warning('%s Thresholds of earlier benchmarks are left out.', error)
     return {}
 
 

@@ -1,8 +1,10 @@
 """What a run writes while it trains: a JSONL file, TensorBoard events, a progress bar."""
 
 import contextlib
+import errno
 import json
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -36,6 +38,8 @@ class MetricsLog:
     if jax.process_index() > 0:
       return
     kept = [row for row in self.rows() if row['step'] <= start]
+    if start and not kept:
+      _LOG.warning('%s has no rows of the steps before %d any more: it begins there', self.path, start)
     write_text(self.path, ''.join(map(_line, kept)))
     with writing(workdir):
       self.file = self.path.open('a')
@@ -66,6 +70,8 @@ class MetricsLog:
     if not self.file:
       return
     with writing(self.path):
+      if not os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno())):
+        raise FileNotFoundError(errno.ENOENT, 'it was removed while the run wrote to it')
       self.file.write(_line({'step': step, **values}))
       self.file.flush()
       for name, value in values.items():

@@ -118,7 +118,7 @@ def _recorded(workdir):
   try:
     return flatten_dict(read_json(path, DataError, 'it is written anew'), sep='.')
   except DataError as error:
-    _LOG.warning('%s; it is set aside as %s, and what changed since is not known', error, set_aside(path).name)
+    _LOG.warning('%s It is set aside as %s, and what has changed since is not known.', error, set_aside(path).name)
     return None
 
 
