@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import flags
 
 from gif_jax.command_line import launch
+from gif_jax.core import interrupts
 from gif_jax.core.errors import ConfigError
 
 
@@ -17,7 +18,8 @@ def main(_) -> None:
     raise ConfigError('--landmarks says where the points are; leave --detector and --detector_path out.')
   if _PATH.value and _DETECTOR.value != 'yunet':
     raise ConfigError('--detector_path is for --detector=yunet; mtcnn has its weights with it.')
-  from gif_jax.data.align_people import Source, align_people, described
+  with interrupts.held():
+    from gif_jax.data.align_people import Source, align_people, described
 
   output = Path(_OUTPUT.value)
   source = Source(_LANDMARKS.value, _DETECTOR.value, _PATH.value)

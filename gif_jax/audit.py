@@ -10,11 +10,13 @@ from pathlib import Path
 from absl import flags
 
 from gif_jax.command_line import launch
+from gif_jax.core import interrupts
 
 
 def main(_) -> None:
-  from gif_jax.data.audit.audit import Settings, audit
-  from gif_jax.data.audit.wording import faults
+  with interrupts.held():
+    from gif_jax.data.audit.audit import Settings, audit
+    from gif_jax.data.audit.wording import faults
 
   given = {name: flags.FLAGS[name].value for name in Settings._fields}
   report = audit(Settings(**given | {'output': Path(given['output'])}))

@@ -10,10 +10,12 @@ from pathlib import Path
 from absl import flags
 
 from gif_jax.command_line import launch
+from gif_jax.core import interrupts
 
 
 def main(_) -> None:
-  from gif_jax.data.convert import Settings, convert
+  with interrupts.held():
+    from gif_jax.data.convert import Settings, convert
 
   given = {name: flags.FLAGS[name].value for name in Settings._fields}
   print(convert(Settings(**given | {'output': Path(given['output'])})))

@@ -8,12 +8,14 @@ WORKDIR/thresholds.json. Embeddings made elsewhere: --embeddings=FILE.npy,... in
 from absl import flags
 
 from gif_jax.command_line import define_processes, launch
+from gif_jax.core import interrupts
 
 
 def main(_) -> None:
-  from gif_jax.core import processes
-  from gif_jax.evaluation.evaluate import Settings, evaluate, report_folder
-  from gif_jax.evaluation.page import terminal_text
+  with interrupts.held():
+    from gif_jax.core import processes
+    from gif_jax.evaluation.evaluate import Settings, evaluate, report_folder
+    from gif_jax.evaluation.page import terminal_text
 
   settings = Settings(**{name: flags.FLAGS[name].value for name in Settings._fields})
   with processes.together():

@@ -10,6 +10,7 @@ from ml_collections import config_flags
 
 from gif_jax.command_line import define_processes, launch, read_flag
 from gif_jax.config import validate
+from gif_jax.core import interrupts
 from gif_jax.core.errors import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
@@ -24,13 +25,14 @@ def run(config, workdir: Path, accept: bool = False) -> dict | None:
 
   accept: whether settings that change results may be others than those the run in `workdir` began with.
   """
-  from gif_jax.codes import make
-  from gif_jax.core import locks, processes
-  from gif_jax.core.files import make_writable, remove_left_over, write_json
-  from gif_jax.data.sources import open_faces
-  from gif_jax.training import record
-  from gif_jax.training.loop import check_table, train
-  from gif_jax.training.softmax import Identities
+  with interrupts.held():
+    from gif_jax.codes import make
+    from gif_jax.core import locks, processes
+    from gif_jax.core.files import make_writable, remove_left_over, write_json
+    from gif_jax.data.sources import open_faces
+    from gif_jax.training import record
+    from gif_jax.training.loop import check_table, train
+    from gif_jax.training.softmax import Identities
 
   processes.check_same({'config': config.to_dict()})
   _check_apart(config.data, workdir)
@@ -73,8 +75,9 @@ def _name(config_file):
 
 def main(_) -> None:
   # Imported here so that --help, and worker processes, which import this file again, start fast.
-  from gif_jax.core import processes
-  from gif_jax.evaluation.report import summary_table
+  with interrupts.held():
+    from gif_jax.core import processes
+    from gif_jax.evaluation.report import summary_table
 
   workdir = Path(_WORKDIR.value or Path('runs') / _name(config_flags.get_config_filename(flags.FLAGS['config'])))
   with processes.together():

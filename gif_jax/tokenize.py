@@ -10,15 +10,17 @@ from absl import flags
 from ml_collections import config_flags
 
 from gif_jax.command_line import define_processes, launch, read_flag
+from gif_jax.core import interrupts
 
 
 def main(_) -> None:
   # Imported here so that --help, and worker processes, which import this file again, start fast.
-  from gif_jax.codes import make
-  from gif_jax.codes.table import CodeTable
-  from gif_jax.config import validate
-  from gif_jax.core import processes
-  from gif_jax.data.sources import open_faces, open_newcomers
+  with interrupts.held():
+    from gif_jax.codes import make
+    from gif_jax.codes.table import CodeTable
+    from gif_jax.config import validate
+    from gif_jax.core import processes
+    from gif_jax.data.sources import open_faces, open_newcomers
 
   with processes.together():
     config, output = read_flag(_CONFIG), Path(_OUTPUT.value)

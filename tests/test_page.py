@@ -1,9 +1,11 @@
 """The report: one page that needs nothing else, Markdown with its pictures, strict JSON; plots of what there is."""
 
 import base64
+import errno
 import io
 import json
 import math
+import os
 import re
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gif_jax.core import texts
+from gif_jax.core.errors import DiskError
 from gif_jax.evaluation import curves, tables
 from gif_jax.evaluation.hard_pairs import hard_pairs
 from gif_jax.evaluation.page import terminal_text, write_report
@@ -198,8 +201,12 @@ def test_results_of_figures_alone_and_of_nothing(tmp_path):
 def test_a_failed_write_leaves_the_old_report(found, tmp_path, monkeypatch):
   write_report(tmp_path, found[:1], {}, {'name': 'old'})
   before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-  monkeypatch.setattr('os.replace', lambda *_: (_ for _ in ()).throw(OSError('disk full')))
-  with pytest.raises(OSError, match='disk full'):
+
+  def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  with monkeypatch.context() as patch, pytest.raises(DiskError, match=r'evaluation\.json cannot be written .*make room'):
+    patch.setattr('os.replace', full)
     write_report(tmp_path, found[1:2], {}, {'name': 'new'})
   assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

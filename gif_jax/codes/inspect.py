@@ -10,13 +10,15 @@ from absl import flags
 from ml_collections import config_flags
 
 from gif_jax.command_line import launch, read_flag
+from gif_jax.core import interrupts
 
 
 def _open_people(table):
   """The people of --config, for whom the table must be made; None without one."""
-  from gif_jax.codes.make import check_people, with_own_identities
-  from gif_jax.config import validate
-  from gif_jax.data.sources import open_faces
+  with interrupts.held():
+    from gif_jax.codes.make import check_people, with_own_identities
+    from gif_jax.config import validate
+    from gif_jax.data.sources import open_faces
 
   if _CONFIG.value is None:
     return None
@@ -28,10 +30,11 @@ def _open_people(table):
 
 
 def main(argv: list[str]) -> None:
-  from gif_jax.codes.plots import inspect
-  from gif_jax.codes.table import CodeTable
-  from gif_jax.core import locks
-  from gif_jax.core.files import make_writable
+  with interrupts.held():
+    from gif_jax.codes.plots import inspect
+    from gif_jax.codes.table import CodeTable
+    from gif_jax.core import locks
+    from gif_jax.core.files import make_writable
 
   table = CodeTable.open(argv[1])
   output = Path(_OUTPUT.value or f'{table.path}_report')

@@ -11,6 +11,8 @@ from multiprocessing import get_context
 
 import cv2
 
+from gif_jax.core.interrupts import kept_from_children
+
 _AHEAD = 2  # jobs per process that wait or whose results wait, besides the one it is at
 
 
@@ -43,7 +45,8 @@ def on_all_cores(function: Callable, jobs: Iterable) -> Iterator:
   with ProcessPoolExecutor(cores, get_context('spawn'), _begin, (function,)) as pool:
     try:
       for job in jobs:
-        ahead.append(pool.submit(_work, job))
+        with kept_from_children():  # more of them are started as jobs come
+          ahead.append(pool.submit(_work, job))
         if len(ahead) > _AHEAD * cores:
           yield ahead.popleft().result()
       while ahead:

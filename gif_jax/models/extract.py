@@ -7,11 +7,8 @@ Every process does its own share of the images on its own devices, a batch split
 a folder for `state` an extraction that was killed goes on where it was and ends with the same bits.
 """
 
-import contextlib
 import hashlib
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from gif_jax.core import gather
+from gif_jax.core import gather, interrupts
 from gif_jax.core.arrays import load_array
 from gif_jax.core.errors import UserError
 from gif_jax.core.mesh import batch_sharding, make_mesh
@@ -184,7 +181,7 @@ def identity_moments(
       elif totals['sums'].shape[1] != size:
         was = totals['sums'].shape[1]
         raise ExtractError(f'{state} was saved with features of size {was}, these have {size}: delete it, start again.')
-      with _uninterrupted():  # sums and `done` go together
+      with interrupts.held():  # sums and `done` go together
         _add(totals, features, labels[start : start + len(features)])
         done = start + len(features)
       if saved.due() or done == work.own.stop:
@@ -198,22 +195,6 @@ def identity_moments(
   means = totals['sums']
   means /= counts[:, None].astype(np.float32)
   return Moments(means, counts, _around(means, counts, totals['squares']) if within else None)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-  """Ctrl-C waits until what is done in here is done."""
-  if threading.current_thread() is not threading.main_thread():  # which alone may say so, and is interrupted alone
-    yield
-    return
-  asked, before = [], signal.getsignal(signal.SIGINT)
-  signal.signal(signal.SIGINT, lambda *_: asked.append(True))
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGINT, before)
-  if asked:
-    raise KeyboardInterrupt
 
 
 def _check_finite(features, start, labels):

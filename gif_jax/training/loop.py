@@ -1,5 +1,6 @@
 """Training, top to bottom: devices -> data -> program -> state -> restore -> steps -> figures."""
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.config import train_steps
-from gif_jax.core import plots, processes
+from gif_jax.core import interrupts, plots, processes
 from gif_jax.core.arrays import save_arrays
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.files import write_json
@@ -137,7 +138,8 @@ def train(
       train_step = None
       window.restart()
       for step in range(start + 1, total + 1):
-        batch = sharding.put_batch(window.next(iterator), mesh)
+        with interrupts.kept_from_children() if train_step is None else contextlib.nullcontext():  # workers start
+          batch = sharding.put_batch(window.next(iterator), mesh)
         if train_step is None:  # compiled here and not in the first call, so that no figure includes it
           train_step = compile_step(program.train_step, state, batch)
           window.restart()

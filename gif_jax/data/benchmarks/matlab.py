@@ -9,6 +9,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from gif_jax.core.errors import DataError
+from gif_jax.core.interrupts import kept_from_children
 from gif_jax.core.workers import prepare_worker
 
 
@@ -19,7 +20,7 @@ def read_names(path: str | Path, variable: str) -> list[str]:
   """
   try:
     # In a process of its own: some damaged files take it down (segmentation faults, SciPy 1.17).
-    with ProcessPoolExecutor(1, get_context('spawn'), prepare_worker) as pool:
+    with kept_from_children(), ProcessPoolExecutor(1, get_context('spawn'), prepare_worker) as pool:
       return pool.submit(_names, str(path), variable).result()
   except (ValueError, BrokenProcessPool) as error:
     reason = error if isinstance(error, ValueError) else 'it is damaged'
