@@ -117,6 +117,18 @@ def test_what_changed_is_done_again_and_nothing_else(root, output, source, monke
   assert align.align_people(root, output, 32, source)[:2] == (2, 18) and written == ['0.png', '1.png']
 
 
+@pytest.mark.parametrize('damage', [lambda content: content[:-1], lambda content: b'', lambda content: (
+  content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :])],
+  ids=['cut', 'empty', 'flipped'])  # fmt: skip
+def test_a_damaged_crop_is_made_again(root, output, source, damage):
+  align.align_people(root, output, 32, source)
+  crop = output / 'p02' / '1.png'
+  content, modified = crop.read_bytes(), crop.stat().st_mtime_ns
+  crop.write_bytes(damage(content))
+  os.utime(crop, ns=(modified, modified))
+  assert align.align_people(root, output, 32, source)[:2] == (1, 19) and crop.read_bytes() == content
+
+
 def test_crops_of_photographs_that_are_gone_are_named(root, output, monkeypatch):
   source = fake_detector(monkeypatch)
   assert align.align_people(root, output, 32, source).stale == []
