@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.accuracy_rows import PARTS, ROWS, SEEDS, TRIALS, check_budget, differences, flat, slug, trials_of
 from benchmarks.accuracy_verdict import CHOICE, ROUTES, Found, best_route, figure, verdict
 from gif_jax.core.errors import ConfigError
-from gif_jax.core.files import write_json, write_text
+from gif_jax.core.files import read_json, write_json, write_text
 from gif_jax.core.plots import new_figure, save, tidy
 
 FARS = ('1e-1', '1e-2', '1e-3', '1e-4')
@@ -113,7 +113,7 @@ def read(output: Path, part: str) -> dict[str, list[dict]]:
 def _settings(folder, seed):
   if not (folder / 'config.json').exists():
     raise ConfigError(f'{folder} holds a run and no config.json that says of what: remove it.')
-  recorded = flat(json.loads((folder / 'config.json').read_text()))
+  recorded = flat(read_json(folder / 'config.json', ConfigError, 'remove that folder'))
   if seed != str(recorded['train.seed']):
     raise ConfigError(f'{folder} is of config.train.seed={recorded["train.seed"]}: let its name end in that seed.')
   return recorded

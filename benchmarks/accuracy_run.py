@@ -4,7 +4,6 @@ python -m benchmarks.accuracy_run WORKDIR --cache=DIR        # WORKDIR/config.js
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -19,13 +18,15 @@ from gif_jax.codes import make
 from gif_jax.command_line import quiet_libraries
 from gif_jax.config import train_steps
 from gif_jax.core.errors import ConfigError
-from gif_jax.core.files import write_json
+from gif_jax.core.files import read_json, write_json
 from gif_jax.core.mesh import make_mesh
 from gif_jax.data.sources import open_faces
 from gif_jax.training import input_pipeline, sharding
 from gif_jax.training.loop import train
 from gif_jax.training.program import make_program
 from gif_jax.training.softmax import Identities
+
+_CURE = 'remove that folder, or use another --output'
 
 
 def run(settings: config.ConfigDict, workdir: Path, cache: Path) -> dict | None:
@@ -54,7 +55,7 @@ def check_same(settings: config.ConfigDict, workdir: Path) -> None:
     if (workdir / 'summary.json').exists():
       raise ConfigError(f'{workdir} holds a run and no config.json that says of what: remove that folder.')
     return
-  asked, there = flat(plain(settings)), flat(json.loads(file.read_text()))
+  asked, there = flat(plain(settings)), flat(read_json(file, ConfigError, _CURE))
   if keys := differences(asked, there):
     more = f' (and {", ".join(f"config.{key}" for key in keys[1:])} other than asked for)' if keys[1:] else ''
     raise ConfigError(
@@ -103,7 +104,7 @@ def main():
   parser.add_argument('--cache', type=Path, required=True)
   options = parser.parse_args()
   quiet_libraries()
-  recorded = json.loads((options.workdir / 'config.json').read_text())
+  recorded = read_json(options.workdir / 'config.json', ConfigError, _CURE)
   check_keys(flat(recorded), str(options.workdir / 'config.json'))
   settings = config.default()
   settings.update(recorded)

@@ -53,8 +53,8 @@ def write_empty(folder, images, people):
   with (folder / 'images.bin').open('wb') as file:
     file.truncate(images * BYTES)
   named = [Person(str(i), f'made up:{i}') for i in range(people)]
-  lengths = np.full(images, BYTES)
-  write_index(folder, np.arange(images) * BYTES, lengths, np.arange(images) % people, named, size=SIZE, origin='')
+  lengths, crcs, labels = np.full(images, BYTES), np.zeros(images, np.uint32), np.arange(images) % people
+  write_index(folder, np.arange(images) * BYTES, lengths, labels, crcs, named, size=SIZE, origin='')
 
 
 def open_once(folder, evaluated):

@@ -1,7 +1,6 @@
 """Runs that are finished, opened to be measured once more."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from ml_collections import ConfigDict
 from gif_jax.codes.table import CodeTable
 from gif_jax.config import default
 from gif_jax.core.errors import ConfigError
+from gif_jax.core.files import read_json
 from gif_jax.data.sets import FaceSets
 from gif_jax.data.sources import open_faces
 from gif_jax.models.extract import extract
@@ -66,7 +66,7 @@ def _recorded(workdir):
   path, config = workdir / 'config.json', default()
   if not path.exists():
     raise ConfigError(f'{path}: no such file; give the config that the run was started with: {workdir}@configs/FILE.py')
-  for section, settings in json.loads(path.read_text()).items():
+  for section, settings in read_json(path, ConfigError, 'name a folder of a run').items():
     if unknown := set(settings) - set(config.get(section, {})):
       raise ConfigError(f'{path} has settings that this version does not know: {section}.{min(unknown)}')
     config[section].update(settings)

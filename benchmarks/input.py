@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import cv2
@@ -59,7 +60,8 @@ def make(folder, records):
       file.write(whole)
   people = -(-records // IMAGES)
   named = [Person(str(i), f'made up:{i}') for i in range(people)]
-  write_index(data, np.cumsum(lengths) - lengths, lengths, np.arange(records) // IMAGES, named, size=SIZE, origin='')
+  crcs, labels = np.resize([zlib.crc32(image) for image in encoded], records), np.arange(records) // IMAGES
+  write_index(data, np.cumsum(lengths) - lengths, lengths, labels, crcs, named, size=SIZE, origin='')
   vectors = np.random.default_rng(0).normal(size=(people, 512)).astype(np.float32)
   vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
   l, v = size.choose_size(people)

@@ -205,7 +205,8 @@ def test_a_failed_write_leaves_the_old_report(found, tmp_path, monkeypatch):
   def full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  with monkeypatch.context() as patch, pytest.raises(DiskError, match='evaluation.json cannot be written .*make room'):
+  wanted = r'evaluation\.json cannot be written .*make room'
+  with monkeypatch.context() as patch, pytest.raises(DiskError, match=wanted):
     patch.setattr('os.replace', full)
     write_report(tmp_path, found[1:2], {}, {'name': 'new'})
   assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -99,7 +99,7 @@ def _form(file, size: int) -> _Form:
   if not lengths or not dtype.itemsize or dtype.subdtype or form.size > 1 << 62:
     raise ValueError('has a damaged header')
   if size not in (form.size, form.size + TRAILER) or (size == form.size and _ends_in_mark(file, size)):
-    raise ValueError(f'has {size} bytes where its header asks for {form.size}; it was cut or damaged')
+    raise ValueError(f'has {size} bytes, its header asks for others; it was cut or damaged')
   return form
 
 

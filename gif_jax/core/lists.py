@@ -28,8 +28,8 @@ def normal(name: str) -> str:
 
 def path_key(name: str) -> str:
   """The one spelling of a path below some folder: as `normal`, without ./ and doubled slashes, and with / for \\."""
-  parts = (part.strip() for part in normal(name).replace('\\', '/').split('/'))
-  return '/'.join(part for part in parts if part not in ('', '.'))
+  name = normal(name).replace('\\', '/')
+  return name[: name.startswith('/')] + '/'.join(part for part in name.split('/') if part not in ('', '.'))
 
 
 def open_text(path: str | Path, *, as_bytes: bool = False, newline: str | None = None) -> TextIO:
@@ -123,5 +123,9 @@ def _armed(cell: str) -> str:
 
 
 def indexed(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:
-  """Where each name stands, by its one spelling: `normal` or `path_key`."""
-  return {key(name): place for place, name in enumerate(names)}
+  """Where each name stands, by its one spelling: `normal` or `path_key`. Raises DataError where two have the same."""
+  places, names = {}, list(names)
+  for place, name in enumerate(names):
+    if (other := places.setdefault(key(name), place)) != place:
+      raise DataError(f'{names[other]} and {name} are one name in any list: rename one of them.')
+  return places

@@ -173,7 +173,7 @@ def _open_images(path, size):
 
 def _read_meta(folder):
   path = folder / META
-  meta = read_json(path, DataError, f'{folder} is no folder in the training format, or a damaged one')
+  meta = read_json(path, DataError, f'{folder} is no whole folder in the training format; {_AGAIN}')
   if meta.get('version') != VERSION:
     raise DataError(f'{path}: not version {VERSION} of the training format; convert the data with this version.')
   if meta.get('colour') != 'RGB':

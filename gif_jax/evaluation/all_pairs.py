@@ -90,7 +90,7 @@ def _check_pairs(identity, name='') -> int:
       'images'
     )
   if genuine > _GENUINE:
-    raise EvaluationError(f'{name}{genuine} genuine pairs are more than {_GENUINE}: take fewer images of each.')
+    raise EvaluationError(f'{name}{genuine} genuine pairs, more than {_GENUINE}: take fewer images of each identity.')
   return impostors
 
 

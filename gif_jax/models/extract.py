@@ -88,9 +88,10 @@ def _made(embed, work, saved, done, progress):
         if not saved.whole(jax.tree.leaves(total)):
           saved.forget('is of rows that were damaged')
           return None
-      first, done = start - work.own.start, min(start + work.size, work.own.stop)
+      first = start - work.own.start
       for rows, leaf in zip(jax.tree.leaves(total), jax.tree.leaves(result)):
         rows[first : first + len(leaf)] = leaf
+      done = min(start + work.size, work.own.stop)  # last: a Ctrl-C may come between
       if saved.due() or done == work.own.stop:
         saved.save(done, filled=jax.tree.leaves(total), rows=done - work.own.start)
   except KeyboardInterrupt:

@@ -65,7 +65,6 @@ def write_insightface(records: Records, path: str | Path) -> None:
       '%s: header and identity records above 2**24 are rounded to float32, as the format has it; the labels of the '
       'images are %s', path, 'exact' if m <= EXACT else 'rounded, too: people share labels',
     )  # fmt: skip
-  write_text(path.with_name('property'), f'{m},{records.size},{records.size}\n')
   with RecordWriter(path) as writer, tqdm(total=n, desc=f'writing {path.name}', unit='image') as bar:
     writer.write(0, framing.pack(b'', (n + 1, n + 1 + m), 0))
     for key, row in enumerate(np.argsort(labels, kind='stable'), 1):
@@ -73,3 +72,4 @@ def write_insightface(records: Records, path: str | Path) -> None:
       bar.update()
     for label in range(m):
       writer.write(n + 1 + label, framing.pack(b'', edges[label : label + 2].tolist(), n + 1 + label))
+    write_text(path.with_name('property'), f'{m},{records.size},{records.size}\n')
