@@ -28,7 +28,7 @@ def run(config, workdir: Path, accept: bool = False) -> dict | None:
   with interrupts.held():
     from gif_jax.codes import make
     from gif_jax.core import locks, processes
-    from gif_jax.core.files import make_writable, remove_left_over, write_json
+    from gif_jax.core.files import make_writable, write_json
     from gif_jax.data.sources import open_faces
     from gif_jax.training import record
     from gif_jax.training.loop import check_table, train
@@ -41,8 +41,6 @@ def run(config, workdir: Path, accept: bool = False) -> dict | None:
   config = make.with_own_identities(config)
   validate(config)
   with processes.locked(locks.inside(workdir), f'--workdir={workdir}'):
-    if processes.first():
-      remove_left_over(workdir)
     record.check(workdir, config, accept)
     faces = processes.after_first(lambda: open_faces(config, workdir / 'cache'))
     processes.check_same({'people': faces.label_space, 'training images': len(faces.train)})

@@ -280,6 +280,8 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
   kept = ['a', '.a', 'a.1.partial', '.a.partial.npy', 'b/.a.1.partial']
   for name in [*kept, '.a.1.partial', '.a.npy.22.partial', '.folder.1.partial/x']:
     write_text(tmp_path / name, 'x')
+  files.remove_left_over(tmp_path, of='a')
+  assert sorted(contents(tmp_path)) == sorted([*kept, '.a.npy.22.partial', '.folder.1.partial/x'])
   files.remove_left_over(tmp_path)
   assert sorted(contents(tmp_path)) == sorted(kept) and not (tmp_path / '.folder.1.partial').exists()
 

@@ -13,6 +13,7 @@ import threading
 import pytest
 
 from gif_jax.core.errors import DiskError
+from gif_jax.core.files import write_text
 from gif_jax.core.locks import InUseError, beside, inside, locked
 from tests.conftest import ROOT
 from tests.test_core_files import small_disk
@@ -91,6 +92,16 @@ def test_another_process_is_kept_out_until_the_one_that_has_it_ends(tmp_path, pl
       process.stdin.close()
     process.wait()
     take(path)
+
+
+def test_whoever_takes_a_lock_removes_what_killed_processes_left_there(tmp_path):
+  inner, own, others = 'out/.roc.png.1.partial', '.out.1.partial', '.out.v2.1.partial'
+  for place, gone in ((inside, inner), (beside, own)):
+    for name in (inner, own, others):
+      write_text(tmp_path / name, 'x')
+    take(place(tmp_path / 'out'))
+    left = {name for name in (inner, own, others) if (tmp_path / name).exists()}
+    assert left == {inner, own, others} - {gone}
 
 
 @pytest.mark.parametrize('error', [None, KeyError, KeyboardInterrupt])

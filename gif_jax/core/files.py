@@ -149,13 +149,16 @@ def remove(path: Path) -> None:
       path.unlink(missing_ok=True)
 
 
-def remove_left_over(folder: Path, *, deep: bool = False) -> None:
-  """Deletes what killed processes left unfinished right in a folder, or at any depth of it.
+def remove_left_over(folder: Path, *, of: str = '', deep: bool = False) -> None:
+  """Deletes what killed processes left unfinished right in a folder, or at any depth of it; of: this name alone.
 
-  To be called by whoever holds its lock.
+  To be called by whoever holds the lock. Raises DiskError.
   """
-  for path in folder.rglob(f'.*{PARTIAL}') if deep else folder.glob(f'.*{PARTIAL}'):
-    remove(path)
+  name = re.compile(rf'\.{re.escape(of)}\.\d+{re.escape(PARTIAL)}' if of else '')
+  with writing(folder):
+    for path in folder.rglob(f'.*{PARTIAL}') if deep else folder.glob(f'.*{PARTIAL}'):
+      if name.match(path.name):
+        remove(path)
 
 
 def set_aside(path: Path) -> Path:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gif_jax.core.errors import UserError, disk_error
+from gif_jax.core.files import remove_left_over
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,15 +44,18 @@ def beside(output: Path) -> Path:
 def locked(path: Path, what: str) -> Iterator[None]:
   """Holds the lock in the file `path`: `inside` or `beside` a place. what: the place, in the words of a flag.
 
+  Files that a killed process left unfinished at the place are deleted.
   Raises InUseError where another process, or another part of this one, holds it; DiskError where the file cannot be
   made. Where the disk knows no locks, the log says so, and nothing is held.
   """
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _taken(path, what)
+    descriptor, held = _taken(path, what)
   except OSError as error:
     raise disk_error(error, path, 'written') from error
   try:
+    if held:
+      remove_left_over(path.parent, of='' if path.name == INSIDE else path.name[1 : -len(INSIDE)])
     yield
   finally:
     if path.name != INSIDE:  # one beside an output goes with the work; while it is held, so that nobody waits at it
@@ -61,7 +65,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def _taken(path, what):
-  """The open file, locked and with our name in it."""
+  """The open file, locked and with our name in it, and whether the disk knows locks."""
   while True:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -69,7 +73,7 @@ def _taken(path, what):
       if not held or _same(descriptor, path):  # else it was deleted by who held it before: there is another one now
         if held:
           _sign(descriptor)
-        return descriptor
+        return descriptor, held
     except BaseException:
       os.close(descriptor)
       raise

@@ -10,7 +10,7 @@ import numpy as np
 from gif_jax.config import usable_pairs
 from gif_jax.core import locks
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.core.files import move_folder, remove, write_bytes
+from gif_jax.core.files import move_folder, remove, remove_left_over, write_bytes
 from gif_jax.core.resume import Draft
 from gif_jax.data.listing import Skipped
 from gif_jax.data.merge import Merged, open_inputs
@@ -45,6 +45,8 @@ def convert(settings: Settings) -> str:
   where somebody else writes there, DiskError.
   """
   with locks.locked(locks.beside(settings.output), f'--output={settings.output}'):
+    for path in _beside(settings.output):
+      remove_left_over(path.parent, of=path.name)
     return _convert(settings)
 
 
@@ -81,6 +83,12 @@ def _convert(settings):
 
 def _draft_of(output):
   return output.with_name(f'.{output.name}.draft')
+
+
+def _beside(output):
+  """What is written beside an output that is one file."""
+  index = [output.with_suffix('.idx'), Path(f'{output}.people.tsv')] if output.suffix == '.rec' else []
+  return [*index, Path(f'{output}.skipped.tsv')]
 
 
 def _check_output(output, wheres):
