@@ -178,13 +178,14 @@ def test_a_list_that_is_not_read_to_its_end_is_closed(tmp_path):
 def test_any_name_has_one_spelling(name):
   for spelling in (normal, path_key):
     assert spelling(spelling(name)) == spelling(name)
-  assert path_key(f'./{name}') == path_key(f' {name}\n') == path_key(f'{name}//') == path_key(name)
-  assert path_key(f'a/{name}') == path_key(f'.//a/./{name}')
+  assert path_key(f'a/{name}') == path_key(f'./a/.//{name}') == path_key(f'a\\{name}//')
+  assert path_key(f'/{name}') == path_key(f'//{name}') == f'/{path_key(f"./{name}")}'
 
 
 def test_the_spelling_of_names():
   assert normal('Zoe\u0308') == normal('Zoë') == 'Zoë'
-  assert path_key('./a//b') == path_key('a\\b') == path_key('a/b/') == path_key('a/./b ') == 'a/b'
+  assert path_key('./a//b') == path_key('a\\b') == path_key('a/b/') == path_key('a/./b') == 'a/b'
+  assert path_key('/a//b/') == '/a/b' and path_key('a /b ') == 'a /b '
   assert path_key('Zoe\u0308/a..b/..') == 'Zoë/a..b/..'
   assert indexed(['./Zoe\u0308//1', 'b'], path_key) == {'Zoë/1': 0, 'b': 1}
   assert indexed(['Zoe\u0308', 'b/'], normal) == {'Zoë': 0, 'b/': 1}
