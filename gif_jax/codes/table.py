@@ -166,7 +166,8 @@ class CodeTable:
 
   def verify(self) -> None:
     """Reads everything: checksums, unique codes in range, unit vectors. Raises TableError, naming the file."""
-    arrays = {'codes': self.codes, 'vectors': self.vectors}
+    shapes = {'codes': (self.m, self.l), 'vectors': (self.m, self.d)}
+    arrays = {name: _read_array(self.path, name, shape, check=True) for name, shape in shapes.items()}
     if self.transform:
       arrays |= {'mean': self.transform.mean, 'components': self.transform.components}
     for name, array in arrays.items():
@@ -261,8 +262,8 @@ def _read_meta(path: Path) -> dict:
   return meta
 
 
-def _read_array(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray:
-  return load_array(path / f'{name}.npy', ARRAYS[name], shape, check=False, error=TableError, fix=COPY)
+def _read_array(path: Path, name: str, shape: tuple[int, int], *, check: bool = False) -> np.ndarray:
+  return load_array(path / f'{name}.npy', ARRAYS[name], shape, check=check, error=TableError, fix=COPY)
 
 
 def _read_transform(path: Path, d: int) -> Transform:
