@@ -165,7 +165,7 @@ def test_a_damaged_table_is_not_extended(roomy, tmp_path):
   contents = bytearray((old.path / 'vectors.npy').read_bytes())
   contents[-1 - TRAILER] ^= 1
   (old.path / 'vectors.npy').write_bytes(contents)
-  with pytest.raises(TableError, match='vectors(.npy)? does not match its checksum'):
+  with pytest.raises(TableError, match=r'vectors(.npy)? does not match its checksum'):
     old.extend(tmp_path / 'new', np.array([[4, 4]], np.uint8), np.array(old.vectors[:1]), '')
   assert [path.name for path in tmp_path.iterdir()] == ['old']
 
