@@ -38,8 +38,9 @@ class MetricsLog:
     if jax.process_index() > 0:
       return
     kept = [row for row in self.rows() if row['step'] <= start]
-    if start and not kept:
-      _LOG.warning('%s has no rows of the steps before %d any more: it begins there', self.path, start)
+    last = kept[-1]['step'] if kept else 0
+    if last < start:  # a checkpoint is saved after the row of its step
+      _LOG.warning('%s is missing its rows of steps %d to %d: it was cut', self.path, last + 1, start)
     write_text(self.path, ''.join(map(_line, kept)))
     with writing(workdir):
       self.file = self.path.open('a')
