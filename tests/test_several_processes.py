@@ -105,7 +105,8 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_
   assert two['resumed_from_step'] == 2
   for name in set(one) - {'images_per_second', 'resumed_from_step', 'state_sha256'}:
     np.testing.assert_allclose(two[name], one[name], atol=1e-6, err_msg=name)
-  assert not [path for path in together.rglob('*') if 'partial' in path.name or path.name.startswith('.')]
+  hidden = [path.name for path in together.rglob('*') if 'partial' in path.name or path.name.startswith('.')]
+  assert hidden == ['.lock']
   for name in ('trained_table', 'next_table') if form == 'joint' else ():
     CodeTable.open(together / name).verify()
 
