@@ -181,7 +181,10 @@ def _answer(host, port, processes, process):
   wait, state, others = _Wait(f'process {process} of {processes}'), 'process 0 is looked for', 0
   while True:
     try:
-      with socket.create_connection((host, port), _ANSWER) as one:
+      with (
+        socket.create_connection((host, port), _ANSWER) as one,
+        contextlib.suppress(ConnectionResetError, BrokenPipeError),  # it hangs up: process 0 would not
+      ):
         one.sendall(f'process {process} of {processes}\n'.encode())
         one.settimeout(_LOOK)
         if _told(one, wait, f'process 0 answers at {host}:{port}, other processes are missing'):
