@@ -8,6 +8,7 @@ import pytest
 
 from gif_jax.config import default
 from gif_jax.core.errors import ConfigError
+from gif_jax.core.files import read_json_lines
 from gif_jax.training import record
 
 FAR = optax.constant_schedule(0.5)
@@ -148,3 +149,13 @@ def test_a_damaged_record_is_set_aside(run, caplog):
     _start(run, _config())
   assert 'config.json is damaged' in caplog.text and (run / 'config.json.damaged').exists()
   assert record.check(run, _config(), False) == {}
+
+
+@pytest.mark.parametrize('harm', [lambda line: line[:-9], lambda line: line.replace(b'"step": 0', b'"step": 9'),
+                                  lambda line: b'7\n', lambda line: b'"x"\n', lambda line: b''])  # fmt: skip
+def test_a_damaged_start_leaves_the_next_one_whole(run, harm):
+  path = run / 'starts.jsonl'
+  path.write_bytes(harm(path.read_bytes()))
+  _start(run, _config(), total=12)
+  assert json.loads(path.read_bytes().splitlines()[-1])['step'] == 4
+  assert [row['step'] for row in read_json_lines(path)] == [4]

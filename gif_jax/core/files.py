@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from gif_jax.core.errors import ConfigError, DiskError, UserError, cure, disk_error, reason
+
+_LOG = logging.getLogger(__name__)
 
 PARTIAL = '.partial'  # what names of unfinished files end in; they begin with a dot
 _LARGEST_JSON = 1 << 28  # bytes; whole data sets are described in less
@@ -247,6 +250,31 @@ def opened(content: dict) -> dict:
 def _digest(content):
   text = json.dumps(content, sort_keys=True, separators=(',', ':'))
   return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
+
+
+def json_line(content: dict) -> str:
+  """A JSON object as a line of a file, with its checksum."""
+  return json.dumps(sealed(content)) + '\n'
+
+
+def read_json_lines(path: Path) -> list[dict]:
+  """The objects in a file that has one on every line, none where there is no file.
+
+  A last line that is not finished is left out, and with a warning whatever is damaged. Raises DiskError.
+  """
+  try:
+    lines = path.read_bytes().split(b'\n')[:-1]
+  except FileNotFoundError:
+    return []
+  except OSError as error:
+    raise disk_error(error, path, 'read') from error
+  found = []
+  for number, line in enumerate(lines, 1):
+    try:
+      found.append(opened(json.loads(line)))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+      _LOG.warning('%s, line %d is damaged (%s) and is left out', path, number, error)
+  return found
 
 
 def read_json(path: str | Path, error: type[UserError], fix: str) -> dict:

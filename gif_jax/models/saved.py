@@ -37,6 +37,8 @@ def fault(path: Path, wanted: Callable[[str], bool] | None = None) -> str:
 
   wanted: which files are looked at; None: all.
   """
+  if wanted is None and processes.first() and not (path / checksums.SUMS).exists():
+    _LOG.warning('%s has no %s, as those of earlier versions: it is read unchecked', path, checksums.SUMS)
   found = checksums.fault(path, LATER, jax.process_index(), jax.process_count(), wanted)
   return next(filter(None, processes.all_say(found)), '')
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import time
@@ -15,8 +14,8 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from gif_jax.core.errors import UserError, disk_error
-from gif_jax.core.files import opened, sealed, write_text, writing
+from gif_jax.core.errors import UserError
+from gif_jax.core.files import json_line, read_json_lines, write_text, writing
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class MetricsLog:
     last = kept[-1]['step'] if kept else 0
     if last < start:  # a checkpoint is saved after the row of its step
       _LOG.warning('%s is missing its rows of steps %d to %d: it was cut', self.path, last + 1, start)
-    write_text(self.path, ''.join(map(_line, kept)))
+    write_text(self.path, ''.join(map(json_line, kept)))
     with writing(workdir):
       self.file = self.path.open('a')
       (workdir / 'tensorboard').mkdir(exist_ok=True)
@@ -50,21 +49,8 @@ class MetricsLog:
       self._note(start + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
   def rows(self) -> list[dict]:
-    """All rows written so far; lines that a crash cut off or that are damaged are left out, with a warning."""
-    try:
-      lines = self.path.read_bytes().split(b'\n')[:-1]
-    except FileNotFoundError:
-      return []
-    except OSError as error:
-      raise disk_error(error, self.path, 'read') from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-      try:
-        row = opened(json.loads(line))
-        rows.append(row | {'step': int(row['step'])})
-      except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        _LOG.warning('%s, line %d is damaged (%s) and is left out', self.path, number, error)
-    return rows
+    """All rows written so far, see `files.read_json_lines`."""
+    return [row for row in read_json_lines(self.path) if isinstance(row.get('step'), int)]
 
   def write(self, step: int, values: dict) -> None:
     """Adds a row; values are floats or lists of floats."""
@@ -73,7 +59,7 @@ class MetricsLog:
     with writing(self.path):
       if not os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno())):
         raise FileNotFoundError(errno.ENOENT, 'it was removed while the run wrote to it')
-      self.file.write(_line({'step': step, **values}))
+      self.file.write(json_line({'step': step, **values}))
       self.file.flush()
       for name, value in values.items():
         for i, item in enumerate(np.atleast_1d(value), 1):
@@ -89,11 +75,6 @@ class MetricsLog:
       with writing(self.path):
         self.file.close()
         self.board.close()
-
-
-def _line(row):
-  """A row as its line of the file, with a checksum."""
-  return json.dumps(sealed(row)) + '\n'
 
 
 class Window:

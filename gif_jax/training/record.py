@@ -19,7 +19,7 @@ import gif_jax
 from gif_jax.config import default
 from gif_jax.core import processes
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.core.files import plain, read_json, sealed, set_aside, write_json, writing
+from gif_jax.core.files import json_line, plain, read_json, read_json_lines, set_aside, write_json, writing
 from gif_jax.models.saved import steps
 
 _LOG = logging.getLogger(__name__)
@@ -77,10 +77,10 @@ def note_start(workdir: Path, config, step: int, total: int, changed: dict, sche
     _LOG.info('%s goes on with %s: no result depends on it', workdir, words)
   if words := _told(changed):
     _LOG.warning('%s goes on with %s: accepted, and noted in %s', workdir, words, _STARTS)
-  last = _last_start(workdir)
-  if step and last and last.get('steps') != total:
+  starts = read_json_lines(workdir / _STARTS)
+  if step and starts and (before := starts[-1].get('steps')) != total:
     _LOG.info('the run has %d steps now, it had %s: from step %d on the learning rate follows the schedule of %d '
-              'steps, in which it is %.3g there', total, last.get('steps'), step, total, schedule(step))  # fmt: skip
+              'steps, in which it is %.3g there', total, before, step, total, schedule(step))  # fmt: skip
   write_json(workdir / _CONFIG, nested(config), checksum=True)
   row = {
     'time': time.strftime('%Y-%m-%d %H:%M:%S %z'), 'host': socket.gethostname(), 'process': os.getpid(),
@@ -88,8 +88,10 @@ def note_start(workdir: Path, config, step: int, total: int, changed: dict, sche
     'gif_jax': gif_jax.__version__, 'jax': jax.__version__, 'processes': jax.process_count(),
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
   }  # fmt: skip
-  with writing(workdir / _STARTS), (workdir / _STARTS).open('a') as lines:
-    lines.write(json.dumps(sealed(plain(row))) + '\n')
+  with writing(workdir / _STARTS), (workdir / _STARTS).open('a+b') as lines:
+    lines.seek(max(0, lines.tell() - 1))
+    whole = lines.read() in (b'', b'\n')  # else a full disk or a kill has cut the last one
+    lines.write(('' if whole else '\n').encode() + json_line(plain(row)).encode())
 
 
 def nested(config) -> dict:
@@ -119,11 +121,4 @@ def _recorded(workdir):
     return flatten_dict(read_json(path, DataError, 'it is written anew'), sep='.')
   except DataError as error:
     _LOG.warning('%s It is set aside as %s, and what has changed since is not known.', error, set_aside(path).name)
-    return None
-
-
-def _last_start(workdir):
-  try:
-    return json.loads((workdir / _STARTS).read_text().splitlines()[-1])
-  except (OSError, ValueError, IndexError):
     return None
