@@ -102,3 +102,10 @@ def test_no_setting_defaults_to_none():
 def test_files_stay_readable():
   for path in PACKAGE.rglob('*.py'):
     assert len(path.read_text().splitlines()) <= 350, path
+
+
+def test_the_map_of_the_house_names_every_room():
+  root = PACKAGE.parent
+  listed = set(re.findall(r'`((?:gif_jax|benchmarks)/\S+\.py)`', (root / 'CONTRIBUTING.md').read_text()))
+  there = {str(path.relative_to(root)) for path in [*FILES, *root.glob('benchmarks/*.py')] if path.stat().st_size}
+  assert listed == {name for name in there if not name.endswith('__init__.py')}
