@@ -51,10 +51,17 @@ def pair(command):
     run.communicate()
 
 
+# Gloo writes "[Gloo] Rank 1 is connected to 3 peer ranks. Expected number of connected peer ranks is : 3" piece by
+# piece and from a thread for every device, so the pieces of several lines may come in any order.
+_GLOO = re.compile(
+  r'(\[Gloo\] Rank | is connected to | peer ranks\. |Expected number of connected peer ranks is : |\d|\n)+'
+)
+
+
 def _ended(runs):
-  """What processes printed, without what libraries in C++ say of their connections."""
+  """What processes printed, without what Gloo says of its connections."""
   outputs = [run.communicate(timeout=_LIMIT)[0] for run in runs]
-  return [re.sub(r'.*Rank \d+ is connected to.*\n', '', output) for output in outputs]
+  return [''.join(line for line in text.splitlines(True) if not _GLOO.fullmatch(line)) for text in outputs]
 
 
 def _steps(workdir):
