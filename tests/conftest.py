@@ -27,10 +27,14 @@ def free_port() -> int:
     return listening.getsockname()[1]
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='session', autouse=True)
 def compiled(tmp_path_factory):
-  """Where commands started by tests keep what XLA compiled, so that each program is compiled once."""
-  return tmp_path_factory.mktemp('compiled')
+  """Where tests and the commands they start keep what XLA compiled, so that each program is compiled once."""
+  folder = tmp_path_factory.mktemp('compiled')
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+  return folder
 
 
 @pytest.fixture(scope='session')
