@@ -199,32 +199,6 @@ def test_a_folder_that_cannot_be_used(folder, damage):
   assert str(folder) in str(error.value)
 
 
-@pytest.mark.parametrize('whole', [False, True], ids=['image half', 'whole model'])
-@pytest.mark.parametrize('act', ['gelu', 'quick_gelu'])
-def test_transformers_computes_the_same(tmp_path, whole, act):
-  """Where it is installed (pip install torch==2.13.0 transformers); the golden files stand in for it elsewhere."""
-  transformers, torch = pytest.importorskip('transformers'), pytest.importorskip('torch')
-  shape = {
-    'hidden_size': 48, 'intermediate_size': 80, 'num_hidden_layers': 3, 'num_attention_heads': 6, 'image_size': 32,
-    'patch_size': 8, 'projection_dim': 20, 'hidden_act': act, 'layer_norm_eps': 1e-4, 'initializer_factor': 3.0,
-  }  # fmt: skip
-  torch.manual_seed(1)
-  if whole:
-    text = {'hidden_size': 8, 'intermediate_size': 8, 'num_hidden_layers': 1, 'num_attention_heads': 1, 'vocab_size': 9}
-    config = transformers.CLIPConfig(text_config=text, vision_config=shape, projection_dim=20, initializer_factor=3.0)
-    net = transformers.CLIPModel(config)
-  else:
-    net = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**shape))
-  net.eval().save_pretrained(tmp_path)
-  images = np.random.default_rng(2).integers(0, 256, (4, 50, 50, 3), np.uint8)
-  processor = transformers.CLIPImageProcessorPil(size={'shortest_edge': 32}, crop_size=32)
-  pixels = processor([Image.fromarray(image) for image in images], return_tensors='pt')['pixel_values']
-  theirs = transformers.CLIPVisionModelWithProjection.from_pretrained(tmp_path).eval()
-  with torch.no_grad():
-    wanted = theirs(pixels).image_embeds.numpy()
-  np.testing.assert_allclose(open_clip(tmp_path).encode(images), wanted, atol=1e-5 * np.abs(wanted).max())
-
-
 def test_a_table_from_clip(tiny_config, tiny_faces, encoder, tmp_path):
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.encoder, config.tokenizer.encoder_path = 'clip', str(FOLDER)
