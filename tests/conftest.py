@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for the whole test session, and what several tests share."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from gif_jax.codes import make
 from gif_jax.data.sources import open_faces
 from tests import tiny
 from tests.photographs import write_people
+
+# Ctrl-C is tested too, and a shell ignores it in what it starts in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
