@@ -43,7 +43,8 @@ _SECONDS = 240  # in which every command here has ended, however slow the machin
 _TRACES = ('Traceback (most recent call last)', 'Fatal Python error', 'terminate called', 'Check failed')
 _LOG = re.compile(r'[IW]\d{4} \d\d:\d\d:\d\d')  # a line of absl's log, by Python and by C++
 _WARNING = re.compile(r'W\d{4} \d\d:\d\d:\d\d\S* +\d+ (.*)')
-_BAR = re.compile(r'^[^|\]]*\d+%\|.*?\]|^.*\d\S* \[\d+:\d\d[^\]]*\]')  # of tqdm; what follows has no line of its own
+# Of tqdm, and its steps from bar to bar; what follows has no line of its own.
+_BAR = re.compile(r'^[^|\]]*\d+%\|.*?\]|^.*\d\S* \[\d+:\d\d[^\]]*\]|\x1b\[A')
 _TELLING = re.compile(r'damaged|left out|cannot be read|checksum|missing|made again|beginning again', re.I)
 
 

@@ -21,6 +21,17 @@ _BEST = 'verification_accuracy'
 _STATE = 'state'
 
 
+class _OthersOfASave(logging.Filter):
+  """Leaves out what asyncio says of a save's other files where the disk is full: the first of them is raised."""
+
+  def filter(self, record):
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or 'never retrieved' not in record.getMessage() or errors.of_disk(error) is None
+
+
+_OTHERS_OF_A_SAVE = _OthersOfASave()  # one, which a logger takes once
+
+
 class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
   """A checkpoint in the making, which gets checksums of all its files before it has its name."""
 
@@ -54,6 +65,7 @@ class Checkpoints:
       cleanup_tmp_directories=True, best_fn=lambda m: m[_BEST], best_mode='max', preservation_policy=policy,
       temporary_path_class=_Summed,
     )  # fmt: skip
+    logging.getLogger('asyncio').addFilter(_OTHERS_OF_A_SAVE)
     with _saving(self.folder):
       return ocp.CheckpointManager(self.folder.absolute(), options=options)
 
