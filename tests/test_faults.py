@@ -23,7 +23,7 @@ def ended(said='', status=0, output=''):
 
 
 def test_bars_and_log_are_not_spoken():
-  said = f'\r{BAR}\r{BAR}\n{LOG}\n{WARNING}\n\rreading: 12it [00:00, 3.1it/s]\n'
+  said = f'\r{BAR}\x1b[A\r{BAR}\n{LOG}\n{WARNING}\n\rreading: 12it [00:00, 3.1it/s]\n'
   assert spoken(said) == [] and warned(said) == ['checkpoint.py:9] checkpoints/9 is damaged: it is set aside']
 
 
