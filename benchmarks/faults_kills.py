@@ -186,7 +186,7 @@ STARTS = {
 
 
 def starts(lab: Lab, rounds: int, only: str) -> None:
-  """Starts each twice, the second at any moment of the first half of the first; notes both."""
+  """Starts each twice, the second at any moment of the first third of the first; notes both."""
   expected = {}
   for what, _ in (bar := lab.jobs(STARTS, only, range(rounds))):
     name, where = STARTS[what]
@@ -195,7 +195,7 @@ def starts(lab: Lab, rounds: int, only: str) -> None:
       expected[what] = lab.peaceful(COMMANDS[name].call, where)
     wanted, peace = expected[what]
     lab.lay(where)
-    delay = lab.rng.choice((0.0, lab.rng.uniform(0, peace.seconds / 2)))
+    delay = lab.rng.choice((0.0, lab.rng.uniform(0, peace.seconds / 3)))
     both = [lab.start(COMMANDS[name].call)]
     time.sleep(delay)
     both.append(lab.start(COMMANDS[name].call))
