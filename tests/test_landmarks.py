@@ -20,7 +20,7 @@ def read(tmp_path, *lines, names=NAMES):
   return read_landmarks(tmp_path / 'points.txt', tmp_path, names)
 
 
-@pytest.mark.parametrize('between', [' ', ',', '\t', ', ', '  '])
+@pytest.mark.parametrize('between', [' ', ',', '\t', ', ', '  ', '\x0b', '\x1c ', '\u00a0'])
 @pytest.mark.parametrize('more', [(), (0.998,), (-1e-3,)])
 def test_every_form_gives_the_points_in_the_order_of_the_photographs(tmp_path, between, more):
   lines = [line(name, [*(POINTS + row), *more], between) for row, name in enumerate(NAMES)]

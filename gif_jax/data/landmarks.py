@@ -48,7 +48,7 @@ def _lines(path):
   """(number of the line, name, ten numbers) for every line that is not blank."""
   for number, line in read_lines(path, fix=f'--landmarks is a text file, {_FORM}'):
     found = _LINE.fullmatch(line.strip())
-    values = re.split(r'[\s,]+', found[2].strip(' \t,')) if found else []
+    values = re.findall(r'[^\s,]+', found[2]) if found else []
     if len(values) not in (10, 11):
       raise DataError(f'{path}, line {number}: {len(values)} numbers after the path; wanted {_FORM}.')
     yield number, found[1].strip(), [float(value) for value in values[:10]]
