@@ -41,3 +41,19 @@ def test_a_run_whose_rows_are_gone_says_so(workdir, caplog):
   (workdir / 'metrics.jsonl').unlink()
   assert not again(workdir, 6)
   assert 'is missing its rows of steps 1 to 6' in caplog.text
+
+
+@pytest.mark.parametrize(
+  'line', ['{"stfp": 4, "loss": 0.25}', '{"step": null}', '[4]', '4', '{"step": 4, "checksum": "a"}']
+)
+def test_a_row_that_is_damaged_is_named(workdir, caplog, line):
+  """Also one of an earlier version, without a checksum."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  (workdir / 'metrics.jsonl').write_text('\n'.join([lines[0], line, lines[2], '']))
+  assert again(workdir, 6) == [2, 6]
+  assert f'{workdir}/metrics.jsonl, line 2 is damaged' in caplog.text
+
+
+def test_rows_of_an_earlier_version_have_no_checksum(workdir, caplog):
+  (workdir / 'metrics.jsonl').write_text('{"step": 3, "loss": 0.5}\n{"step": 6, "loss": 0.25}\n')
+  assert again(workdir, 6) == [3, 6] and not caplog.records

@@ -158,4 +158,4 @@ def test_a_damaged_start_leaves_the_next_one_whole(run, harm):
   path.write_bytes(harm(path.read_bytes()))
   _start(run, _config(), total=12)
   assert json.loads(path.read_bytes().splitlines()[-1])['step'] == 4
-  assert [row['step'] for row in read_json_lines(path)] == [4]
+  assert [row['step'] for row in read_json_lines(path, 'step')] == [4]

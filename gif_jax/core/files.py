@@ -257,10 +257,11 @@ def json_line(content: dict) -> str:
   return json.dumps(sealed(content)) + '\n'
 
 
-def read_json_lines(path: Path) -> list[dict]:
+def read_json_lines(path: Path, key: str) -> list[dict]:
   """The objects in a file that has one on every line, none where there is no file.
 
-  A last line that is not finished is left out, and with a warning whatever is damaged. Raises DiskError.
+  key: of the integer that each of them has. A last line that is not finished is left out, and with a warning whatever
+  is damaged. Raises DiskError.
   """
   try:
     lines = path.read_bytes().split(b'\n')[:-1]
@@ -271,8 +272,9 @@ def read_json_lines(path: Path) -> list[dict]:
   found = []
   for number, line in enumerate(lines, 1):
     try:
-      found.append(opened(json.loads(line)))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+      content = opened(json.loads(line))
+      found.append(content | {key: int(content[key])})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
       _LOG.warning('%s, line %d is damaged (%s) and is left out', path, number, error)
   return found
 

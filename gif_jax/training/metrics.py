@@ -50,7 +50,7 @@ class MetricsLog:
 
   def rows(self) -> list[dict]:
     """All rows written so far, see `files.read_json_lines`."""
-    return [row for row in read_json_lines(self.path) if isinstance(row.get('step'), int)]
+    return read_json_lines(self.path, 'step')
 
   def write(self, step: int, values: dict) -> None:
     """Adds a row; values are floats or lists of floats."""

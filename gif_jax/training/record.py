@@ -77,8 +77,8 @@ def note_start(workdir: Path, config, step: int, total: int, changed: dict, sche
     _LOG.info('%s goes on with %s: no result depends on it', workdir, words)
   if words := _told(changed):
     _LOG.warning('%s goes on with %s: accepted, and noted in %s', workdir, words, _STARTS)
-  starts = read_json_lines(workdir / _STARTS)
-  if step and starts and (before := starts[-1].get('steps')) != total:
+  starts = read_json_lines(workdir / _STARTS, 'steps')
+  if step and starts and (before := starts[-1]['steps']) != total:
     _LOG.info('the run has %d steps now, it had %s: from step %d on the learning rate follows the schedule of %d '
               'steps, in which it is %.3g there', total, before, step, total, schedule(step))  # fmt: skip
   write_json(workdir / _CONFIG, nested(config), checksum=True)
