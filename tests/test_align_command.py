@@ -1,5 +1,6 @@
 """From photographs to a folder of aligned faces: what is written, what is skipped, and running it again."""
 
+import itertools
 import os
 
 import cv2
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.core.errors import ConfigError, DataError, DiskError
+from gif_jax.core.files import remove
 from gif_jax.data import align_people as align
 from gif_jax.data import detectors
 from gif_jax.data.align import template
@@ -109,8 +111,9 @@ def test_folders_and_sizes_that_cannot_be_used(root, output, tmp_path, source):
 
 def test_what_changed_is_done_again_and_nothing_else(root, output, source, monkeypatch):
   align.align_people(root, output, 32, source)
-  written = []
-  monkeypatch.setattr(align, '_write', lambda output, target, face, modified: written.append(target.name))
+  written, write = [], align._write
+  monkeypatch.setattr(align, '_write', lambda output, target, *rest: (
+    written.append(target.name), write(output, target, *rest)))  # fmt: skip
   assert align.align_people(root, output, 32, source)[:2] == (0, 20) and not written
   os.utime(root / 'p00' / '0.png', (1, 1))
   (output / 'p01' / '1.png').unlink()
@@ -158,6 +161,26 @@ def test_what_a_killed_run_leaves_is_no_photograph_and_in_nobodys_way(root, outp
   (output / 'p00' / '0.png').rename(output / 'p00' / '.0.png.4711.partial')  # killed before a crop had its name
   found = align.align_people(root, output, 32, source)
   assert found[:2] == (1, 19) and not found.skipped and not found.stale and (output / 'p00' / '0.png').exists()
+
+
+@pytest.mark.parametrize('after', [1, 7, PEOPLE * IMAGES - 1])
+@pytest.mark.parametrize('gone', ['.', 'p00', 'p00/0.png'])
+def test_what_is_removed_meanwhile_is_missed(root, output, source, monkeypatch, after, gone):
+  """The next crop makes the folder anew otherwise, and what was in it before is lost in silence."""
+  calls, encode = itertools.count(), cv2.imencode
+
+  def removing(*args):
+    if next(calls) == after:
+      remove(output / gone)
+    return encode(*args)
+
+  with monkeypatch.context() as patch, pytest.raises(DiskError, match=r'was removed .* give the same command again'):
+    patch.setattr(cv2, 'imencode', removing)
+    align.align_people(root, output, 32, source)
+  if gone == '.':
+    remove(output)  # one crop at most may be there, and nothing says of what settings
+  align.align_people(root, output, 32, source)
+  assert sum(map(len, list_people(output).people.values())) == PEOPLE * IMAGES
 
 
 def test_photographs_that_are_skipped_are_listed_with_the_reason(root, output, tmp_path, source):

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gif_jax.core import locks
-from gif_jax.core.errors import ConfigError, DataError, UnreadableError
+from gif_jax.core.errors import ConfigError, DataError, DiskError, UnreadableError
 from gif_jax.core.files import read_json, remove_left_over, replacing, write_json, writing
 from gif_jax.core.lists import normal, write_rows
 from gif_jax.core.workers import on_all_cores
@@ -99,6 +99,7 @@ def _align_people(root, output, size, source):
   _claim(output, {'size': size, 'points': source.name()})
   remove_left_over(output, deep=True)
   reasons, before = _align_all(_Job(root, output, size, source, photos, targets, points))
+  _check_there(output, [target for target, reason in zip(targets, reasons) if not reason])
   skipped = [Skipped(name, reason) for name, reason in zip(names, reasons) if reason]
   write_rows(output / _SKIPPED, sorted(skipped + listing.skipped + listing.empty), '\t')
   if len(skipped) == len(names):
@@ -191,6 +192,15 @@ def _claim(output, settings):
   write_json(path, settings, checksum=True)
 
 
+def _check_there(output, targets=()):
+  """Raises DiskError where somebody has removed the folder or a crop since: what is written after would hide it."""
+  if missing := [name for name in (_SETTINGS, *targets) if not (output / name).exists()]:
+    raise DiskError(
+      f'{output / missing[0]} was removed while faces were aligned: check that the disk is there and that nobody else '
+      f'writes to {output}, then give the same command again.'
+    )
+
+
 @functools.cache
 def _detector(source):
   return open_detector(source.detector, source.path)
@@ -214,6 +224,7 @@ def _align_one(job, photo, target, points, detector):
     elif mirrored(points):
       reason = 'left and right of its points are swapped'
     else:
+      _check_there(job.output)  # a folder that is gone would be made anew
       _write(job.output, target, crop(image, points, job.size), photo.modified)
       return ''
   except UnreadableError as error:

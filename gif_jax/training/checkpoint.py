@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import warnings
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +67,8 @@ class Checkpoints:
       temporary_path_class=_Summed,
     )  # fmt: skip
     logging.getLogger('asyncio').addFilter(_OTHERS_OF_A_SAVE)
+    # What was to be written after the disk was full, and never is.
+    warnings.filterwarnings('ignore', "coroutine 'async_serialize.*never awaited", RuntimeWarning)
     with _saving(self.folder):
       return ocp.CheckpointManager(self.folder.absolute(), options=options)
 
