@@ -1,6 +1,7 @@
 """What all commands share: how they are started and end, their flags, their log."""
 
 import logging
+import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -38,7 +39,18 @@ def _guarded(main, argv):
     if line is None:
       raise
     print(line, file=sys.stderr, flush=True)
+    _say_no_more()
     sys.exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def _say_no_more():
+  """Leaves out what libraries say of the same error while the program ends, unless --verbosity is given.
+
+  A full disk ends many writes of a checkpoint, of which one is raised; asyncio, orbax and Python tell of the others,
+  with tracebacks, as they are cleared away.
+  """
+  if not flags.FLAGS['verbosity'].present:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _allow_many_files():
@@ -90,19 +102,12 @@ def quiet_libraries() -> None:
   if not flags.FLAGS['verbosity'].present:
     absl_logging.set_verbosity(absl_logging.ERROR)
     absl_logging.get_absl_logger().addFilter(_is_not_raised_too)
-    sys.unraisablehook = _tell_unraisable
   logging.getLogger('gif_jax').setLevel(logging.INFO)
 
 
 def _is_not_raised_too(record) -> bool:
   """False for what orbax logs: it raises the same, which then is said in one line, and logs it with its traceback."""
   return 'orbax' not in record.pathname
-
-
-def _tell_unraisable(what) -> None:
-  """As Python does, but for what orbax's writers say to a loop that has ended because the disk was full."""
-  if not (isinstance(what.exc_value, RuntimeError) and 'Event loop is closed' in str(what.exc_value)):
-    sys.__unraisablehook__(what)
 
 
 def read_flag(holder) -> ConfigDict:

@@ -1,7 +1,5 @@
 """A checkpoint that is damaged is noticed, set aside under a name that says so, and an earlier one is used."""
 
-import asyncio
-import gc
 import logging
 import random
 import shutil
@@ -185,21 +183,3 @@ def test_readers_are_told_of_the_step_they_named(run):
   with pytest.raises(CheckpointError, match=r'checkpoints/3 is damaged \(state/manifest.ocdbt .*copy it again'):
     read_saved(run, 3)
   assert read_saved(run, 2).step == 2 and _names(run) == ['1', '2', '3']
-
-
-@pytest.mark.parametrize(('message', 'said'), [('a/b: No space left on device', 0), ('a bug', 1)])
-def test_a_full_disk_is_told_of_once(tmp_path, caplog, message, said):
-  """All files of a save fail then, one error is raised, and asyncio has a traceback for each of the others."""
-  write_run(tmp_path)
-
-  async def fail():
-    raise ValueError(message)
-
-  async def save():
-    tasks = [asyncio.create_task(fail()) for _ in range(2)]
-    await asyncio.gather(*tasks[:1], return_exceptions=True)
-    await asyncio.sleep(0)
-
-  asyncio.run(save())
-  gc.collect()
-  assert len([record for record in caplog.records if record.name == 'asyncio']) == said

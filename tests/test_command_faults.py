@@ -138,3 +138,37 @@ def test_settings_that_are_no_numbers(section, key, value):
     config[section][key] = value
   with pytest.raises(ConfigError, match=f'config.{section}.{key}=.* is no number .*; give a finite one'):
     validate(config)
+
+
+def test_nothing_is_said_after_the_one_line():
+  """What libraries left half done when a disk was full complains as it is cleared away."""
+  program = """
+import asyncio, sys
+from absl import flags
+from gif_jax.command_line import _guarded
+from gif_jax.core.errors import DiskError
+flags.FLAGS([sys.argv[0], *sys.argv[1:]])
+
+class Writer:
+  def __del__(self):
+    raise RuntimeError('Event loop is closed')
+
+async def write():
+  raise ValueError('No space left on device')
+
+async def save():
+  tasks = [asyncio.create_task(write()) for _ in range(2)]
+  await asyncio.sleep(0.1)
+  return [*tasks, write(), Writer()]
+
+def main(_):
+  global left
+  left = asyncio.run(save())
+  raise DiskError('the disk is full')
+
+_guarded(main, [])
+"""
+  for flag, lines in (([], 1), (['--verbosity=0'], 2)):
+    done = subprocess.run([sys.executable, '-c', program, *flag], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith('DiskError: the disk is full\n'), done.stderr
+    assert min(2, done.stderr.count('\n')) == lines and not done.stdout, done.stderr

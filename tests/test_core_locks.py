@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import threading
 
 import pytest
 
-from gif_jax.core.errors import DiskError
+from gif_jax.core.errors import ConfigError, DiskError
 from gif_jax.core.files import write_text
 from gif_jax.core.locks import InUseError, beside, inside, locked
 from tests.conftest import ROOT
@@ -212,3 +213,32 @@ def test_a_place_that_cannot_be_written(tmp_path):
   for path in (inside(tmp_path / 'file'), beside(tmp_path / 'file' / 'a'), inside(tmp_path / 'folder')):
     with pytest.raises(DiskError, match=f'^{path} cannot be written .*(move it|name another place)'):
       take(path)
+
+
+@pytest.mark.parametrize('again', [False, True])
+@pytest.mark.parametrize('error', [None, ValueError('Error writing a file: NOT_FOUND'), OSError(errno.EIO, 'gone')])
+def test_a_folder_that_is_removed_meanwhile_is_missed(tmp_path, again, error):
+  """Whoever makes it again, such as a library that writes there, makes another one."""
+  run = tmp_path / 'run'
+  message = f'^{run} was removed while it was written to: .* the same command again'
+  with pytest.raises(DiskError, match=message), locked(inside(run), 'there'):
+    shutil.rmtree(run)
+    if again:
+      run.mkdir()
+    if error:
+      raise error
+
+
+@pytest.mark.parametrize('error', [ConfigError('a key'), KeyboardInterrupt()])
+def test_what_is_said_already_is_said(tmp_path, error):
+  with pytest.raises(type(error)), locked(inside(tmp_path / 'run'), 'there'):
+    shutil.rmtree(tmp_path / 'run')
+    raise error
+
+
+def test_an_error_in_a_folder_that_is_there_stays_what_it_is(tmp_path):
+  with pytest.raises(ValueError, match='bug'), locked(inside(tmp_path), 'there'):
+    (tmp_path / '.lock').unlink()  # somebody takes it for a left-over
+    raise ValueError('a bug')
+  with locked(inside(tmp_path), 'there'):
+    (tmp_path / '.lock').unlink()

@@ -68,6 +68,14 @@ def disk_error(error: OSError, path, verb: str) -> DiskError:
   return DiskError(f'{path} cannot be {verb} ({reason(error)}): {cure(error)}.')
 
 
+def removed(path) -> DiskError:
+  """For what somebody has taken away from whoever writes to it."""
+  return DiskError(
+    f'{path} was removed while it was written to: see that the disk is there and that nobody else works in it, then '
+    'give the same command again.'
+  )
+
+
 def of_disk(error: BaseException) -> OSError | None:
   """The error of the system behind what a library raised in its own words; None where there is none.
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gif_jax.core.errors import ConfigError, DiskError, UserError, cure, disk_error, reason
+from gif_jax.core.errors import ConfigError, DiskError, UserError, cure, disk_error, reason, removed
 
 _LOG = logging.getLogger(__name__)
 
@@ -96,6 +96,33 @@ def replacing_folder(path: str | Path, *, replace: bool = False) -> Iterator[Pat
       raise DiskError(str(error).replace(str(temporary), str(path))) from error
     finally:
       remove(temporary)
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+  """Whether an open file or folder still is what has that name."""
+  try:
+    return os.path.samestat(os.fstat(descriptor), os.stat(path))
+  except FileNotFoundError:
+    return False
+
+
+@contextlib.contextmanager
+def kept(folder: Path) -> Iterator[None]:
+  """Raises DiskError where somebody removes the folder meanwhile, also for what libraries say of it in their words."""
+  descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # open, so that no new folder gets the number of this one
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    if is_at(descriptor, folder):
+      raise
+    raise removed(folder) from error
+  else:
+    if not is_at(descriptor, folder):
+      raise removed(folder)
+  finally:
+    os.close(descriptor)
 
 
 def move_file(source: Path, target: Path) -> None:

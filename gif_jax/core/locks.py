@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gif_jax.core.errors import UserError, disk_error
-from gif_jax.core.files import remove_left_over
+from gif_jax.core.files import is_at, kept, remove_left_over
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
   Files that a killed process left unfinished at the place are deleted.
   Raises InUseError where another process, or another part of this one, holds it; DiskError where the file cannot be
-  made. Where the disk knows no locks, the log says so, and nothing is held.
+  made, and where the folder it is `inside` is removed meanwhile. Where the disk knows no locks, the log says so, and
+  nothing is held.
   """
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
   try:
     if held:
       remove_left_over(path.parent, of='' if path.name == INSIDE else path.name[1 : -len(INSIDE)])
-    yield
+    with kept(path.parent) if path.name == INSIDE else contextlib.nullcontext():
+      yield
   finally:
     if path.name != INSIDE:  # one beside an output goes with the work; while it is held, so that nobody waits at it
       with contextlib.suppress(OSError):
@@ -70,7 +72,7 @@ def _taken(path, what):
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
       held = _lock(descriptor, path, what)
-      if not held or _same(descriptor, path):  # else it was deleted by who held it before: there is another one now
+      if not held or is_at(descriptor, path):  # else it was deleted by who held it before: there is another one now
         if held:
           _sign(descriptor)
         return descriptor, held
@@ -94,13 +96,6 @@ def _lock(descriptor, path, what):
     _LOG.warning('%s: this disk knows no locks (%s); see to it that one run alone works there', what, error.strerror)
     return False
   return True
-
-
-def _same(descriptor, path):
-  try:
-    return os.path.samestat(os.fstat(descriptor), os.stat(path))
-  except FileNotFoundError:
-    return False
 
 
 def _sign(descriptor):

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gif_jax.core import locks
-from gif_jax.core.errors import ConfigError, DataError, DiskError, UnreadableError
+from gif_jax.core.errors import ConfigError, DataError, UnreadableError, removed
 from gif_jax.core.files import read_json, remove_left_over, replacing, write_json, writing
 from gif_jax.core.lists import normal, write_rows
 from gif_jax.core.workers import on_all_cores
@@ -195,10 +195,7 @@ def _claim(output, settings):
 def _check_there(output, targets=()):
   """Raises DiskError where somebody has removed the folder or a crop since: what is written after would hide it."""
   if missing := [name for name in (_SETTINGS, *targets) if not (output / name).exists()]:
-    raise DiskError(
-      f'{output / missing[0]} was removed while faces were aligned: check that the disk is there and that nobody else '
-      f'writes to {output}, then give the same command again.'
-    )
+    raise removed(output / missing[0])
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Checkpoints of a run as they lie on the disk: which there are, which are whole, and what is in them."""
 
+import functools
 import gc
 import logging
 import sys
@@ -57,6 +58,7 @@ def read_saved(workdir: Path, step: int | None = None) -> Saved:
   One that is damaged is set aside, with a warning, unless somebody is training there just now. To be called by all
   processes. Raises CheckpointError, `read` too, where there is none that is whole or it cannot be read.
   """
+  ignore_closed_loops()
   folder = workdir / 'checkpoints'
   there = steps(folder)
   if not there:
@@ -128,6 +130,18 @@ def sweep() -> None:
     gc.collect()
   finally:
     sys.unraisablehook = hook
+
+
+@functools.cache
+def ignore_closed_loops() -> None:
+  """Leaves out what tensorstore's threads say of a loop of orbax that failed and is closed, at any time after."""
+  before = sys.unraisablehook
+
+  def tell(what):
+    if not (isinstance(what.exc_value, RuntimeError) and 'Event loop is closed' in str(what.exc_value)):
+      before(what)
+
+  sys.unraisablehook = tell
 
 
 def with_input(origin: dict) -> dict:

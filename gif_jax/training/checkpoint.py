@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import warnings
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,23 +13,12 @@ from orbax.checkpoint import checkpoint_managers
 
 from gif_jax.core import checksums, errors, processes
 from gif_jax.core.files import set_aside
-from gif_jax.models.saved import LATER, CheckpointError, fault, steps, sweep, with_input
+from gif_jax.models.saved import LATER, CheckpointError, fault, ignore_closed_loops, steps, sweep, with_input
 
 _LOG = logging.getLogger(__name__)
 
 _BEST = 'verification_accuracy'
 _STATE = 'state'
-
-
-class _OthersOfASave(logging.Filter):
-  """Leaves out what asyncio says of a save's other files where the disk is full: the first of them is raised."""
-
-  def filter(self, record):
-    error = record.exc_info[1] if record.exc_info else None
-    return error is None or 'never retrieved' not in record.getMessage() or errors.of_disk(error) is None
-
-
-_OTHERS_OF_A_SAVE = _OthersOfASave()  # one, which a logger takes once
 
 
 class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
@@ -57,6 +45,7 @@ class Checkpoints:
   @cached_property
   def manager(self) -> ocp.CheckpointManager:
     """Opened when first used: it reads what is there, and has no words for what is damaged."""
+    ignore_closed_loops()
     # orbax's max_to_keep with a best_fn would delete the newest checkpoint whenever it is not the best one.
     policy = checkpoint_managers.AnyPreservationPolicy([
       checkpoint_managers.LatestN(self.keep),
@@ -66,9 +55,6 @@ class Checkpoints:
       cleanup_tmp_directories=True, best_fn=lambda m: m[_BEST], best_mode='max', preservation_policy=policy,
       temporary_path_class=_Summed,
     )  # fmt: skip
-    logging.getLogger('asyncio').addFilter(_OTHERS_OF_A_SAVE)
-    # What was to be written after the disk was full, and never is.
-    warnings.filterwarnings('ignore', "coroutine 'async_serialize.*never awaited", RuntimeWarning)
     with _saving(self.folder):
       return ocp.CheckpointManager(self.folder.absolute(), options=options)
 

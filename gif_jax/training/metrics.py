@@ -1,9 +1,7 @@
 """What a run writes while it trains: a JSONL file, TensorBoard events, a progress bar."""
 
 import contextlib
-import errno
 import logging
-import os
 import time
 from pathlib import Path
 
@@ -14,8 +12,8 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from gif_jax.core.errors import UserError
-from gif_jax.core.files import json_line, read_json_lines, write_text, writing
+from gif_jax.core.errors import UserError, removed
+from gif_jax.core.files import is_at, json_line, read_json_lines, write_text, writing
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,8 +55,8 @@ class MetricsLog:
     if not self.file:
       return
     with writing(self.path):
-      if not os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno())):
-        raise FileNotFoundError(errno.ENOENT, 'it was removed while the run wrote to it')
+      if not is_at(self.file.fileno(), self.path):
+        raise removed(self.path)
       self.file.write(json_line({'step': step, **values}))
       self.file.flush()
       for name, value in values.items():
