@@ -155,8 +155,8 @@ def test_people_in_the_evaluation_set(planted, found):
 def test_images_that_cannot_be_used(planted, found):
   skipped = dict(line.split('\t') for line in (found[1] / 'skipped.tsv').read_text().splitlines())
   assert {name.removeprefix(f'{planted}/'): reason[:12] for name, reason in skipped.items()} == {
-    'A/a06/3.jpg': 'cannot be de', 'A/a06/4.jpg': 'cannot be de', 'A/a06/5.jpg': 'shows nothin',
-    'lfw.bin, image 11': 'cannot be de', 'A/empty': 'no images in',
+    'A/a06/3.jpg': 'image file i', 'A/a06/4.jpg': 'cannot ident', 'A/a06/5.jpg': 'shows nothin',
+    'lfw.bin, image 11': 'cannot ident', 'A/empty': 'no images in',
   }  # fmt: skip
   report = found[0]['inputs']['A']
   assert (report['undecodable'], report['skipped'], report['kinds']['blank']) == (2, 1, 1)

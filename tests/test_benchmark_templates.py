@@ -222,7 +222,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, content):
   if content is not None:
     broken.write_bytes(content)
   assert len(images[:3]) == 3
-  with pytest.raises(DataError, match=r'loose_crop/2\.png .*copy it again'):
+  with pytest.raises(DataError, match=r'loose_crop/2\.png: .*copy it again'):
     images[:4]
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from gif_jax.core.errors import DataError
 from gif_jax.core.files import read_json, write_json
 from gif_jax.data.augment import Chances
-from gif_jax.data.crops import Crops, decode
+from gif_jax.data.crops import Crops
+from gif_jax.data.images import read_image
 from gif_jax.data.inputs import open_records
 from gif_jax.data.records import Packed, Person, fingerprint
 from gif_jax.training import input_pipeline
@@ -102,7 +103,7 @@ def test_crops_are_the_pixels(packed, images):
 def test_crops_of_another_size_keep_their_sides_in_proportion():
   image = np.full((20, 40, 3), 200, np.uint8)
   for size, height in ((20, 10), (80, 40)):
-    crop = decode(_encoded(image), size)
+    crop = read_image(_encoded(image), size).pixels
     bar = (size - height) // 2
     assert crop.shape == (size, size, 3)
     assert (crop[bar : bar + height] == 200).all() and not crop[:bar].any() and not crop[bar + height :].any()

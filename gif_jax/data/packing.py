@@ -21,57 +21,30 @@ from gif_jax.core.files import writing
 from gif_jax.core.lists import read_rows, table_text, write_rows
 from gif_jax.core.resume import Draft
 from gif_jax.core.workers import on_all_cores
-from gif_jax.data.crops import decode
-from gif_jax.data.images import open_image, read_image
+from gif_jax.data.images import DECODING, is_plain, read_image
 from gif_jax.data.listing import Skipped
 from gif_jax.data.records import Person, Records, write_index
 
 _LOG = logging.getLogger(__name__)
 
-PACKING = 2  # raised whenever `fitted` gives other bytes, so that no draft is continued with them
+PACKING = [2, DECODING]  # raised whenever `fitted` gives other bytes, so that no draft is continued with them
 BLOCK = 128  # images of a job
 FEW = 512  # images that are done sooner than processes start
 SAVE_SECONDS = 5
 _NOTED = 9  # numbers in a note of how far it has come
 _READ = 1 << 24  # bytes read at a time
-_ORIENTATION = 0x0112  # EXIF 2.3, tag 274: 1 is upright
-_TURNED = range(2, 9)
-_GREY, _COLOUR = 0, 2  # of PNG's header: sample depth in byte 24, colour type in byte 25 (PNG 1.2, 11.2.2)
 
 
 def fitted(encoded: bytes, size: int) -> bytes:
   """The same bytes where they are a whole, upright JPEG or PNG, 8-bit RGB or grey, of size x size; else made a PNG.
 
-  Others are brought to [size, size, 3] as `read_image` does; a PNG loses no more. What is passed was decoded by Pillow,
-  which refuses more broken files, and by OpenCV, which is what training decodes with.
+  Others are brought to [size, size, 3] as `read_image` does; a PNG loses no more.
   Raises UnreadableError, with the reason, for what cannot be read whole.
   """
-  if not encoded:
-    raise UnreadableError('empty, 0 bytes')
-  if _passes(encoded, size):
+  if is_plain(encoded, size):
     return encoded
   pixels = read_image(encoded, size).pixels
   return cv2.imencode('.png', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _passes(encoded, size):
-  try:
-    with open_image(encoded) as image:
-      if image.size != (size, size) or not _is_plain(image, encoded):
-        return False
-      image.load()
-    decode(encoded, size)
-  except Exception:  # Pillow's decoders raise almost anything; read_image says what it is
-    return False
-  return True
-
-
-def _is_plain(image, encoded):
-  if image.format == 'PNG' and (encoded[24] != 8 or encoded[25] not in (_GREY, _COLOUR)):
-    return False  # Pillow calls 16 bits RGB too, and 1 to 4 bits grey
-  if image.format not in ('JPEG', 'PNG') or image.mode not in ('L', 'RGB') or getattr(image, 'is_animated', False):
-    return False
-  return not image.has_transparency_data and image.getexif().get(_ORIENTATION) not in _TURNED
 
 
 class _Done(NamedTuple):

@@ -15,14 +15,13 @@ from gif_jax.core.files import read_json, write_json
 from gif_jax.core.lists import normal
 from gif_jax.core.resume import fill, is_whole
 from gif_jax.core.workers import on_all_cores
-from gif_jax.data.images import read_image
+from gif_jax.data.images import DECODING, read_image
 from gif_jax.data.listing import Photo
 
 _LOG = logging.getLogger(__name__)
 
 _BLOCK = 32  # images decoded at a time
 _FEW = 256  # images that are decoded sooner than processes start
-_DECODING = 1  # raised whenever read_image gives other pixels, so that nobody trains on those of before
 
 
 class Survey(NamedTuple):
@@ -48,7 +47,7 @@ def survey(root: Path, photos: list[Photo], size: int, cache: Path | None) -> Su
 
 
 def _fingerprint(photos, size):
-  what = repr((_DECODING, size, [(normal(photo.name), photo.size, photo.modified) for photo in photos]))
+  what = repr((DECODING, size, [(normal(photo.name), photo.size, photo.modified) for photo in photos]))
   return hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:16]
 
 

@@ -15,7 +15,8 @@ from gif_jax.data.audit.marks import BLANK, UNDECODABLE, mark_all
 from gif_jax.data.audit.opened import open_all
 from gif_jax.data.audit.similar import centred, nearest
 from gif_jax.data.audit.wording import describe
-from gif_jax.data.crops import Crops, decode
+from gif_jax.data.crops import Crops
+from gif_jax.data.images import read_image
 from gif_jax.data.recordio import RecordIO
 from gif_jax.models.extract import ExtractError, extract, identity_moments
 from gif_jax.models.trained import open_encoder
@@ -190,4 +191,4 @@ def _draw(path, data, marks, pairs, similar):
 def _shown(title, data, first, second):
   people = data.person[[first, second]].tolist()
   names = [data.who(who) if who >= 0 else list(data.tested)[-1 - who] for who in people]
-  return Shown(title, *(decode(data.images[i], _SIZE) for i in (first, second)), names)
+  return Shown(title, *(read_image(data.images[i], _SIZE).pixels for i in (first, second)), names)

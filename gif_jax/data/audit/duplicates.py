@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.audit.marks import Together
-from gif_jax.data.crops import decode
+from gif_jax.data.images import read_image
 
 DISTANCE = 3  # bits of 64 by which the hashes of the same picture, from left to right, may differ
 DOWN = 6  # and those from top to bottom: aligned faces are often alike in one of the two
@@ -106,7 +106,7 @@ def correlation(first: bytes, second: bytes) -> float:
 
 
 def _brightness(encoded):
-  grey = cv2.cvtColor(decode(encoded, 4 * _SIDE), cv2.COLOR_RGB2GRAY)
+  grey = cv2.cvtColor(read_image(encoded, 4 * _SIDE).pixels, cv2.COLOR_RGB2GRAY)
   small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
   small -= small.mean()
   return small / max(np.linalg.norm(small), 1e-9)

@@ -1,23 +1,21 @@
 """One pass over all images on all cores: what an audit remembers of each, 35 bytes, whatever the image is."""
 
 import hashlib
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from gif_jax.core.errors import DataError, UnreadableError
 from gif_jax.core.workers import on_all_cores
-from gif_jax.data.crops import decode
+from gif_jax.data.images import read_image
 from gif_jax.data.listing import Skipped
 
 KINDS = ('undecodable', 'blank', 'colour', 'grey', 'CMYK', 'other')
 UNDECODABLE, BLANK, COLOUR = 0, 1, 2
-_MODES = {'RGB': 'colour', 'YCbCr': 'colour', 'L': 'grey', '1': 'grey', 'LA': 'grey', 'I;16': 'grey', 'CMYK': 'CMYK'}
+_KIND_OF = {'colour': 'colour', 'grey': 'grey', 'black': 'grey', 'CMYK': 'CMYK'}  # by the first word of a picture's
 _SIDE = 112  # images are looked at in the size they are trained in
 _FLAT = 6  # levels between the darkest and the brightest of 81 cells, up to which a picture shows nothing
 _BLOCK = 512  # images a process looks at before it reports
@@ -102,22 +100,12 @@ class _Look:
 
 def mark(encoded: bytes) -> tuple:
   """The fields of MARK of one encoded image. Raises UnreadableError for what cannot be decoded whole."""
-  crop = decode(encoded, _SIDE)
+  crop, width, height, what = read_image(encoded, _SIDE)
   look, down, contrast = difference_hashes(crop)
   red, _, blue, _ = cv2.mean(crop[_SIDE // 3 : -_SIDE // 3, _SIDE // 3 : -_SIDE // 3])
-  width, height, kind = _header(encoded)
   content = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest())
-  kind = BLANK if contrast <= _FLAT else KINDS.index(kind)
-  return content, look, down, len(encoded), min(width, 65535), min(height, 65535), kind, round(red), round(blue)
-
-
-def _header(encoded):
-  """(width, height, kind) as they are stored; OpenCV gives RGB of whatever it is."""
-  try:
-    with Image.open(io.BytesIO(encoded)) as image:
-      return *image.size, _MODES.get(image.mode, 'other')
-  except Exception:  # a format that OpenCV knows and Pillow does not
-    return 0, 0, 'other'
+  kind = BLANK if contrast <= _FLAT else KINDS.index(_KIND_OF.get(what.split()[0], 'other'))
+  return content, look, down, len(encoded), width, height, kind, round(red), round(blue)
 
 
 def difference_hashes(crop: np.ndarray) -> tuple[int, int, int]:

@@ -26,7 +26,7 @@ from gif_jax.core.errors import DataError, UnreadableError, cure, reason
 from gif_jax.core.lists import open_text, read_lines
 from gif_jax.data.align import similarity, template, usable
 from gif_jax.data.benchmarks.galleries import open_galleries
-from gif_jax.data.crops import decode_whole
+from gif_jax.data.images import read_whole
 
 _NAMES = ('ijbb', 'ijbc')
 _LISTS = {
@@ -143,10 +143,9 @@ class LooseCrops:
   def _decoded(self, name):
     path = self.folder / os.fsdecode(name)
     try:
-      return decode_whole(path.read_bytes())
-    except (OSError, UnreadableError) as error:
-      reason = error.strerror if isinstance(error, OSError) else error
-      raise DataError(f'{path} {reason}; copy it again: without it no figure would be comparable.') from error
+      return read_whole(path)
+    except UnreadableError as error:
+      raise DataError(f'{path}: {error}; copy it again: without it no figure would be comparable.') from error
 
 
 def _path(folder, name, which):
