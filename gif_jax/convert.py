@@ -27,6 +27,7 @@ if __name__ == '__main__':
   flags.DEFINE_integer('min_images', 1, 'Images that a person must have, after bad ones were left out.', 1)
   flags.DEFINE_string('people', '', 'A file of names, one a line: only these.')
   flags.DEFINE_string('without', '', 'A file of names, one a line: all but these.')
+  flags.DEFINE_string('without_images', '', 'A list of images to leave out: odd_sizes.tsv of gif_jax.audit.')
   flags.DEFINE_string('same', '', 'A CSV file (same,similarity,first,second) of people who are one where same is 1.')
   flags.DEFINE_integer('size', 0, 'Pixels a side; 0: those of the input, or 112 where they differ.', 0, 1024)
   flags.DEFINE_enum('bad_images', 'skip', ['skip', 'error'], 'What to do with images that cannot be read.')

@@ -82,7 +82,7 @@ def test_clean_data_has_no_faults(clean, tmp_path):
   assert report == json.loads((tmp_path / 'audit.json').read_text())
   assert {path.name for path in tmp_path.iterdir() if not path.name.startswith('.')} == {
     'audit.json', 'audit.md', 'audit.png', 'skipped.tsv', 'duplicates.csv', 'in_evaluation.txt',
-    'overlapping_people.csv', 'similar_people.csv',
+    'overlapping_people.csv', 'similar_people.csv', 'odd_sizes.tsv',
   }  # fmt: skip
 
 
@@ -174,10 +174,11 @@ def test_every_fault_is_a_sentence(found):
   for part in (
     'A: 2 images cannot be decoded', 'A: 1 file or record was left out', 'A: 1 image shows nothing',
     '2 pictures are there under two names, byte for byte', '4 pictures are there under two names, nearly',
-    '1 picture of a person repeated, nearly', 'lfw.bin: 3 people are trained on', '1 pair of people looks alike',
+    '1 picture of a person repeated, nearly', 'A: 2 pictures are of an odd size among those of 112x112',
+    'lfw.bin: 3 people are trained on', '1 pair of people looks alike',
   ):  # fmt: skip
     assert part in text
-  assert text.count('\n') == 8 and all(line in (found[1] / 'audit.md').read_text() for line in text.split('\n'))
+  assert text.count('\n') == 9 and all(line in (found[1] / 'audit.md').read_text() for line in text.split('\n'))
 
 
 def test_a_network_finds_people_in_other_photographs(faces, tmp_path, monkeypatch):

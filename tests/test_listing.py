@@ -27,14 +27,17 @@ def test_bad_images_are_skipped_named_and_counted(root, caplog):
   faces = open_faces(folder_config(root, people=(0, 0)), None)
   assert skipped(faces) == {
     'nobody': 'no images in it',
-    'p01/0.jpg': 'unreadable: cannot identify image file',
+    'p01/0.jpg': 'unreadable: empty, 0 bytes',
     'p02/2.jpg': skipped(faces)['p02/2.jpg'],
     'p03/not.png': 'unreadable: cannot identify image file',
     'unreadable': 'no readable images in it',
     'unreadable/1.heic': 'unreadable: cannot identify image file',
   }
   assert 'truncated' in skipped(faces)['p02/2.jpg']
-  assert faces.people['not_images'] == 4
+  assert {other['name']: other['reason'] for other in faces.people['not_images']} == {
+    'p00/Thumbs.db': 'no image (.db)', 'p00/.DS_Store': 'hidden', 'p00/notes.txt': 'no image (.txt)',
+    'p00/._0.png': 'hidden',
+  }  # fmt: skip
   assert faces.m == 5 and len(faces.train) + len(faces.held_out) == 18
   warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
   assert len(warnings) == 1 and '6 files or folders are skipped: nobody (no images in it); p01/0.jpg' in warnings[0]
@@ -98,6 +101,49 @@ def test_images_in_nested_folders_are_the_persons(root):
   assert names == ['p00/0.png', 'p00/1.jpg', 'p00/2.pgm', 'p00/2019/summer/a.png', 'p00/3.png']
 
 
+def test_what_systems_leave_behind_is_nobody_and_no_photograph(root):
+  made = ['@eaDir', '$RECYCLE.BIN', 'lost+found', 'System Volume Information', '#recycle', '__MACOSX', 'FOUND.000']
+  for name in made:
+    (root / name / '0.jpg').mkdir(parents=True)
+    Image.new('L', (8, 8)).save(root / name / 'thumbnail.jpg')
+    (root / 'p00' / name.lower()).mkdir()
+    Image.new('L', (8, 8)).save(root / 'p00' / name.lower() / 'SYNOPHOTO_THUMB_M.jpg')
+  files = {'a.LOG': '.LOG', 'b.info': '.info', 'c.xmp': '.xmp', 'd.mp4': '.mp4', 'f.jpg.part': '.part'}
+  for name in files:
+    (root / 'p01' / name).write_bytes(b'x')
+  (root / 'p01' / 'IMG_0001').write_bytes(b'x')
+  (root / 'p01' / '.LOG').write_bytes(b'x')
+  faces = open_faces(folder_config(root, people=(0, 0)), None)
+  assert faces.m == 5 and len(faces.train) + len(faces.held_out) == 20 and not skipped(faces)
+  system, named = 'a folder of the system or an archive', {}
+  for other in faces.people['not_images']:
+    assert named.setdefault(other['name'], other['reason']) == other['reason']
+  assert len(named) == len(faces.people['not_images'])  # each once
+  assert named == {
+    **dict.fromkeys([*made, *(f'p00/{name.lower()}' for name in made)], system),
+    **{f'p01/{name}': f'no image ({ending})' for name, ending in files.items()},
+    'p01/IMG_0001': 'no image (no extension)', 'p01/.LOG': 'hidden',
+  }  # fmt: skip
+
+
+def test_a_person_may_be_called_like_a_folder_of_a_system(root):
+  (root / 'p00').rename(root / '@anna')
+  (root / 'p01').rename(root / 'recycle')
+  (root / 'p02' / 'lost+found').write_bytes(b'a file')
+  listed = listing.list_people(root)
+  assert list(listed.people) == ['@anna', 'p02', 'p03', 'p04', 'recycle']
+  assert listed.not_images == [('p02/lost+found', 'no image (no extension)')]
+
+
+def test_of_very_many_files_that_are_no_images_the_first_are_named(root, monkeypatch):
+  monkeypatch.setattr(listing, '_NAMED', 3)
+  for i in range(7):
+    (root / 'p00' / f'{i}.json').write_bytes(b'{}')
+  assert [name for name, _ in listing.list_people(root).not_images] == [
+    'p00/0.json', 'p00/1.json', 'p00/2.json', '4 more'
+  ]  # fmt: skip
+
+
 def test_images_without_sub_folders(tmp_path):
   with pytest.raises(DataError, match='nothing but no sub-folders; make one sub-folder per person'):
     open_faces(folder_config(tmp_path), None)
@@ -117,7 +163,8 @@ def test_images_beside_sub_folders_areskipped(root, caplog):
   Image.new('L', (8, 8)).save(root / 'group.png')
   (root / 'readme.txt').write_text('x')
   faces = open_faces(folder_config(root, people=(0, 0)), None)
-  assert list(skipped(faces)) == ['group.png'] and faces.people['not_images'] == 1
+  assert list(skipped(faces)) == ['group.png'] 
+  assert faces.people['not_images'] == [{'name': 'readme.txt', 'reason': 'no image (.txt)'}]
   assert "group.png (lies beside the people's folders" in caplog.text
 
 

@@ -101,7 +101,7 @@ def _align_people(root, output, size, source):
   reasons, before = _align_all(_Job(root, output, size, source, photos, targets, points))
   _check_there(output, [target for target, reason in zip(targets, reasons) if not reason])
   skipped = [Skipped(name, reason) for name, reason in zip(names, reasons) if reason]
-  write_rows(output / _SKIPPED, sorted(skipped + listing.skipped + listing.empty), '\t')
+  write_rows(output / _SKIPPED, sorted(skipped + listing.skipped + listing.empty + listing.not_images), '\t')
   if len(skipped) == len(names):
     raise DataError(f'{root}: not one of {len(names)} photographs is aligned: {_counted(skipped)}; see {output}.')
   kept = {normal(target) for target, reason in zip(targets, reasons) if not reason}

@@ -12,8 +12,9 @@ from gif_jax.core import locks
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.files import move_folder, remove, remove_left_over, write_bytes
 from gif_jax.core.resume import Draft
-from gif_jax.data.listing import Skipped
+from gif_jax.data.listing import Skipped, counted
 from gif_jax.data.merge import Merged, open_inputs
+from gif_jax.data.odd_sizes import CURE, described
 from gif_jax.data.packing import PACKING, Packing
 from gif_jax.data.pairlist import read_pair_list
 from gif_jax.data.photos import Photos
@@ -32,6 +33,7 @@ class Settings(NamedTuple):
   min_images: int = 1
   people: str = ''
   without: str = ''
+  without_images: str = ''
   same: str = ''
   size: int = 0
   bad_images: str = 'skip'
@@ -110,18 +112,19 @@ def _listed_pairs(inputs, settings):
   """The file that --pairs names: image numbers [pairs, 2], and whether same; None where it names none."""
   if settings.output.suffix != '.bin' or settings.pairs.isdigit():
     return None
-  photos, *others = inputs.values()
-  if others or not isinstance(photos, Photos):
+  photos, *more = inputs.values()
+  if more or not isinstance(photos, Photos):
     raise ConfigError(f'--pairs={settings.pairs} names files: --input must be one folder of people.')
-  if settings.people or settings.without or settings.same or settings.min_images > 1:
-    raise ConfigError(f'--pairs={settings.pairs} says which images are used: leave out the flags that choose people.')
+  others = settings.people, settings.without, settings.without_images, settings.same
+  if any(others) or settings.min_images > 1:
+    raise ConfigError(f'--pairs={settings.pairs} says which images are used: leave out the flags that choose others.')
   return read_pair_list(Path(settings.pairs), photos)
 
 
 def _choose(records, pairs, settings):
   if pairs:
     return choose_rows(records, np.unique(pairs[0]))
-  chosen = choose(records, settings.people, settings.without, settings.min_images)
+  chosen = choose(records, settings.people, settings.without, settings.min_images, settings.without_images)
   if settings.output.suffix == '.bin':  # better known before hours of reading
     wanted, counts = int(settings.pairs), np.bincount(chosen.labels).tolist()
     if not wanted or wanted % _FOLDED or usable_pairs(counts, wanted) < wanted:
@@ -149,16 +152,24 @@ def _complete(packing, records, chosen, size, settings):
     raise DataError(f'{settings.pairs} names images that cannot be read: {_counted(reasons)}; repair them.')
   if not stay.any():
     raise DataError(f'nobody is left of {settings.input}: {_counted(reasons + Counter(gone.values()))}.')
-  notes = [*records.skipped, *(Skipped(people[label].name, reason) for label, reason in gone.items())]
+  left = [Skipped(people[label].name, reason) for label, reason in gone.items()]
+  notes = [*records.skipped, *records.not_images, *left]
   packing.complete(chosen.labels, people, stay, notes, size=size, origin=settings.input)
   lines = [
     f'{settings.output}: {usable[stay].sum()} images of {stay.sum()} people, {size}x{size}',
     f'{packing.unchanged} images are unchanged, {usable.sum() - packing.unchanged} were brought to size, as PNG',
     f'left out: {_counted(reasons)}' if reasons else '',
     f'left out when the input was opened: {len(records.skipped)} files, folders or records' if records.skipped else '',
+    f'files that are no images: {counted(records.not_images)}' if records.not_images else '',
     f'people left out: {_counted(Counter(gone.values()))}' if gone else '',
+    _odd(records, chosen.rows, packing.sides()),
   ]
   return '\n'.join(filter(None, lines))
+
+
+def _odd(records, rows, sides):
+  text = described(lambda place: records.where(int(rows[place])), sides)
+  return f'{text}. {CURE}.' if text else ''
 
 
 def _counted(reasons):

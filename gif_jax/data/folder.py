@@ -12,7 +12,8 @@ from gif_jax.core.arrays import load_array
 from gif_jax.core.errors import ConfigError, DataError, UnreadableError
 from gif_jax.core.lists import normal
 from gif_jax.data.images import read_image
-from gif_jax.data.listing import Skipped, list_people
+from gif_jax.data.listing import Skipped, counted, list_people
+from gif_jax.data.odd_sizes import CURE, described, odd_sizes
 from gif_jax.data.sets import FaceSets, check_enough
 from gif_jax.data.survey import survey
 
@@ -134,15 +135,16 @@ def open_folder(config, cache: Path | None) -> FaceSets:
     )  # fmt: skip
   except ValueError as error:
     raise DataError(f'{root}: {error}') from error
-  _LOG.info('%s: %s; %s', root, _described(found.kinds, len(people), data.size), _counted(sets))
+  _LOG.info('%s: %s; %s', root, _described(found.counts(), len(people), data.size), _counted(sets))
   names = [photo.name for photo in photos]
+  odd = _odd(root, names, found.sides())
   pixels = _Stored(found.pixels) if found.pixels else _Files(root, names, data.size)
   number = {name: row for row, name in enumerate(names)}
   space = hashlib.sha256(_bytes('\0'.join(map(normal, sets.train)))).hexdigest()[:16]
   return FaceSets(
     m=len(sets.train),
     label_space=f'folder of {len(sets.train)} people, {space}',
-    people=_record(sets, skipped, listing.not_images),
+    people=_record(sets, skipped, listing.not_images, odd),
     **{name: _faces(pixels, number, chosen) for name, chosen in sets._asdict().items()},
   )
 
@@ -163,6 +165,9 @@ def _usable(root, listing, unreadable, bad_images):
       f'{root / bad[0].name}: {bad[0].reason} ({len(bad)} such files and folders). Repair or remove them, or leave '
       'them out with config.data.bad_images=skip.'
     )
+  if listing.not_images:
+    _LOG.info('%s: %d files and folders are no photographs: %s; all in people.json', root, len(listing.not_images),
+              counted(listing.not_images))  # fmt: skip
   people = {}
   for name, photos in listing.people.items():
     files = [photo.name for photo in photos if photo.name not in unreadable]
@@ -178,7 +183,7 @@ def _usable(root, listing, unreadable, bad_images):
   return people, skipped
 
 
-def _record(sets, skipped, not_images):
+def _record(sets, skipped, not_images, odd):
   """Who is who, as people.json says it: training people in the order of their labels."""
   return {
     'train': [
@@ -188,8 +193,17 @@ def _record(sets, skipped, not_images):
     'validation': [{'name': name, 'images': len(files)} for name, files in sets.validation.items()],
     'test': [{'name': name, 'images': len(files)} for name, files in sets.test.items()],
     'skipped': [skip._asdict() for skip in skipped],
-    'not_images': not_images,
+    'not_images': [other._asdict() for other in not_images],
+    'odd_sizes': odd,
   }
+
+
+def _odd(root, names, sides):
+  """Photographs of an odd size, as people.json names them, with a warning."""
+  if text := described(names.__getitem__, sides):
+    _LOG.warning('%s: %s. All are in people.json and trained on; %s.', root, text, CURE)
+  odd = np.flatnonzero(odd_sizes(sides)).tolist()
+  return [{'name': names[row], 'size': '{}x{}'.format(*sides[row])} for row in odd]
 
 
 def _described(kinds, people, size):

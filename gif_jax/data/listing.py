@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,13 @@ from gif_jax.core.errors import DataError
 from gif_jax.core.lists import normal
 from gif_jax.data.images import is_image_name
 
+# What file systems, network storage and archives put beside people's files; some has small copies of photographs.
+_OF_SYSTEMS = {
+  '@eadir', '#recycle', '#snapshot', '@recycle', '@recently-snapshot', '@tmp', '@__thumb', '$recycle.bin', 'recycler',
+  'recycled', 'lost+found', 'found.000', 'system volume information', '__macosx', 'network trash folder',
+  'temporary items', 'thevolumesettingsfolder', 'resource.frk',
+}  # fmt: skip
+_NAMED = 10_000  # files that are no images, one by one
 _LAYOUT = 'make one sub-folder per person, named after the person, and put the photographs there.'
 
 
@@ -33,7 +41,7 @@ class Listing(NamedTuple):
   people: dict[str, list[Photo]]  # at least one file each
   empty: list[Skipped]  # people's folders without an image
   skipped: list[Skipped]  # links that lead nowhere or round in circles, files met twice, images of nobody
-  not_images: int  # other files, by their extension, and hidden ones
+  not_images: list[Skipped]  # other files, by their extension; what is hidden, and folders that systems make
 
 
 def list_people(root: Path) -> Listing:
@@ -42,24 +50,52 @@ def list_people(root: Path) -> Listing:
   Raises DataError if there are no sub-folders or no images in them, if two names differ only in case, or if a folder
   cannot be listed.
   """
-  folders, loose, skipped, not_images = _top(root)
+  folders, loose, skipped, others = _top(root)
   images = [entry.name for entry in loose if is_image_name(entry.name)]
   if not folders:
     found = f'{len(images)} images, the first {images[0]},' if images else 'nothing'
     raise DataError(f'{root} holds {found} but no sub-folders; {_LAYOUT}')
   _check_names(root, [entry.name for entry in folders])
   skipped += [Skipped(name, "lies beside the people's folders; its person is not known") for name in images]
-  walk = _Walk(root, folders, skipped, not_images + len(loose) - len(images))
+  others.add_all(_no_image(entry.name) for entry in loose if not is_image_name(entry.name))
+  walk = _Walk(root, folders, skipped, others)
   people = {entry.name: walk.person(entry) for entry in folders}
   if not any(people.values()):
     raise DataError(f'{root}: no image in any of the {len(folders)} sub-folders; is it the right folder?')
   known = {name for name, _ in walk.skipped}
   empty = [Skipped(name, 'no images in it') for name, photos in people.items() if not photos and name not in known]
-  return Listing({name: photos for name, photos in people.items() if photos}, empty, walk.skipped, walk.not_images)
+  return Listing({name: photos for name, photos in people.items() if photos}, empty, walk.skipped, others.listed())
+
+
+def counted(not_images: list[Skipped]) -> str:
+  """Why files are no images, in words, the most frequent first."""
+  return ', '.join(f'{count} {reason}' for reason, count in Counter(one.reason for one in not_images).most_common())
+
+
+class _Others:
+  """What is no image: the first of them by name, the rest as a number."""
+
+  def __init__(self):
+    self.named, self.more = [], 0
+
+  def add_all(self, found):
+    for one in found:
+      if len(self.named) < _NAMED:
+        self.named.append(one)
+      else:
+        self.more += 1
+
+  def listed(self):
+    return self.named + ([Skipped(f'{self.more} more', 'not named one by one')] if self.more else [])
+
+
+def _no_image(name):
+  ending = os.path.splitext(name)[1]
+  return Skipped(name, f'no image ({ending})' if ending else 'no image (no extension)')
 
 
 def _entries(folder):
-  """What a folder holds, hidden entries apart: (sorted entries, number of hidden ones)."""
+  """What a folder holds: (sorted entries, the names of those that nobody put there, and why not)."""
   try:
     with os.scandir(folder) as found:
       entries = sorted(found, key=lambda entry: (normal(entry.name), entry.name))
@@ -67,8 +103,15 @@ def _entries(folder):
     raise DataError(
       f'{folder} cannot be listed ({error.strerror}); allow reading it (chmod), or move it elsewhere.'
     ) from error
-  shown = [entry for entry in entries if not entry.name.startswith('.')]
-  return shown, len(entries) - len(shown)
+  shown, others = [], []
+  for entry in entries:
+    if entry.name.startswith('.'):
+      others.append(Skipped(entry.name, 'hidden'))
+    elif entry.name.casefold() in _OF_SYSTEMS and entry.is_dir():
+      others.append(Skipped(entry.name, 'a folder of the system or an archive'))
+    else:
+      shown.append(entry)
+  return shown, others
 
 
 def _status(entry, name, skipped):
@@ -82,14 +125,15 @@ def _status(entry, name, skipped):
 
 
 def _top(root):
-  """Folders, other entries, broken links and the number of hidden entries right below `root`."""
-  entries, hidden = _entries(root)
-  skipped, folders, loose = [], [], []
+  """Folders, other entries, broken links and what is no image right below `root`."""
+  entries, not_images = _entries(root)
+  skipped, folders, loose, others = [], [], [], _Others()
+  others.add_all(not_images)
   for entry in entries:
     status = _status(entry, entry.name, skipped)
     if status:
       (folders if stat.S_ISDIR(status.st_mode) else loose).append(entry)
-  return folders, loose, skipped, hidden
+  return folders, loose, skipped, others
 
 
 def _check_names(root, names):
@@ -110,10 +154,10 @@ def _within(path, folder):
 class _Walk:
   """Goes through people's folders and notes what it leaves out. Every real file and folder is entered once."""
 
-  def __init__(self, root, folders, skipped, not_images):
+  def __init__(self, root, folders, skipped, others):
     self.root = os.path.realpath(root)
     self.own = {entry.name for entry in folders if not entry.is_symlink()}
-    self.skipped, self.not_images = skipped, not_images
+    self.skipped, self.others = skipped, others
     self.read = {}  # real path -> name under which it was met first
 
   def person(self, entry):
@@ -123,8 +167,8 @@ class _Walk:
     return sorted(images, key=lambda photo: (normal(photo.name), photo.name))
 
   def _images(self, folder, name, real):
-    entries, hidden = _entries(folder)
-    self.not_images += hidden
+    entries, not_images = _entries(folder)
+    self._note(name, not_images)
     for entry in entries:
       path = f'{name}/{entry.name}'
       status = _status(entry, path, self.skipped)
@@ -135,9 +179,12 @@ class _Walk:
         if inner:
           yield from self._images(entry.path, path, inner)
       elif not (stat.S_ISREG(status.st_mode) and is_image_name(entry.name)):
-        self.not_images += 1
+        self._note(name, [_no_image(entry.name) if stat.S_ISREG(status.st_mode) else Skipped(entry.name, 'no file')])
       elif self._enter(entry, path, real):
         yield Photo(path, status.st_size, status.st_mtime_ns)
+
+  def _note(self, folder, not_images):
+    self.others.add_all(Skipped(f'{folder}/{name}', reason) for name, reason in not_images)
 
   def _enter(self, entry, name, parent):
     """The real path of an entry of the real folder `parent`; None, with a note, for what must not be read (again)."""

@@ -60,6 +60,11 @@ class Merged:
     self.skipped = [
       Skipped(f'{source}/{name}', reason) for source, records in inputs.items() for name, reason in records.skipped
     ]
+    self.not_images = [  # folders of people alone have such files
+      Skipped(f'{source}/{name}', reason)
+      for source, records in inputs.items()
+      for name, reason in getattr(records, 'not_images', ())
+    ]
 
   def __getstate__(self):  # who the people are is no business of those who read images
     return {'inputs': self.inputs, '_starts': self._starts, 'size': self.size}

@@ -21,17 +21,17 @@ from gif_jax.core.files import writing
 from gif_jax.core.lists import read_rows, table_text, write_rows
 from gif_jax.core.resume import Draft
 from gif_jax.core.workers import on_all_cores
-from gif_jax.data.images import DECODING, is_plain, read_image
+from gif_jax.data.images import DECODING, is_plain, read_image, read_sides
 from gif_jax.data.listing import Skipped
 from gif_jax.data.records import Person, Records, write_index
 
 _LOG = logging.getLogger(__name__)
 
-PACKING = [2, DECODING]  # raised whenever `fitted` gives other bytes, so that no draft is continued with them
+PACKING = [3, DECODING]  # raised whenever `fitted` gives other bytes, so that no draft is continued with them
 BLOCK = 128  # images of a job
 FEW = 512  # images that are done sooner than processes start
 SAVE_SECONDS = 5
-_NOTED = 9  # numbers in a note of how far it has come
+_NOTED = 11  # numbers in a note of how far it has come
 _READ = 1 << 24  # bytes read at a time
 
 
@@ -48,12 +48,13 @@ def fitted(encoded: bytes, size: int) -> bytes:
 
 
 class _Done(NamedTuple):
-  """A block of images, one after the other: bytes, of each its int32 length (0: left out) and uint32 CRC-32, what was
-  left out, and how many passed unchanged."""
+  """A block of images, one after the other: bytes, of each its int32 length (0: left out), its uint32 CRC-32 and its
+  int32 width and height before it was fitted (0: left out), what was left out, and how many passed unchanged."""
 
   encoded: bytes
   lengths: np.ndarray
   crcs: np.ndarray
+  sides: np.ndarray
   skipped: list[Skipped]
   unchanged: int
 
@@ -65,20 +66,23 @@ class _Fit:
     self.records, self.size = records, size
 
   def __call__(self, rows):
-    images, skipped, unchanged = [], [], 0
+    images, sides, skipped, unchanged = [], [], [], 0
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # Pillow's, about files that are read nevertheless or refused below
       for row in rows.tolist():
         try:
           encoded = self.records[row]
           images.append(fitted(encoded, self.size))
+          sides.append(read_sides(encoded))
           unchanged += images[-1] is encoded
         except (UnreadableError, DataError) as error:
           where = self.records.where(row)
           images.append(b'')
+          sides.append((0, 0))
           skipped.append(Skipped(where, str(error).removeprefix(where).lstrip(': ')))
     lengths = np.array([len(image) for image in images], np.int32)
-    return _Done(b''.join(images), lengths, np.array([*map(zlib.crc32, images)], np.uint32), skipped, unchanged)
+    crcs = np.array([*map(zlib.crc32, images)], np.uint32)
+    return _Done(b''.join(images), lengths, crcs, np.array(sides, np.int32), skipped, unchanged)
 
 
 class _Part:
@@ -125,7 +129,7 @@ class Packing:
     with writing(self.folder):
       self.folder.mkdir(exist_ok=True)
     names = (self.folder / 'images.bin', self.folder / 'skipped.tsv', draft.path / 'lengths', draft.path / 'crcs')
-    self.parts = [_Part(path) for path in names]
+    self.parts = [_Part(path) for path in (*names, draft.path / 'sides')]
     self.done = self.unchanged = 0
 
   def fit(self, records: Records, rows: np.ndarray, size: int, bad_images: str) -> None:
@@ -163,7 +167,7 @@ class Packing:
 
   def _append(self, block):
     lines = table_text(block.skipped, '\t').encode('utf-8', 'surrogateescape')
-    contents = (block.encoded, lines, block.lengths.tobytes(), block.crcs.tobytes())
+    contents = (block.encoded, lines, block.lengths.tobytes(), block.crcs.tobytes(), block.sides.tobytes())
     for part, content in zip(self.parts, contents):
       part.write(content)
     self.done += len(block.lengths)
@@ -179,6 +183,10 @@ class Packing:
 
   def _lengths(self):
     return np.fromfile(self.parts[2].path, np.int32)
+
+  def sides(self) -> np.ndarray:
+    """Width and height of every row's image as it came: int32 [n, 2], 0 where left out."""
+    return np.fromfile(self.parts[4].path, np.int32).reshape(-1, 2)
 
   def reasons(self) -> Counter:
     """How many images were left out for each reason; reasons that differ in numbers are one."""

@@ -26,6 +26,7 @@ class Photos:
     if listing.empty and damaged == 'error':
       raise DataError(f'{self.path / listing.empty[0].name}: {listing.empty[0].reason}; remove it, or leave it out.')
     self.skipped = sorted(listing.empty + listing.skipped)
+    self.not_images = listing.not_images
     photos = [photo for own in listing.people.values() for photo in own]
     names = [os.fsencode(photo.name) for photo in photos]
     self._names, self._ends = b''.join(names), np.cumsum([len(name) for name in names])

@@ -9,6 +9,7 @@ from gif_jax.core import counter_rng
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.crops import Crops
 from gif_jax.data.inputs import open_records
+from gif_jax.data.odd_sizes import CURE, look_at
 from gif_jax.data.photos import Photos
 from gif_jax.data.records import Packed, Records, fingerprint
 from gif_jax.data.sets import FaceSets, check_enough
@@ -81,6 +82,7 @@ def open_record_sets(config, cache: Path | None) -> FaceSets:
       f"config.data.path={data.path} is a folder of people: set data.source='folder', or make records of it first: "
       'python -m gif_jax.convert.'
     )
+  _warn_of_odd_sizes(records)
   labels = records.labels()
   try:
     test, validation = roles(
@@ -103,6 +105,13 @@ def open_record_sets(config, cache: Path | None) -> FaceSets:
     test=_people(records, labels, test, kept_apart, config),
     people=_record(records, test, validation, apart, held_out),
   )
+
+
+def _warn_of_odd_sizes(records):
+  if records.size:  # all are of one
+    return
+  if text := look_at(records):
+    _LOG.warning('Looking at a few: %s. They are trained on; %s.', text, CURE)
 
 
 def _images_apart(labels, apart, held_out, seed):
@@ -148,5 +157,6 @@ def _record(records: Records, test, validation, apart, held_out):
       for i, old in enumerate(rest[:].tolist())
     ]
   return {
-    'train': train, 'validation': named(validation), 'test': named(test), 'skipped': [], 'not_images': 0,
-  }  # fmt: skip
+    'train': train, 'validation': named(validation), 'test': named(test), 'skipped': [], 'not_images': [],
+    'odd_sizes': [],
+  }

@@ -1,11 +1,16 @@
-"""Who of a data set is taken: people named in lists, people with enough images."""
+"""Who of a data set is taken: people named in lists, people with enough images; and which of their images."""
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from gif_jax.core.errors import DataError
+from gif_jax.core.lists import path_key, read_rows
 from gif_jax.data.merge import Merged, named
+
+_LOG = logging.getLogger(__name__)
 
 
 class Chosen(NamedTuple):
@@ -18,18 +23,36 @@ class Chosen(NamedTuple):
   least: int  # images a person must have
 
 
-def choose(records: Merged, people: str, without: str, least: int) -> Chosen:
+def choose(records: Merged, people: str, without: str, least: int, without_images: str = '') -> Chosen:
   """The images of those in the list `people`, but not in `without` ('' for no list), with at least so many images.
 
-  Raises DataError for names in the lists that nobody has.
+  without_images: a list of images that are left out before anything else, as audits write them; '' for none.
+  Raises DataError for names in the lists that nobody has, and for a list of images of which none is there.
   """
   labels = records.labels()
-  images = np.bincount(labels)
+  taken = ~_listed(Path(without_images), records) if without_images else np.ones(len(labels), bool)
+  images = np.bincount(labels[taken], minlength=len(records.people()))
   wanted = named(Path(people), records) if people else np.ones(len(images), bool)
   if without:
     wanted &= ~named(Path(without), records)
-  rows = np.flatnonzero((wanted & (images >= least))[labels])
+  rows = np.flatnonzero((wanted & (images >= least))[labels] & taken)
   return Chosen(rows, labels[rows], wanted, images, least)
+
+
+def _listed(path, records):
+  """Which images a list names in its first column, as messages call them: bool [n].
+
+  Lists of what cannot be used name files that are no images, too: these say nothing here.
+  """
+  lines = {path_key(row[0]): line for line, row in read_rows(path, '\t')}
+  found = np.array([lines.pop(path_key(records.where(i)), 0) > 0 for i in range(len(records))])
+  if not found.any():
+    raise DataError(f'{path} names no image of --input; give --input as it was given to gif_jax.audit.')
+  _LOG.info('%s: %d images are left out', path, found.sum())
+  if lines:
+    name, line = min(lines.items(), key=lambda item: item[1])
+    _LOG.warning('%s, line %d: no image is called %r (%d such lines)', path, line, name, len(lines))
+  return found
 
 
 def choose_rows(records: Merged, rows: np.ndarray) -> Chosen:

@@ -117,4 +117,4 @@ def _joined_people(first, then, m):
       f'{twice[0]} is in data.path and in data.newcomers ({len(twice)} such people): give the newcomers alone.'
     )
   train = [*first['train'], *(person | {'label': person['label'] + m} for person in then['train'])]
-  return first | {'train': train} | {key: first[key] + then[key] for key in ('skipped', 'not_images')}
+  return first | {'train': train} | {key: first[key] + then[key] for key in ('skipped', 'not_images', 'odd_sizes')}

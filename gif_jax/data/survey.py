@@ -28,8 +28,18 @@ class Survey(NamedTuple):
   """What a pass over n photographs found."""
 
   unreadable: dict[str, str]  # name -> reason
-  kinds: Counter  # of (width, height, kind) as stored in the files
-  pixels: Path | None  # .npy uint8 [n, size, size, 3], zeros where unreadable; None if they were not stored
+  kinds: dict[tuple[int, int, str], int]  # (width, height, kind) as stored in the files -> its number
+  of: list[int]  # number of the kind of every photograph; -1 where unreadable
+  pixels: Path | None = None  # .npy uint8 [n, size, size, 3], zeros where unreadable; None if they were not stored
+
+  def counts(self) -> Counter:
+    """How many photographs there are of every kind."""
+    kinds = list(self.kinds)
+    return Counter(kinds[number] for number in self.of if number >= 0)
+
+  def sides(self) -> np.ndarray:
+    """Width and height of every photograph as stored: int64 [n, 2], 0 where unreadable."""
+    return np.array([*(kind[:2] for kind in self.kinds), (0, 0)], np.int64)[self.of]
 
 
 def survey(root: Path, photos: list[Photo], size: int, cache: Path | None) -> Survey:
@@ -38,7 +48,7 @@ def survey(root: Path, photos: list[Photo], size: int, cache: Path | None) -> Su
   What `cache` holds of the same files (names, sizes, times) is used again without opening one. None stores nothing.
   """
   if cache is None:
-    result = Survey({}, Counter(), None)
+    result = Survey({}, {}, [])
     for _ in _decode_all(root, photos, size, 0, result, keep=False):
       pass
     return result
@@ -64,18 +74,19 @@ def _stored(found, photos, size):
 
 
 def _survey(noted, pixels):
-  return Survey(noted['unreadable'], Counter({tuple(kind): n for *kind, n in noted['kinds']}), pixels)
+  kinds = {tuple(kind): number for number, kind in enumerate(noted['kinds'])}
+  return Survey(noted['unreadable'], kinds, list(noted['of']), pixels)
 
 
 def _noted(result):
-  return {'unreadable': result.unreadable, 'kinds': [[*kind, n] for kind, n in result.kinds.items()]}
+  return {'unreadable': result.unreadable, 'kinds': [list(kind) for kind in result.kinds], 'of': result.of}
 
 
 def _store(root, photos, size, found):
   noted, pixels = {}, found.with_suffix('.npy')
 
   def blocks(start):
-    result = _survey(noted, None) if start else Survey({}, Counter(), None)
+    result = _survey(noted, None) if start else Survey({}, {}, [])
     for images in _decode_all(root, photos, size, start, result, keep=True):
       noted.update(_noted(result))
       yield images
@@ -95,9 +106,8 @@ def _decode_all(root, photos, size, start, result, keep):
   with tqdm(total=len(names), initial=start, desc='reading photographs', unit='image') as bar:
     for job, found in zip(jobs, decoded):
       for name, (kind, reason, _) in zip(job[1], found):
-        if reason is None:
-          result.kinds[kind] += 1
-        else:
+        result.of.append(-1 if reason else result.kinds.setdefault(kind, len(result.kinds)))
+        if reason:
           result.unreadable[name] = reason
       nothing = np.zeros((size, size, 3), np.uint8)
       yield np.stack([nothing if image is None else image for *_, image in found]) if keep else None

@@ -17,6 +17,7 @@ from gif_jax.data.audit.similar import centred, nearest
 from gif_jax.data.audit.wording import describe
 from gif_jax.data.crops import Crops
 from gif_jax.data.images import read_image
+from gif_jax.data.odd_sizes import odd_sizes, usual
 from gif_jax.data.recordio import RecordIO
 from gif_jax.models.extract import ExtractError, extract, identity_moments
 from gif_jax.models.trained import open_encoder
@@ -61,14 +62,15 @@ def _audit(settings):
   marked = mark_all(data.images)
   marks = marked.marks
   pairs = twice(data.images, marks, data.person)
+  odd = _odd_sizes(data, marks)
   overlaps = {name: overlap(pairs, data.person, which) for which, name in enumerate(data.tested)}
   similar, close = _look_alike(settings, encoder, data, marks, pairs.root) if encoder else (None, {})
   report = {
-    'inputs': _describe_inputs(settings, data, marks), 'duplicates': describe_pairs(pairs),
+    'inputs': _describe_inputs(settings, data, marks, odd), 'duplicates': describe_pairs(pairs),
     'evaluation': _describe_overlaps(data, overlaps, close), 'encoder': encoder.name if encoder else '',
     'similar_people': _describe_similar(settings, similar),
   }  # fmt: skip
-  write_lists(output, data, marked, pairs, overlaps, similar, close)
+  write_lists(output, data, marked, odd, pairs, overlaps, similar, close)
   _draw(output / 'audit.png', data, marks, pairs, similar)
   write_json(output / 'audit.json', report)
   write_text(output / 'audit.md', describe(report))
@@ -99,13 +101,22 @@ def _open_encoder(settings):
     raise ConfigError(f'--encoder={settings.encoder}: {error}') from error
 
 
-def _describe_inputs(settings, data, marks):
+def _odd_sizes(data, marks):
+  """Which of the images to train on are of an odd size in their input: bool [n]."""
+  sides = np.stack([marks['width'], marks['height']], 1)[: len(data.trained)].astype(np.int64)
+  ends = np.cumsum([len(records) for records in data.inputs.values()])
+  return np.concatenate([odd_sizes(own) for own in np.split(sides, ends[:-1])])
+
+
+def _describe_inputs(settings, data, marks, odd):
   found, start = {}, 0
   for where, (name, records) in zip(_names(settings.input), data.inputs.items()):
-    own = marks[start : start + len(records)]
+    own, strange = (values[start : start + len(records)] for values in (marks, odd))
     start += len(records)
     found[name] = {'where': where} | describe_images(own, records.labels(), len(records.people())) | {
       'undecodable': int((own['kind'] == UNDECODABLE).sum()), 'skipped': len(records.skipped),
+      'not_images': len(getattr(records, 'not_images', ())), 'odd_sizes': int(strange.sum()),
+      'usual_size': usual(np.stack([own['width'], own['height']], 1)) if strange.any() else '',
       'labels': records.report.sentences() if isinstance(records, RecordIO) else [],
     }  # fmt: skip
   return found

@@ -24,14 +24,20 @@ class Alike(NamedTuple):
 
 
 def write_lists(
-  output: Path, data: Opened, marked: Marked, pairs: Pairs, overlaps: dict[str, Overlap], similar: Alike | None,
-  close: dict[str, Alike],
+  output: Path, data: Opened, marked: Marked, odd: np.ndarray, pairs: Pairs, overlaps: dict[str, Overlap],
+  similar: Alike | None, close: dict[str, Alike],
 ) -> None:
-  """Writes all lists into the folder `output`; one that has nothing to list is empty but for its header."""
+  """Writes all lists into the folder `output`; one that has nothing to list is empty but for its header.
+
+  odd: bool [n], which of the images to train on are of an odd size.
+  """
   blank = np.flatnonzero(marked.marks['kind'] == BLANK)[:_LISTED].tolist()
-  skipped = [*data.trained.skipped, *marked.undecodable]
+  skipped = [*data.trained.skipped, *data.trained.not_images, *marked.undecodable]
   skipped += [Skipped(data.images.where(i), 'shows nothing, one colour all over') for i in blank]
   write_rows(output / 'skipped.tsv', skipped, '\t')
+  strange = np.flatnonzero(odd)[:_LISTED]
+  sides = (f'{width}x{height}' for width, height in marked.marks[strange][['width', 'height']].tolist())
+  write_rows(output / 'odd_sizes.tsv', zip(map(data.images.where, strange.tolist()), sides), '\t')
   header = ('kind', 'of', 'first_person', 'second_person', 'first', 'second')
   write_rows(output / 'duplicates.csv', [header, *_duplicate_rows(data, pairs)], ',')
   known = sorted({person for one in overlaps.values() for person in one.people.tolist()})

@@ -47,6 +47,9 @@ def _faults_of_input(found):
     yield f'{_many(count, "image", "images")} cannot be decoded (skipped.tsv)'
   if count := found['skipped']:
     yield f'{_many(count, "file or record was", "files or records were")} left out when it was opened (skipped.tsv)'
+  if count := found['odd_sizes']:
+    many = _many(count, 'picture is', 'pictures are')
+    yield f'{many} of an odd size among those of {found["usual_size"]} (odd_sizes.tsv)'
   if count := found['people_without_decodable_image']:
     yield f'{_many(count, "person has", "people have")} no image that can be decoded'
   if count := found['kinds'].get('blank'):
@@ -75,6 +78,7 @@ def _input(name, found):
     'sizes': _counted(found['sizes']) + (' ...' if found['kinds_of_size'] > len(found['sizes']) else ''),
     'not square': f'{found["not_square"]:,}', 'kinds': _counted(found['kinds']),
     'cannot be decoded': f'{found["undecodable"]:,}', 'left out when opened': f'{found["skipped"]:,}',
+    'files that are no images': f'{found["not_images"]:,}', 'of an odd size': f'{found["odd_sizes"]:,}',
   }  # fmt: skip
   table = '| | |\n| --- | --- |\n' + '\n'.join(f'| {key} | {value} |' for key, value in rows.items())
   return '\n\n'.join([f'## {markdown(name)}', markdown(found['where']), table, *_advice(found)])
@@ -93,6 +97,13 @@ def _advice(found):
       'Training stops at an image that cannot be decoded. `python -m gif_jax.convert` leaves such images out, and '
       'writes which; skipped.tsv lists them with their reasons.'
     )
+  if found['odd_sizes']:
+    yield (
+      'Whole scenes among crops teach a network backgrounds, and thumbnails little. Look at those in odd_sizes.tsv, '
+      'take out the lines of those that are right, and leave the others out: `python -m gif_jax.convert '
+      '--without_images=odd_sizes.tsv` (skipped.tsv serves as well). `python -m gif_jax.align` cuts faces out of '
+      'scenes.'
+    )
   if found['people_with_1_image']:
     yield (
       'With one image of a person nothing can be learned about how faces of one person differ; such people still '
@@ -105,7 +116,7 @@ def _advice(found):
     )
   if set(found['kinds']) - {'colour', 'undecodable', 'blank'}:
     yield (
-      'Grey images are trained on as they are, with three equal channels. CMYK is read as OpenCV converts it, whose '
+      'Grey images are trained on as they are, with three equal channels. CMYK is read without its profile: '
       'colours are approximate.'
     )
   if found['colour']['images']:
@@ -189,7 +200,8 @@ def _trust(encoder):
 _FILES = """## Files
 
 - audit.json: all figures
-- skipped.tsv: images that cannot be used, with reasons
+- skipped.tsv: images that cannot be used, files that are no images, with reasons
+- odd_sizes.tsv: pictures of an odd size among the others
 - duplicates.csv: pictures that are there twice
 - in_evaluation.txt, overlapping_people.csv: people who are in an evaluation set, or may be
 - similar_people.csv: people who may be the same"""
