@@ -9,7 +9,7 @@
 | orientation | EXIF 1 to 8 in JPEG, PNG, TIFF, WebP; in XMP | upright |
 | layout | progressive, subsampled, interlaced, animated, with a profile, with bytes after its end | the first picture |
 | what it is | BMP, PPM, GIF, TIFF, WebP, JPEG 2000, AVIF, HEIC | read |
-| size | more than 16384 pixels a side, more pixels than its bytes can hold | refused by its header |
+| size | more than 16384 pixels a side, far more pixels than its bytes can hold | refused by its header |
 | damage | empty, cut off anywhere, no picture | refused |
 """
 
@@ -256,7 +256,7 @@ def _claims(width, height, kind):
   ('sides', 'why'),
   [
     ((32000, 32000), '32000x32000|1024000000'), ((20000, 10), '16384'), ((10, 20000), '16384'),
-    ((9000, 9000), 'cannot hold'),
+    ((9000, 9000), 'cannot be in'),
   ],
 )
 def test_sides_are_checked_from_the_header(kind, sides, why, monkeypatch):
@@ -274,7 +274,7 @@ def test_real_pictures_are_within_the_limits():
     image = Image.new(mode, (3000, 2000))
     for kind, options in (
       ('JPEG', {'quality': 1, 'progressive': True, 'subsampling': 2, 'optimize': True}), ('PNG', {'optimize': True}),
-      ('GIF', {}), ('WEBP', {'lossless': True}),
+      ('GIF', {}), ('WEBP', {'quality': 1}),
     ):  # fmt: skip
       assert read_image(encoded(image, kind, **options), 8)[1:3] == (3000, 2000)
   assert read_image(encoded(Image.new('1', (3000, 2000)), 'PNG', optimize=True), 8)[1:3] == (3000, 2000)

@@ -5,8 +5,6 @@ import hashlib
 import itertools
 import logging
 import os
-import struct
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -22,12 +20,11 @@ from gif_jax.core.lists import normal, write_rows
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.align import PointsError, crop, mirrored, usable
 from gif_jax.data.detectors import FaceError, find_face, open_detector
-from gif_jax.data.images import read_whole
+from gif_jax.data.images import png_chunks, read_whole
 from gif_jax.data.landmarks import read_landmarks
 from gif_jax.data.listing import Photo, Skipped, list_people
 
 _LOG = logging.getLogger(__name__)
-_PNG = b'\x89PNG\r\n\x1a\n'
 _SETTINGS, _SKIPPED = 'align.json', 'skipped.tsv'
 _BLOCK = 16  # photographs of a job
 _FEW = 64  # photographs that are aligned sooner than processes start
@@ -141,23 +138,9 @@ def _align_all(work: _Job) -> tuple[list[str], int]:
 def _is_done(work, row):
   target = work.output / work.targets[row]
   try:
-    return target.stat().st_mtime_ns == work.photos[row].modified and is_whole_png(target.read_bytes())
+    return target.stat().st_mtime_ns == work.photos[row].modified and bool(png_chunks(target.read_bytes()))
   except OSError:
     return False
-
-
-def is_whole_png(content: bytes) -> bool:
-  """Whether a file is a PNG of which no byte is damaged: every part of it has a CRC-32 (PNG 1.2, section 3)."""
-  if not content.startswith(_PNG):
-    return False
-  place, kind = len(_PNG), b''
-  while kind != b'IEND':
-    length, kind = struct.unpack('>I4s', content[place : place + 8].ljust(8, b'\0'))
-    end = place + 8 + length
-    if content[end : end + 4] != zlib.crc32(content[place + 4 : end]).to_bytes(4):
-      return False
-    place = end + 4
-  return place == len(content)
 
 
 def _part(work, rows):

@@ -8,6 +8,8 @@ formats. Which of the two it is depends on the bytes alone.
 import contextlib
 import io
 import re
+import warnings
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,17 +33,20 @@ _KINDS = {
   'RGB': _COLOUR, 'RGBA': _COLOUR, 'YCbCr': _COLOUR,
 }  # fmt: skip
 
+_BYTES = 1 << 30  # of a file, at most: what is larger is no photograph, whatever it is called
 _SIDE = 1 << 14  # pixels, at most: more than any camera has in as many pixels as Pillow decodes without a warning
-# More pixels than a byte of the file can stand for: a progressive JPEG has a bit for 64 of them at least, in a quarter
-# of the blocks where colours are halved; deflate gives 1032 bytes for one, of 8 pixels each; LZW 4096 for 12 bits.
-_PER_BYTE = {'JPEG': 2048, 'PNG': 8 * 1032, 'GIF': 4096}
+# Pixels that a byte of a large file stands for, at most: deflate gives 1032 bytes for one, of 8 black or white pixels
+# each. JPEG has fewer; what has more, in lossless WebP and JPEG 2000, is of one colour all over.
+_PER_BYTE, _LARGE = 8 * 1032, 1 << 22
 _HEIC = (b'heic', b'heix', b'hevc', b'hevx', b'heim', b'heis', b'hevm', b'hevs', b'mif1', b'msf1')
 
-_JPEG, _PNG, _END = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
+_JPEG, _PNG = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
 _ORIENTATION = 0x0112  # EXIF 2.3, tag 274: 1 is upright
 _TURNED = range(2, 9)
-_NOT_PLAIN = (b'tRNS', b'eXIf', b'acTL', b'tEXt', b'zTXt', b'iTXt')  # of PNG: transparent, perhaps turned, animated
+_NOT_PLAIN = {b'tRNS', b'eXIf', b'acTL', b'tEXt', b'zTXt', b'iTXt'}  # of PNG: transparent, perhaps turned, animated
 _PLAIN = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
+warnings.filterwarnings('ignore', module='PIL')  # of files that are read nevertheless, or refused with a reason
 
 
 class Picture(NamedTuple):
@@ -127,9 +132,13 @@ def _bytes(source):
   if isinstance(source, bytes):
     return source
   try:
-    return Path(source).read_bytes()
+    with Path(source).open('rb') as file:
+      encoded = file.read(_BYTES + 1)
   except OSError as error:
     raise UnreadableError(error.strerror or str(error)) from error
+  if len(encoded) > _BYTES:
+    raise UnreadableError(f'more than {_BYTES} bytes; make it smaller')
+  return encoded
 
 
 def _plain(encoded) -> _Header | None:
@@ -142,7 +151,7 @@ def _plain(encoded) -> _Header | None:
   except IndexError:  # it is cut off within its header
     return None
   if header:
-    _check_sides(header.width, header.height, header.format, len(encoded))
+    _check_sides(header.width, header.height, len(encoded))
   return header
 
 
@@ -179,16 +188,23 @@ def _is_upright(segment):
     return False
 
 
+def png_chunks(encoded: bytes) -> list[bytes]:
+  """Types of the chunks of a PNG of which no byte is damaged: each has a CRC-32 (PNG 1.2, section 3); else []."""
+  view, kinds, at = memoryview(encoded), [], len(_PNG)
+  if not encoded.startswith(_PNG):
+    return []
+  while kinds[-1:] != [b'IEND']:
+    end = at + 8 + int.from_bytes(view[at : at + 4])
+    if len(encoded) < end + 4 or zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4]):
+      return []
+    kinds.append(encoded[at + 4 : at + 8])
+    at = end + 4
+  return kinds if at == len(encoded) else []
+
+
 def _plain_png(encoded):
-  """Goes from chunk to chunk to the end (PNG 1.2, section 3.2)."""
-  if encoded[12:16] != b'IHDR' or encoded[24] != 8 or encoded[25] not in (0, 2) or not encoded.endswith(_END):
-    return None
-  at, end = 8, len(encoded) - 8
-  while at < end:
-    if encoded[at + 4 : at + 8] in _NOT_PLAIN:
-      return None
-    at += 12 + int.from_bytes(encoded[at : at + 4])
-  if at != end + 8:
+  kinds = png_chunks(encoded)
+  if kinds[:1] != [b'IHDR'] or not _NOT_PLAIN.isdisjoint(kinds) or encoded[24] != 8 or encoded[25] not in (0, 2):
     return None
   width, height = (int.from_bytes(encoded[i : i + 4]) for i in (16, 20))
   return _Header('PNG', width, height, _COLOUR if encoded[25] else _GREY)
@@ -202,14 +218,14 @@ def _decode_plain(encoded):
     return None
 
 
-def _check_sides(width, height, form, length):
+def _check_sides(width, height, length):
   """Refuses, before anything is decoded, what would take long or much memory, or cannot be there."""
   if max(width, height) > _SIDE:
     raise UnreadableError(f'{width}x{height}: a side is more than {_SIDE} pixels; make it smaller')
   if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
     raise UnreadableError(f'{width}x{height} is more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller')
-  if form in _PER_BYTE and width * height > _PER_BYTE[form] * length:
-    raise UnreadableError(f'its header says {width}x{height} pixels, which {length} bytes cannot hold')
+  if width * height > max(_LARGE, _PER_BYTE * length):
+    raise UnreadableError(f'{width}x{height} pixels cannot be in {length} bytes: it is cut off, or its header is wrong')
 
 
 @contextlib.contextmanager
@@ -217,7 +233,7 @@ def _opened(encoded, source):
   """The file as a Pillow image; whatever is wrong with it, also later in the block, becomes an UnreadableError."""
   try:
     with Image.open(io.BytesIO(encoded), formats=_formats(encoded)) as image:
-      _check_sides(*image.size, image.format, len(encoded))
+      _check_sides(*image.size, len(encoded))
       yield image
   except UnreadableError:
     raise

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import time
-import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -67,19 +66,18 @@ class _Fit:
 
   def __call__(self, rows):
     images, sides, skipped, unchanged = [], [], [], 0
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # Pillow's, about files that are read nevertheless or refused below
-      for row in rows.tolist():
-        try:
-          encoded = self.records[row]
-          images.append(fitted(encoded, self.size))
-          sides.append(read_sides(encoded))
-          unchanged += images[-1] is encoded
-        except (UnreadableError, DataError) as error:
-          where = self.records.where(row)
-          images.append(b'')
-          sides.append((0, 0))
-          skipped.append(Skipped(where, str(error).removeprefix(where).lstrip(': ')))
+    for row in rows.tolist():
+      try:
+        encoded = self.records[row]
+        image, own = fitted(encoded, self.size), read_sides(encoded)
+        images.append(image)
+        sides.append(own)
+        unchanged += image is encoded
+      except (UnreadableError, DataError) as error:
+        where = self.records.where(row)
+        images.append(b'')
+        sides.append((0, 0))
+        skipped.append(Skipped(where, str(error).removeprefix(where).lstrip(': ')))
     lengths = np.array([len(image) for image in images], np.int32)
     crcs = np.array([*map(zlib.crc32, images)], np.uint32)
     return _Done(b''.join(images), lengths, crcs, np.array(sides, np.int32), skipped, unchanged)
