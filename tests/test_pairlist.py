@@ -144,6 +144,17 @@ def test_two_names_of_one_spelling(tmp_path):
     read_pair_list(tmp_path / 'list', Photos(tmp_path / 'faces'))
 
 
+def test_folders_that_differ_in_blanks(tmp_path):
+  """A blank before a line means nothing, so that the list cannot tell the two apart."""
+  write(tmp_path / 'faces', {'kim': [b'x'], ' kim': [b'x'], ' ben': [b'x']})
+  for line in ('kim/00.jpg  ben/00.jpg 0', ' kim/00.jpg ben/00.jpg 0'):
+    (tmp_path / 'list').write_text(line)
+    with pytest.raises(DataError, match=r"line 1: LEFT: 'kim/00.jpg' may be ' kim/00.jpg' or 'kim/00.jpg': rename one"):
+      read_pair_list(tmp_path / 'list', Photos(tmp_path / 'faces'))
+  (tmp_path / 'list').write_text('ben/00.jpg ben/00.jpg 1')
+  assert read_pair_list(tmp_path / 'list', Photos(tmp_path / 'faces'))[0].tolist() == [[0, 0]]
+
+
 def test_a_line_that_may_mean_two_pairs(tmp_path):
   write(tmp_path / 'faces', {'a': [b'x'], 'b': [b'x']})
   for name in ('a/00.jpg b', 'b/00.jpg a'):

@@ -196,13 +196,13 @@ class Names:
 def nearest(name: str, names: Sequence[str]) -> str | None:
   """Which of the names may have been meant by another: one that differs in case, accents, signs, or a few letters.
 
-  Of paths also one with another ending, or of fewer folders; letters are compared in one folder, if there is such.
+  Of paths also one with another ending, or of more or fewer folders; letters are compared within the folder, if there.
   """
   loose, stem = _loose(name), _loose(name.rpartition('.')[0]) if '/' in name else ''
   for fits in (
     lambda other: loose and _loose(other) == loose,
     lambda other: stem and _loose(other.rpartition('.')[0]) == stem,
-    lambda other: name.endswith(f'/{other}'),
+    lambda other: name.endswith(f'/{other}') or (name and other.endswith(f'/{name}')),
   ):
     if found := next(filter(fits, names), None):
       return found

@@ -153,15 +153,16 @@ def read_same(path: Path, members: list[tuple[str, str]]) -> list[Same]:
   people = Names('person', [(':'.join(member), k) for k, member in enumerate(members)], normal, tidy,
                  shown=lambda k: f'{quoted(members[k][1])} of the input {quoted(members[k][0])}')  # fmt: skip
   found = []
-  for line, cells in _same_rows(path):
+  for line, (mark, _, *pair) in _same_rows(path):
+    same = yes_or_no(mark)
+    if same is None and mark.strip():
+      raise DataError(f'{path}, line {line}: same is {quoted(mark)}, wanted 1 (one person), 0, or nothing.')
     try:
-      pair = people.one(cells[2], 'first'), people.one(cells[3], 'second')
+      pair = tuple(people.one(name, column) for name, column in zip(pair, _HEADER[2:]))
     except LookupError as error:
-      raise DataError(f'{path}, line {line}: {error.args[0]}; names are INPUT:NAME, the last part of an --input first.'
-      ) from error  # fmt: skip
-    same = yes_or_no(cells[0])
-    if same is None and cells[0]:
-      raise DataError(f'{path}, line {line}: same is {quoted(cells[0])}, wanted 1 (one person), 0, or nothing.')
+      raise DataError(
+        f'{path}, line {line}: {error.args[0]}; names are INPUT:NAME, the last part of an --input first.'
+      ) from error
     if same is not None:
       found.append(Same(line, pair, same))
   if not any(row.same for row in found):
@@ -170,11 +171,11 @@ def read_same(path: Path, members: list[tuple[str, str]]) -> list[Same]:
 
 
 def _same_rows(path):
-  """(number, four cells without blanks around) of every line below the header."""
+  """(number, four cells) of every line below the header."""
   for delimiter in _DELIMITERS:
-    rows = ((line, _cells(row)) for line, row in read_rows(path, delimiter))
-    line, header = next(rows, (1, []))
-    if [cell.lower() for cell in header] == _HEADER:
+    rows = ((line, _without_blank(row)) for line, row in read_rows(path, delimiter))
+    _, header = next(rows, (1, []))
+    if [cell.strip().lower() for cell in header] == _HEADER:
       break
   else:
     line, header = next(read_rows(path, ','), (1, []))
@@ -189,12 +190,10 @@ def _same_rows(path):
     yield line, cells + [''] * (len(_HEADER) - len(cells))
 
 
-def _cells(row):
-  """Without blanks around cells, and blank cells at the end."""
-  cells = [cell.strip() for cell in row]
-  while cells and not cells[-1]:
-    cells.pop()
-  return cells
+def _without_blank(cells):
+  """Without blank cells at the end."""
+  used = [k for k, cell in enumerate(cells) if cell.strip()]
+  return cells[: used[-1] + 1]
 
 
 def named(path: Path, merged: Merged) -> np.ndarray:

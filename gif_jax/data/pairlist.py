@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gif_jax.core.errors import DataError
-from gif_jax.core.lists import Names, path_key, read_lines, yes_or_no
+from gif_jax.core.lists import Names, read_lines, tidy, yes_or_no
 from gif_jax.core.texts import quoted
 from gif_jax.data.images import is_image_name
 from gif_jax.data.photos import Photos
@@ -85,7 +85,7 @@ def _is_lfw(line):
 def _names(photos, lfw):
   names = (photos.name(index) for index in range(len(photos)))
   named = [(name.rpartition('.')[0] if lfw else name, index) for index, name in enumerate(names)]
-  return Names(f'image below {photos.path}', named, path_key, shown=lambda index: quoted(photos.name(index)))
+  return Names(f'image below {photos.path}', named, tidy, shown=lambda index: quoted(photos.name(index)))
 
 
 def _words(line):
