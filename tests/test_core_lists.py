@@ -24,6 +24,7 @@ from gif_jax.core.lists import (
   write_rows,
   yes_or_no,
 )
+from gif_jax.core.texts import quoted
 from tests.test_core_files import FUZZ, OtherError, changed
 
 # What tables and names of files hold that goes wrong; lone bytes of a name stand as surrogates.
@@ -244,3 +245,8 @@ def test_a_thing_of_two_names_is_one():
 ])  # fmt: skip
 def test_what_may_have_been_meant(name, there):
   assert nearest(name, ['anna smith', 'Zo\u00eb', 'x/1.jpg', 'x/2.jpg', 'y/3.jpg', '--']) == there
+
+
+def test_names_in_messages_are_short():
+  assert quoted("it's\t\udcff") == repr("it's\t\udcff") and quoted('a' * 80) == repr('a' * 80)
+  assert quoted('a' * 500 + 'b' * 500) == repr('a' * 40 + '...' + 'b' * 20)

@@ -111,7 +111,7 @@ def test_folds_of_lfw(tmp_path, caplog):
   assert _read(tmp_path, '4\n' + ''.join(genuine + impostor))[1].tolist() == [True] * 4 + [False] * 4
   assert not caplog.records
   _read(tmp_path, '2 2\n' + ''.join(genuine + impostor))
-  assert 'fold 1 and 1 others are not 2 pairs of one person and as many of two' in caplog.text
+  assert '2 of 2 folds, fold 1 first, are not 2 pairs of one person and as many of two' in caplog.text
   for header, n in (('2 3', 6), ('10 300', 3000), ('0', 0), ('8', 8)):
     announced = rf'its first line \({header}\) announces {n} pairs of one person and {n} of two'
     with pytest.raises(DataError, match=f'pairs.txt: {announced}, there are 4 and 4;'):
@@ -215,9 +215,9 @@ def test_lists_of_pairs_that_cannot_be_used(tmp_path, text, message):
 def test_what_a_list_of_pairs_says_twice_or_against_the_folders_is_said(tmp_path, caplog):
   lines = ['anna/00.jpg 7/00.jpg 0', 'anna/00.jpg anna/01.jpg 1', '7/00.jpg anna/00.jpg no', '7/01.jpg 7/01.jpg 1',
            'anna/00.jpg 7/01.jpg 1', '7/00.jpg 7/01.jpg 0', 'anna/00.jpg ./anna/01.jpg yes']  # fmt: skip
-  for count, said in ((2, []), (3, ['line 3 and 0 others: a pair that was there before']), (7, [
-    'line 3 and 1 others: a pair that was there', 'line 4 and 0 others: an image and itself',
-    'line 6 and 0 others: labelled as two people, both in', 'line 5 and 0 others: labelled as one person, in',
+  for count, said in ((2, []), (3, ['line 3: a pair that was there before']), (7, [
+    'line 3 and 1 others: a pair that was there', 'line 4: an image and itself',
+    'line 6: labelled as two people, both in', 'line 5: labelled as one person, in',
   ])):  # fmt: skip
     caplog.clear()
     assert len(_pair_list(tmp_path, '\n'.join(lines[:count]))) == count  # all are used

@@ -149,8 +149,10 @@ def _check_header(path, header, same):
     )
   uneven = np.flatnonzero(same.reshape(folds, -1).sum(1) != each)
   if len(uneven):
-    _LOG.warning('%s: fold %d and %d others are not %d pairs of one person and as many of two; folds are cut in the '
-                 'order of the lines', path, 1 + uneven[0], len(uneven) - 1, each)  # fmt: skip
+    _LOG.warning(
+      '%s: %d of %d folds, fold %d first, are not %d pairs of one person and as many of two; folds are cut in the '
+      'order of the lines', path, len(uneven), folds, 1 + uneven[0], each,
+    )  # fmt: skip
 
 
 def _check_pairs(path, lines, pairs, same, photos):
@@ -172,5 +174,5 @@ def _check_pairs(path, lines, pairs, same, photos):
     (~one_folder & same, 'labelled as one person, in the folders of two; the label is taken'),
   ):
     if which.any():
-      first, count = lines[int(which.argmax())], int(which.sum())
-      _LOG.warning('%s, line %d and %d others: %s', path, first, count - 1, what)
+      first, more = lines[int(which.argmax())], int(which.sum()) - 1
+      _LOG.warning('%s, line %d%s: %s', path, first, f' and {more} others' if more else '', what)
