@@ -149,3 +149,15 @@ def test_memory_is_that_of_the_encoded_images(path):
   tracemalloc.stop()
   assert found.images[-1:].shape == (1, SIZE, SIZE, 3)
   assert kept < 1.2 * size + (4 << 20) and peak < 2.2 * size + (12 << 20)
+
+
+def test_a_picture_stored_once_or_for_every_pair_is_the_same_benchmark(path, tmp_path):
+  chosen, same = [0, 1, 0, 2, 1, 0], [True, False, True]
+  once = bench(path, chosen, same)
+  apart = [bytearray(PICTURES[i]) for i in chosen]
+  (tmp_path / 'apart.bin').write_bytes(pickle.dumps((apart, np.array(same, np.float32)), 2))
+  assert path.stat().st_size < (tmp_path / 'apart.bin').stat().st_size
+  found = PairSet(tmp_path / 'apart.bin', SIZE)
+  np.testing.assert_array_equal(found.images[:], once.images[:])
+  assert found.fingerprint == once.fingerprint and found.identity.tolist() == once.identity.tolist()
+  assert len({id(found.images.records[i]) for i in range(6)}) == 3  # in memory once, too

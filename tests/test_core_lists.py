@@ -10,7 +10,21 @@ from hypothesis import strategies as st
 
 from gif_jax.core.errors import DiskError
 from gif_jax.core.files import write_text
-from gif_jax.core.lists import indexed, normal, open_text, path_key, read_lines, read_rows, table_text, write_rows
+from gif_jax.core.lists import (
+  Names,
+  indexed,
+  nearest,
+  normal,
+  open_text,
+  path_key,
+  read_lines,
+  read_rows,
+  table_text,
+  tidy,
+  write_rows,
+  yes_or_no,
+)
+from gif_jax.core.texts import quoted
 from tests.test_core_files import FUZZ, OtherError, changed
 
 # What tables and names of files hold that goes wrong; lone bytes of a name stand as surrogates.
@@ -189,3 +203,50 @@ def test_the_spelling_of_names():
   assert path_key('Zoe\u0308/a..b/..') == 'Zoë/a..b/..'
   assert indexed(['./Zoe\u0308//1', 'b'], path_key) == {'Zoë/1': 0, 'b': 1}
   assert indexed(['Zoe\u0308', 'b/'], normal) == {'Zoë': 0, 'b/': 1}
+
+
+@pytest.mark.parametrize('yes', ['1', '1.0', '1.', 'yes', 'YES', 'true', 'True', 'TRUE', ' 1\t', '1.000'])
+@pytest.mark.parametrize('no', ['0', '0.0', '0.', 'no', 'No', 'false', 'False', 'FALSE', ' 0 '])
+def test_marks(yes, no):
+  assert yes_or_no(yes) is True and yes_or_no(no) is False
+
+
+@pytest.mark.parametrize('mark', ['', ' ', '2', '-1', '1,0', '01', '10', '.5', 'y', 'maybe', '\u0661', '\u00b9', 'nan'])
+def test_what_is_no_mark(mark):
+  assert yes_or_no(mark) is None
+
+
+@FUZZ
+@given(NAME := st.text(st.sampled_from('aA/\\. \t\u00eb\u0308e:'), max_size=6), st.lists(NAME, max_size=6))
+def test_any_name_is_found_by_the_first_spelling_that_has_it(name, names):
+  """Beside the definition, one name at a time."""
+  expected = []
+  for spelling in (normal, tidy):
+    expected = expected or [place for place, other in enumerate(names) if spelling(other) == spelling(name)]
+  found = Names('person', list(zip(names, range(len(names)))), normal, tidy, shown=lambda place: f'<{place}>')
+  assert found.find(name) == expected
+  if len(expected) == 1:
+    assert found.one(name) == expected[0]
+  else:
+    wanted = r'<\d> or <\d>.*: rename one' if expected else 'no person is called'
+    with pytest.raises(LookupError, match=f'^second: {wanted}' if not expected else f'^second: .* may be {wanted}'):
+      found.one(name, 'second')
+
+
+def test_a_thing_of_two_names_is_one():
+  names = Names('person', [('a', 0), ('A', 0), ('a', 0), ('b', 1)], normal, str.casefold)
+  assert names.one('a') == names.one('A') == 0 and names.one('B') == 1
+
+
+@pytest.mark.parametrize(('name', 'there'), [
+  ('Anna_Smith', 'anna smith'), ('zoe', 'Zo\u00eb'), ('annasmith', 'anna smith'), ('x/1.png', 'x/1.jpg'),
+  ('faces/x/1.jpg', 'x/1.jpg'), ('/data/x/2.jpg', 'x/2.jpg'), ('3.jpg', 'y/3.jpg'), ('y/5.jpg', 'y/3.jpg'),
+  ('q', None), ('', None), ('+', None), ('z' * 100_000, None),
+])  # fmt: skip
+def test_what_may_have_been_meant(name, there):
+  assert nearest(name, ['anna smith', 'Zo\u00eb', 'x/1.jpg', 'x/2.jpg', 'y/3.jpg', '--']) == there
+
+
+def test_names_in_messages_are_short():
+  assert quoted("it's\t\udcff") == repr("it's\t\udcff") and quoted('a' * 80) == repr('a' * 80)
+  assert quoted('a' * 500 + 'b' * 500) == repr('a' * 40 + '...' + 'b' * 20)

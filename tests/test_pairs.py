@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import time
 import tracemalloc
 
 import numpy as np
@@ -26,10 +27,27 @@ FORMS = {
   'row': lambda image: np.frombuffer(image, np.uint8).copy(),
   'column': lambda image: np.frombuffer(image, np.uint8).copy()[:, None],
   'read-only': lambda image: np.frombuffer(image, np.uint8),
+  'bytearray': bytearray,
+  'memoryview': lambda image: bytes(memoryview(image)),
+  'NumPy bytes': np.bytes_,
 }
+NUMBERS = [np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float16,
+           np.float32, np.float64]  # fmt: skip
 BOOLEANS = {
-  'list': SAME, 'tuple': tuple(SAME), 'integers': [1, 0], 'NumPy': [np.True_, np.False_], 'array': np.array(SAME),
-  'NumPy integers': [np.int64(1), np.uint8(0)], 'array of bytes': np.array([1, 0], np.uint8),
+  'list': SAME, 'integers': [1, 0], 'floats': [1.0, 0.0], 'mixed': [1.0, np.False_], 'column': [[1], [0.0]],
+  'zero': [True, -0.0], 'objects': np.array([True, 0.0], object),
+  'NumPy objects': np.array([np.int64(1), np.float32(0)], object),
+} | {
+  f'{form} of {kind.__name__}': make(kind)
+  for kind in NUMBERS
+  for form, make in {
+    'scalars': lambda kind: [kind(1), kind(0)],
+    'arrays': lambda kind: [np.ones(1, kind), np.zeros((1, 1), kind)],
+    'array': lambda kind: np.array(SAME, kind),
+    'big-endian': lambda kind: np.array(SAME, np.dtype(kind).newbyteorder('>')),
+    'Fortran': lambda kind: np.asfortranarray(np.array(SAME, kind)[:, None]),
+    'every other': lambda kind: np.array([1, 5, 0, 5]).astype(kind)[::2],
+  }.items()
 }  # fmt: skip
 
 
@@ -50,11 +68,35 @@ def refused(path, content, match):
 
 @pytest.mark.parametrize('protocol', range(6))
 @pytest.mark.parametrize('form', FORMS)
-def test_every_form(path, form, protocol):
-  for same in BOOLEANS.values():
-    for kind in (list, tuple):
-      pairs = read(path, pickle.dumps((kind(map(FORMS[form], IMAGES)), same), protocol))
-      assert pairs.images == IMAGES and pairs.same.dtype == bool and pairs.same.tolist() == SAME
+def test_every_form_of_images(path, form, protocol):
+  images = [*map(FORMS[form], IMAGES)]
+  objects = np.empty(len(images), object)
+  objects[:] = images
+  for container in (images, tuple(images), objects):
+    pairs = read(path, pickle.dumps((container, SAME), protocol))
+    assert pairs.images == IMAGES and pairs.same.dtype == bool and pairs.same.tolist() == SAME
+
+
+@pytest.mark.parametrize('protocol', range(6))
+@pytest.mark.parametrize('form', BOOLEANS)
+def test_every_form_of_labels(path, form, protocol):
+  same = BOOLEANS[form]
+  for container in (same, tuple(same)):
+    pairs = read(path, pickle.dumps((IMAGES, container), protocol))
+    assert pairs.images == IMAGES and pairs.same.dtype == bool and pairs.same.tolist() == SAME
+
+
+def test_a_picture_is_kept_once_however_often_it_is_stored(path):
+  """As others write it, twice in the file; as we write it, once: one object for whoever reads it."""
+  pictures = [bytes([i]) * 1000 for i in range(3)]
+  chosen = [0, 1, 0, 2, 1, 0]
+  apart = [bytes(bytearray(pictures[i])) for i in chosen]
+  path.write_bytes(pickle.dumps((apart, [True] * 3)))
+  assert path.stat().st_size > 6000 and len({*map(id, read_pairs(path).images)}) == 3
+  write_pairs(path, apart, [True] * 3)
+  assert 3000 < path.stat().st_size < 3200
+  for images in (read_pairs(path).images, pickle.loads(path.read_bytes(), encoding='bytes')[0]):
+    assert images == apart and len({*map(id, images)}) == 3
 
 
 @pytest.mark.parametrize('protocol', [0, 2, 4, 5])
@@ -76,6 +118,10 @@ def test_python_2(path):
 
 
 def test_what_we_write_is_read_by_pickle(path):
+  assert write_pairs(path, tuple(IMAGES), np.array(SAME)) == 4
+  assert write_pairs(path, (*IMAGES[:2], *IMAGES[:2]), SAME) == 2
+  assert write_pairs(path, [bytearray(b'a'), memoryview(b'a')], [0]) == 1
+  assert pickle.loads(path.read_bytes()) == ([b'a', b'a'], [False])
   write_pairs(path, tuple(IMAGES), np.array(SAME))
   assert pickle.loads(path.read_bytes()) == (IMAGES, SAME)  # InsightFace's load_bin does this
   assert all(type(same) is bool for same in pickle.loads(path.read_bytes())[1])
@@ -123,23 +169,46 @@ def test_code_is_not_run(path, tmp_path, protocol):
   (b'\x95' + struct.pack('<Q', 1 << 62) + b'N.', 'not '),
   (b'Nr\xff\xff\xff\xff.', 'not '), (b'\x82\x01.', 'other things'), (b'Pname\n.', 'other things'),
   (b'cnumpy\ndtype\n}b.', 'other things'), (b'cnumpy\nndarray\nNb.', 'damaged'), (b'', 'cut off'),
+  (b'\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.', 'damaged'),
   (b'cnumpy\nndarray\n(N((KkI1\nI1\nI1\nI1\nttcnumpy\ndtype\n(U\x02u1tRNU\x01ktb.', 'damaged'),
 ])  # fmt: skip
 def test_hostile_files(path, content, match):
   refused(path, content, match)
 
 
+OBJECTS = np.empty(4, object)
+OBJECTS[:] = 'a'
+
+
 @pytest.mark.parametrize(('found', 'match'), [
   ({1: 2}, 'other things'), ((IMAGES,), 'not '), ((IMAGES, SAME, SAME), 'not '), (([], []), 'empty'), (None, 'not '),
-  ((IMAGES[:3], SAME), '3 images for 2 booleans'), ((IMAGES, [2, 0]), 'booleans'), ((IMAGES, ['a', 'b']), 'booleans'),
-  ((IMAGES, [0.0, 1.0]), 'other things'), ((IMAGES, 7), 'booleans'), ((b'abcd', SAME), 'no list'),
-  ((['a'] * 4, SAME), 'no bytes but str'), (([bytearray(b'a')] * 4, SAME), 'tries to load'),
-  (([np.zeros((4, 4, 3), np.uint8)] * 4, SAME), r'the shape \(4, 4, 3\): images must be encoded'),
-  (([np.zeros(3)] * 4, SAME), 'single bytes'), (([np.zeros(3, object)] * 4, SAME), 'single bytes'),
-  ((IMAGES, np.zeros(2)), 'single bytes'),
+  ((IMAGES[:3], SAME), '2 labels for 3 images, wanted one for two'),
+  ((IMAGES, np.zeros(3)), '3 labels for 4 images'), ((SAME, IMAGES), '4 labels for 2 images'),
+  ((IMAGES, [1, 2]), 'label 1 is 2, wanted 0 or 1'), ((IMAGES, [-1, 1]), 'label 0 is -1'),
+  ((IMAGES, [0, 0.5]), r'label 1 is 0\.5'), ((IMAGES, np.array([np.nan, 1])), 'label 0 is nan'),
+  ((IMAGES, np.array([0, 256])), 'label 1 is 256'), ((IMAGES, np.array([0, 256], '>i4')), 'label 1 is 256'),
+  ((IMAGES, [True, 1 << 2000]), 'label 1 is [0-9]{40}, wanted'), ((IMAGES, [1, np.uint8(3)]), 'label 1 is 3'),
+  ((IMAGES, [True, 'b']), 'label 1 is a str'), ((IMAGES, [None, True]), 'label 0 is None'),
+  ((IMAGES, [[0, 1], True]), 'label 0 is a list'), ((IMAGES, [True, np.zeros(9)]), 'label 1 is an array'),
+  ((IMAGES, [True, 1j]), 'tries to load (__builtin__|builtins).complex'),
+  ((IMAGES, np.array([0j, 1])), 'labels: an array of type c16'), ((IMAGES, np.array(['0', '1'])), 'labels: .* type U1'),
+  ((IMAGES, [True, np.longdouble(1)]), 'label 1: an array of type f16'),
+  ((IMAGES, 7), 'labels: an int, no list'), ((IMAGES, np.zeros((2, 2))), r'labels: the shape \(2, 2\)'),
+  ((b'abcd', SAME), 'images: a bytes, no list'), ((np.array(IMAGES), SAME), 'images: an array of type S300'),
+  (([b'', b'', b'', 'a'], SAME), 'image 3 is a str, wanted bytes'), ((OBJECTS, SAME), 'image 0 is a str'),
+  (([b'', None, b'', b''], SAME), 'image 1 is None'), (([b'', b'', b'', 1], SAME), 'image 3 is an int'),
+  ((np.zeros(4, np.uint8), SAME), 'image 0 is an int'),
+  (([b'', np.zeros((4, 4, 3), np.uint8)] * 2, SAME), r'image 1: the shape \(4, 4, 3\), wanted a row \(images encoded'),
+  (([np.zeros(3)] * 4, SAME), 'image 0: an array of type f8'), (([OBJECTS] * 4, SAME), 'image 0: an array of type O8'),
 ])  # fmt: skip
 def test_other_contents(path, found, match):
-  refused(path, pickle.dumps(found, 3), rf'lfw\.bin.*{match}')
+  refused(path, pickle.dumps(found, 3), rf'lfw\.bin is no verification set: {match}|lfw\.bin.*{match}')
+
+
+def test_a_byte_that_is_no_boolean_is_not_true(path):
+  content = pickle.dumps((IMAGES, np.array([True, True])), 4)
+  assert content.count(b'\x01\x01') == 1
+  refused(path, content.replace(b'\x01\x01', b'\x01\x02'), 'label 1 is 2')
 
 
 def test_files_that_are_not_there(tmp_path):
@@ -164,11 +233,13 @@ def _bounded(path, content):
 
 VALID = [
   pickle.dumps((list(map(form, IMAGES)), same), protocol)
-  for protocol in range(6) for form in FORMS.values() for same in (SAME, BOOLEANS['NumPy'], BOOLEANS['array'])
+  for protocol in range(6) for form in FORMS.values()
+  for same in (SAME, *(BOOLEANS[name] for name in ('floats', 'objects', 'scalars of float32', 'big-endian of int64')))
 ]  # fmt: skip
 CODES = st.sampled_from([code for name, code in vars(pickle).items() if isinstance(code, bytes) and len(code) == 1])
 WORDS = st.sampled_from([
   b'cnumpy\nndarray\n', b'cnumpy\ndtype\n', b'cnumpy.core.multiarray\n_reconstruct\n', b'U\x02u1', b'K\x00', b'K\x01',
+  b'c__builtin__\nbytearray\n', b'cbuiltins\nbytearray\n', b'G\x3f\xf0\0\0\0\0\0\0', b'U\x02f8', b'U\x02O8', b'U\x01>',
   b'cnumpy._core.multiarray\nscalar\n', b'cnumpy.core.numeric\n_frombuffer\n', b'c_codecs\nencode\n', b'U\x06latin1',
   b'X\x01\0\0\0a', b'q\x00', b'h\x00', b'c__builtin__\nbytes\n', b'\xff' * 8, b'\x85', b'\x86', b'R', b'b', b'(', b't',
 ])  # fmt: skip
@@ -203,3 +274,23 @@ def test_repeating_does_not_multiply(path):
   number = b'cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nU\x02i8\x85Rh\x01\x86R'
   _bounded(path, b'\x80\x02' + b'T' + text[1:].replace(b'q\x00', b'q\x01') + b'(' + number * 3000 + b'l.')
   refused(path, b'\x80\x02' + text + b'(' + again * 3000 + b'l.', 'repeats itself')
+
+
+def test_shapes_do_not_multiply(path):
+  """A shape of numbers and tuples whose product would be a long tuple; lists in lists that are endless as text."""
+  array = b'\x80\x02]q\x00cnumpy\nndarray\nq\x01(C\x02abcnumpy\ndtype\nU\x02u1\x85R(J\xff\xff\xff\x7fK\x01\x85ttRq\x02'
+  _bounded(path, array + b'00(h\x02h\x02l(\x88l\x86.')
+  refused(path, array + b'00(h\x02h\x02l(\x88l\x86.', 'an array in it is damaged')
+  deep = b']q\x00' + b'0(h\x00h\x00lq\x00' * 200
+  refused(path, b'\x80\x02(' + deep + deep + b'l(\x88l\x86.', 'image 0 is a list')
+  refused(path, b'\x80\x02(C\x00C\x00l(' + deep + b'l\x86.', 'label 0 is a list')
+
+
+def test_labels_that_are_one_large_array_again_and_again(path):
+  """Each is looked at, none is read whole for every label."""
+  large = pickle.dumps(np.zeros(1 << 16, np.uint8), 2)[:-1] + b'r\x00\x01\x00\x000'
+  again, begun = b'j\x00\x01\x00\x00', time.monotonic()
+  refused(path, large + b'(' + b'C\x00' * 8000 + b'l(' + again * 4000 + b'l\x86.', 'label 0 is an array')
+  _bounded(path, large + b'(' + again * 8000 + b'l(' + b'\x88' * 4000 + b'l\x86.')
+  assert len({*map(id, read_pairs(path).images)}) == 1
+  assert time.monotonic() - begun < 5

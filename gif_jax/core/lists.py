@@ -6,7 +6,9 @@ Bytes that are no UTF-8 stay what they are (surrogate escapes), as in names of f
 
 import codecs
 import csv
+import difflib
 import io
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,11 +16,15 @@ from typing import TextIO
 
 from gif_jax.core.errors import DataError, UserError, reason
 from gif_jax.core.files import write_text
+from gif_jax.core.texts import quoted
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')  # a cell that begins so is run by spreadsheets
 _MARKS = ('\ufeff', '\udcff\udcfe', '\udcfe\udcff')  # what a file must not begin with, or it is taken for a mark
 _LONGEST = 1 << 20  # characters of a line; a file without line breaks is no list
+_YES = re.compile(r'1(\.0*)?|yes|true', re.IGNORECASE)
+_NO = re.compile(r'0(\.0*)?|no|false', re.IGNORECASE)
+_COMPARED = 20_000  # names that one is compared with, a letter at a time, to find what may have been meant
 
 
 def normal(name: str) -> str:
@@ -30,6 +36,17 @@ def path_key(name: str) -> str:
   """The one spelling of a path below some folder: as `normal`, without ./ and doubled slashes, and with / for \\."""
   name = normal(name).replace('\\', '/')
   return name[: name.startswith('/')] + '/'.join(part for part in name.split('/') if part not in ('', '.'))
+
+
+def tidy(name: str) -> str:
+  """The one spelling of a name as people copy it from elsewhere: as `path_key`, without blanks around."""
+  return path_key(name.strip())
+
+
+def yes_or_no(cell: str) -> bool | None:
+  """What a mark in a list says: 1, 1.0, yes or true; 0, 0.0, no or false, in any case. None for anything else."""
+  cell = cell.strip()
+  return True if _YES.fullmatch(cell) else False if _NO.fullmatch(cell) else None
 
 
 def open_text(path: str | Path, *, as_bytes: bool = False, newline: str | None = None) -> TextIO:
@@ -129,3 +146,72 @@ def indexed(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:
     if (other := places.setdefault(key(name), place)) != place:
       raise DataError(f'{names[other]} and {name} are one name in any list: rename one of them.')
   return places
+
+
+class Names:
+  """Things by the names that a list may give them, in the first of several spellings that any of them has."""
+
+  def __init__(self, kind: str, names: Sequence[tuple[str, int]], *spellings: Callable[[str], str],
+               shown: Callable[[int], str] = str):  # fmt: skip
+    """kind: such as 'image'. names: (name, thing), several for a thing if it has them. spellings: `normal`, `path_key`,
+    `tidy`. shown: what a thing is called where its name is that of another one, too.
+    """
+    self._kind, self._names, self._spellings, self._shown, self._tables = kind, names, spellings, shown, {}
+
+  def find(self, name: str) -> list[int]:
+    """What `name` may mean: nothing, one thing, or several whose names differ in nothing that a list shows."""
+    for spelling in self._spellings:
+      if found := self._table(spelling).get(spelling(name)):
+        return list(dict.fromkeys(found))
+    return []
+
+  def one(self, name: str, part: str = '') -> int:
+    """The thing that `name`, which stands in a `part` of the line, means. Raises LookupError, in words, where there is
+    none or several.
+    """
+    part = part and f'{part}: '
+    found = self.find(name)
+    if len(found) > 1:
+      raise LookupError(f'{part}{quoted(name)} may be {" or ".join(map(self._shown, found[:3]))}: rename one of them')
+    if not found:
+      raise LookupError(f'{part}no {self._kind} is called {quoted(name)}{self._instead(name)}')
+    return found[0]
+
+  def _table(self, spelling):
+    """{spelling of a name: things}; made when first asked for, which the second and later ones seldom are."""
+    if spelling not in self._tables:
+      table = self._tables[spelling] = {}
+      for name, thing in self._names:
+        key = spelling(name)
+        table[key] = (*table.get(key, ()), thing)
+    return self._tables[spelling]
+
+  def _instead(self, name):
+    if re.search('[\udc80-\udcff]', name):
+      return ' (the list is not in UTF-8: save it as that)'
+    there = nearest(name, [other for other, _ in self._names])
+    return f'; there is {quoted(there)}' if there else ''
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+  """Which of the names may have been meant by another: one that differs in case, accents, signs, or a few letters.
+
+  Of paths also one with another ending, or of more or fewer folders; letters are compared within the folder, if there.
+  """
+  loose, stem = _loose(name), _loose(name.rpartition('.')[0]) if '/' in name else ''
+  for fits in (
+    lambda other: loose and _loose(other) == loose,
+    lambda other: stem and _loose(other.rpartition('.')[0]) == stem,
+    lambda other: name.endswith(f'/{other}') or (name and other.endswith(f'/{name}')),
+  ):
+    if found := next(filter(fits, names), None):
+      return found
+  folder = name.rpartition('/')[0]
+  beside = [other for other in names if other.rpartition('/')[0] == folder] or names
+  return next(iter(difflib.get_close_matches(name, beside[:_COMPARED], 1)), None)
+
+
+def _loose(name):
+  if not name.isascii():
+    name = ''.join(c for c in unicodedata.normalize('NFKD', name) if not unicodedata.combining(c))
+  return re.sub(r'[\W_]+', ' ', name.casefold()).strip()

@@ -11,6 +11,7 @@ from gif_jax.config import usable_pairs
 from gif_jax.core import locks
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.files import move_folder, remove, remove_left_over, write_bytes
+from gif_jax.core.lists import read_rows
 from gif_jax.core.resume import Draft
 from gif_jax.data.listing import Skipped, counted
 from gif_jax.data.merge import Merged, open_inputs
@@ -23,6 +24,14 @@ from gif_jax.data.selection import choose, choose_rows, who_stays
 
 _SIZE = 112  # of InsightFace's data sets
 _FOLDED = 20  # half of each of 10 folds: pairs are a multiple of this
+_DIGITS = 19  # of what is a number of pairs
+_FORMS = 'a folder (the training format), NAME.rec (RecordIO) or NAME.bin (verification pairs)'
+# What files are called that nobody wants a folder to be called. Others are names of folders: ms1m-retinaface-t1.5.
+_ENDINGS = """
+  7z avro arrow array_record avi beton bmp bz2 csv db feather gif gz h5 hdf5 html idx ini jpeg jpg json jsonl lmdb lst
+  mat md mdb mp4 msgpack npy npz onnx parquet pb pdf pickle pkl png pt pth rar safetensors sqlite tar tfrecord tfrecords
+  tgz tif tiff toml tsv txt webp xls xlsx xml xz yaml yml zip zst
+"""
 
 
 class Settings(NamedTuple):
@@ -54,7 +63,7 @@ def convert(settings: Settings) -> str:
 
 def _convert(settings):
   output, wheres = settings.output, [where for where in settings.input.split(',') if where]
-  _check_output(output, wheres)
+  _check_output(settings, wheres)
   index = output.with_name(f'.{output.name}.index')
   inputs = open_inputs(wheres, index, settings.bad_images)
   records = Merged(inputs, Path(settings.same) if settings.same else None)
@@ -77,10 +86,10 @@ def _convert(settings):
   packing = Packing(draft)
   packing.fit(records, chosen.rows, size, settings.bad_images)
   text = _complete(packing, records, chosen, size, settings)
-  _deliver(packing.folder, output, chosen.rows, pairs, settings)
+  delivered = _deliver(packing.folder, output, chosen.rows, pairs, settings)
   draft.remove()
   remove(index)
-  return text
+  return f'{text}\n{delivered}'.rstrip()
 
 
 def _draft_of(output):
@@ -93,7 +102,12 @@ def _beside(output):
   return [*index, Path(f'{output}.skipped.tsv')]
 
 
-def _check_output(output, wheres):
+def _check_output(settings, wheres):
+  output, ending = settings.output, settings.output.suffix[1:]
+  if ending.lower() in _ENDINGS.split() or (ending not in ('rec', 'bin') and ending.lower() in ('rec', 'bin')):
+    raise ConfigError(f'--output={output}: .{ending} is none of the forms that are written, {_FORMS}.')
+  if ending != 'bin' and settings.pairs != Settings._field_defaults['pairs']:
+    raise ConfigError(f'--pairs={settings.pairs} is for --output=NAME.bin, which {output} is not; leave it out.')
   begun = _draft_of(output).exists()  # then what is there may be what the command wrote before it was killed
   more = [output.with_suffix('.idx'), output.with_name('property')] if output.suffix == '.rec' else []
   for path in () if begun else (output, *more):
@@ -110,7 +124,7 @@ def _in_the_way(output, path):
 
 def _listed_pairs(inputs, settings):
   """The file that --pairs names: image numbers [pairs, 2], and whether same; None where it names none."""
-  if settings.output.suffix != '.bin' or settings.pairs.isdigit():
+  if settings.output.suffix != '.bin' or _is_number(settings.pairs):
     return None
   photos, *more = inputs.values()
   if more or not isinstance(photos, Photos):
@@ -119,6 +133,10 @@ def _listed_pairs(inputs, settings):
   if any(others) or settings.min_images > 1:
     raise ConfigError(f'--pairs={settings.pairs} says which images are used: leave out the flags that choose others.')
   return read_pair_list(Path(settings.pairs), photos)
+
+
+def _is_number(pairs):
+  return pairs.isascii() and pairs.isdigit() and len(pairs) < _DIGITS
 
 
 def _choose(records, pairs, settings):
@@ -148,8 +166,9 @@ def _complete(packing, records, chosen, size, settings):
   reasons, people = packing.reasons(), records.people()
   usable = packing.usable(chosen.labels, len(people))
   stay, gone = who_stays(chosen, usable)
-  if settings.output.suffix == '.bin' and not settings.pairs.isdigit() and reasons:
-    raise DataError(f'{settings.pairs} names images that cannot be read: {_counted(reasons)}; repair them.')
+  if settings.output.suffix == '.bin' and not _is_number(settings.pairs) and reasons:
+    _, (first, why) = next(read_rows(packing.folder / 'skipped.tsv', '\t'))
+    raise DataError(f'{settings.pairs} names {first}, which cannot be read: {why}; repair it. Such: {reasons.total()}.')
   if not stay.any():
     raise DataError(f'nobody is left of {settings.input}: {_counted(reasons + Counter(gone.values()))}.')
   left = [Skipped(people[label].name, reason) for label, reason in gone.items()]
@@ -177,23 +196,33 @@ def _counted(reasons):
 
 
 def _deliver(folder, output, rows, pairs, settings):
-  """Brings the finished `folder` to `output`, in the form that its name asks for; notes go beside a single file."""
+  """Brings the finished `folder` to `output`, in the form that its name asks for; notes go beside a single file.
+
+  Returns what is to be said of the form.
+  """
   if output.suffix not in ('.rec', '.bin'):
     move_folder(folder, output)
-    return
+    return ''
   if skipped := (folder / 'skipped.tsv').read_bytes():
     write_bytes(f'{output}.skipped.tsv', skipped)
   packed = Packed(folder)
-  if output.suffix == '.rec':
-    from gif_jax.data.recordio import write_insightface
+  if output.suffix == '.bin':
+    return _write_pairs(packed, output, *_pairs(packed, rows, pairs, settings))
+  from gif_jax.data.recordio import write_insightface
 
-    write_bytes(f'{output}.people.tsv', (folder / 'people.tsv').read_bytes())
-    write_insightface(packed, output)
-  else:
-    from gif_jax.data.pairs import write_pairs
+  write_bytes(f'{output}.people.tsv', (folder / 'people.tsv').read_bytes())
+  write_insightface(packed, output)
+  return ''
 
-    images, same = _pairs(packed, rows, pairs, settings)
-    write_pairs(output, [packed[index] for index in images.ravel().tolist()], same)
+
+def _write_pairs(packed, output, images, same):
+  from gif_jax.data.pairs import write_pairs
+
+  which, place = np.unique(images, return_inverse=True)
+  pictures = [packed[index] for index in which.tolist()]  # each read once, however many pairs it is in
+  different = write_pairs(output, [pictures[k] for k in place.ravel().tolist()], same)
+  genuine = int(same.sum())
+  return f'{len(same)} pairs, {genuine} genuine and {len(same) - genuine} impostor, of {different} different pictures'
 
 
 def _pairs(packed, rows, listed, settings):

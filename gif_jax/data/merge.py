@@ -1,20 +1,25 @@
 """Several inputs as one: labels counted on, names kept unique, people put together where a list says so."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from gif_jax.core.errors import DataError
-from gif_jax.core.lists import normal, read_rows
+from gif_jax.core.lists import Names, normal, read_rows, tidy, yes_or_no
+from gif_jax.core.texts import quoted
 from gif_jax.data.inputs import open_records
 from gif_jax.data.listing import Skipped
 from gif_jax.data.records import Person, Records
 
-_HEADER = ('same', 'similarity', 'first', 'second')
-_YES, _NO = ('1', 'yes'), ('', '0', 'no')
+_LOG = logging.getLogger(__name__)
+
+_HEADER = ['same', 'similarity', 'first', 'second']
+_DELIMITERS = ',;\t'  # of tables as spreadsheets save them, which is a matter of the country
 
 
 def input_name(where: str) -> str:
@@ -52,7 +57,9 @@ class Merged:
     self.members = [(source, person.name) for source, person in people]
     self._firsts = np.cumsum([0, *map(len, lists)])
     self._starts = np.cumsum([0, *map(len, self.inputs)])
-    self.label_of = _united(len(people), list(read_same(same, self.members)) if same else [])
+    rows = read_same(same, self.members) if same else []
+    self.label_of = _united(len(people), [row.pair for row in rows if row.same])
+    _check_apart(same, rows, self.label_of)
     self.names = _unique_names(self.members, self.label_of)
     self._people = _people(people, self.names, self.label_of)
     sizes = {records.size for records in self.inputs}
@@ -104,6 +111,12 @@ def _united(count, pairs):
   return np.argsort(np.argsort(first))[groups].astype(np.int64)
 
 
+def _check_apart(path, rows, label_of):
+  for line, (first, second), same in rows:
+    if not same and label_of[first] == label_of[second]:
+      raise DataError(f'{path}, line {line}: same is no, but the two are one person by other lines; correct the list.')
+
+
 def _unique_names(members, label_of):
   """A name for each member, INPUT/NAME where somebody else has the name, so that no two people share one."""
   names, plain = [name for _, name in members], True
@@ -127,41 +140,82 @@ def _people(people, names, label_of):
   return [found[label] for label in range(len(found))]
 
 
-def read_same(path: Path, members: list[tuple[str, str]]) -> Iterator[tuple[int, int]]:
-  """Pairs of members whom a list declares one: CSV with the header same,similarity,first,second.
+class Same(NamedTuple):
+  """A line of a list of people who are the same: its number, two members, and what it says of them."""
 
-  first, second: INPUT:NAME; same: 1 or yes to put the two together, 0, no or nothing to leave them apart.
-  Raises DataError, with file and line, for other headers and marks, and for people who do not exist.
+  line: int
+  pair: tuple[int, int]
+  same: bool
+
+
+def read_same(path: Path, members: list[tuple[str, str]]) -> list[Same]:
+  """The lines of a list that say whether two members are one: CSV with the header same,similarity,first,second.
+
+  first, second: INPUT:NAME; same: 1, yes or true to put the two together, 0, no or false to leave them apart, nothing
+  for a line that says nothing. Semicolons or tabs may stand for the commas.
+  Raises DataError, with file, line and cell, for other headers and marks, and for people who do not exist.
   """
-  number = {normal(':'.join(member)).strip(): k for k, member in enumerate(members)}
-  rows = read_rows(path, ',')
-  header = tuple(cell.strip() for cell in next(rows, (0, ()))[1])
-  if header != _HEADER:
-    raise DataError(f'{path}, line 1: the header is {",".join(header)!r}, wanted {",".join(_HEADER)!r}.')
-  for line, row in rows:
-    if len(row) != 4 or (mark := row[0].strip().lower()) not in _YES + _NO:
-      raise DataError(f'{path}, line {line}: {",".join(row)!r} is not SAME,SIMILARITY,FIRST,SECOND with 1 or 0 first.')
-    pair = []
-    for name in row[2:]:
-      if normal(name.strip()) not in number:
-        raise DataError(f'{path}, line {line}: nobody is {name!r}; write the last part of an --input, ":", the name.')
-      pair.append(number[normal(name.strip())])
-    if mark in _YES:
-      yield tuple(pair)
+  people = Names('person', [(':'.join(member), k) for k, member in enumerate(members)], normal, tidy,
+                 shown=lambda k: f'{quoted(members[k][1])} of the input {quoted(members[k][0])}')  # fmt: skip
+  found = []
+  for line, (mark, _, *pair) in _same_rows(path):
+    same = yes_or_no(mark)
+    if same is None and mark.strip():
+      raise DataError(f'{path}, line {line}: same is {quoted(mark)}, wanted 1 (one person), 0, or nothing.')
+    try:
+      pair = tuple(people.one(name, column) for name, column in zip(pair, _HEADER[2:]))
+    except LookupError as error:
+      raise DataError(
+        f'{path}, line {line}: {error.args[0]}; names are INPUT:NAME, the last part of an --input first.'
+      ) from error
+    if same is not None:
+      found.append(Same(line, pair, same))
+  if not any(row.same for row in found):
+    _LOG.warning('%s puts nobody together: write 1 in the column same where two are one person', path)
+  return found
+
+
+def _same_rows(path):
+  """(number, four cells) of every line below the header."""
+  for delimiter in _DELIMITERS:
+    rows = ((line, _without_blank(row)) for line, row in read_rows(path, delimiter))
+    _, header = next(rows, (1, []))
+    if [cell.strip().lower() for cell in header] == _HEADER:
+      break
+  else:
+    line, header = next(read_rows(path, ','), (1, []))
+    found, wanted = (quoted(','.join(cells)) for cells in (header, _HEADER))
+    raise DataError(f'{path}, line {line}: the header is {found}, wanted {wanted}.')
+  for line, cells in rows:
+    if len(cells) > len(_HEADER):
+      raise DataError(
+        f'{path}, line {line}: {quoted(cells[len(_HEADER)])} stands in a fifth cell, wanted {len(_HEADER)}; a name '
+        'with such signs in it is put in quotes.'
+      )
+    yield line, cells + [''] * (len(_HEADER) - len(cells))
+
+
+def _without_blank(cells):
+  """Without blank cells at the end."""
+  used = [k for k, cell in enumerate(cells) if cell.strip()]
+  return cells[: used[-1] + 1]
 
 
 def named(path: Path, merged: Merged) -> np.ndarray:
   """Whom a list names, a line per person (people.tsv itself is one): bool [m].
 
-  Raises DataError, with file and line, for people who do not exist.
+  Raises DataError, with file and line, for people who do not exist, and for a list of nobody.
   """
-  label = {normal(name).strip(): k for name, k in zip(merged.names, merged.label_of.tolist())}
+  people = Names('person', list(zip(merged.names, merged.label_of.tolist())), normal, tidy,
+                 shown=lambda k: quoted(merged.people()[k].name))  # fmt: skip
   chosen = np.zeros(len(merged.people()), bool)
   for line, row in read_rows(path, '\t'):
-    if normal(row[0]).strip() not in label:
+    try:
+      chosen[people.one(next(cell for cell in row if cell.strip()))] = True
+    except LookupError as error:
       raise DataError(
-        f'{path}, line {line}: nobody is called {row[0]!r}; names are those of people.tsv, and INPUT/NAME where two '
-        'inputs have the same one.'
-      )
-    chosen[label[normal(row[0]).strip()]] = True
+        f'{path}, line {line}: {error.args[0]}; a line is a name of people.tsv, INPUT/NAME where two inputs have it.'
+      ) from error
+  if not chosen.any():
+    raise DataError(f'{path} names nobody: write a name in each line, or leave out the flag.')
   return chosen

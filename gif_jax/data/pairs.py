@@ -27,8 +27,9 @@ class Pairs(NamedTuple):
 
 
 def read_pairs(path: str | Path) -> Pairs:
-  """Reads a verification set, written by Python 2 or 3, images as bytes or as uint8 arrays of encoded bytes.
+  """Reads a verification set, written by Python 2 or 3 with any NumPy; equal images are one object.
 
+  Images are bytes, or uint8 arrays of encoded bytes. Labels are 0 and 1 as any kind of number, in a list or an array.
   Raises DataError for files that hold anything else, and for those that try to load code; none of it is run.
   """
   try:
@@ -44,16 +45,25 @@ def read_pairs(path: str | Path) -> Pairs:
     raise DataError(f'{path} is no verification set: {reason}; copy it again, or make it again.') from error
 
 
-def write_pairs(path: str | Path, images: Sequence[bytes], same: Sequence[bool]) -> None:
+def write_pairs(path: str | Path, images: Sequence[bytes], same: Sequence[bool]) -> int:
   """Writes a verification set that read_pairs and InsightFace's tools read: 2N encoded images, N booleans.
 
-  Raises DataError where the numbers do not fit; DiskError.
+  Equal images are stored once, and once in the memory of whoever reads the file. Returns how many different ones there
+  are. Raises DataError where the numbers do not fit; DiskError.
   """
   path, same = Path(path), [bool(one) for one in same]
   if len(images) != 2 * len(same):
     raise DataError(f'{path}: {len(images)} images for {len(same)} pairs; give two images for each.')
+  images = _shared(map(bytes, images))
   with replacing(path) as temporary, temporary.open('wb') as file:
-    pickle.dump(([bytes(image) for image in images], same), file, protocol=4)  # the newest that every Python 3 reads
+    pickle.dump((images, same), file, protocol=4)  # the newest that every Python 3 reads
+  return len(set(images))
+
+
+def _shared(images):
+  """The same images, equal ones as the very same object, which a pickle has once."""
+  kept = {}
+  return [kept.setdefault(image, image) for image in images]
 
 
 class _RefusedError(Exception):
@@ -66,42 +76,69 @@ class _FormError(Exception):
 
 def _pairs(found):
   if not isinstance(found, list | tuple) or len(found) != 2:
-    raise _FormError('not (images, booleans)')
-  images, same = found
-  same = _booleans(same)
-  if not isinstance(images, list | tuple):
-    raise _FormError('its images are no list')
+    raise _FormError('not (images, labels)')
+  images, same = (_items(part, name) for part, name in zip(found, ('images', 'labels')))
   if len(images) != 2 * len(same):
-    raise _FormError(f'{len(images)} images for {len(same)} booleans, wanted two for each')
+    raise _FormError(f'{len(same)} labels for {len(images)} images, wanted one for two')
   if not len(same):
     raise _FormError('it is empty')
-  return Pairs([_encoded(image) for image in images], same)
+  labels = [_label(one, number) for number, one in enumerate(same)]
+  return Pairs(_shared(_encoded(image, number) for number, image in enumerate(images)), np.array(labels, bool))
 
 
-def _booleans(found):
+def _items(found, name):
   if isinstance(found, _Array):
-    found = list(found.items('b1', b'b1', 'u1', b'u1'))
-  if not isinstance(found, list | tuple) or not all(type(one) in (bool, int) and one in (0, 1) for one in found):
-    raise _FormError('what should say which pairs show one person is no list of booleans')
-  return np.array(found, bool)
+    found = found.items(name)
+  if not isinstance(found, list | tuple):
+    raise _FormError(f'{name}: {_kind(found)}, no list')
+  return found
 
 
-def _encoded(image):
-  if isinstance(image, _Array):
-    image = image.items('u1', b'u1')
-  if not isinstance(image, bytes):
-    raise _FormError(f'an image is no bytes but {type(image).__name__}')
-  return image
+def _label(found, number):
+  name = f'label {number}'
+  if isinstance(found, list | tuple | _Array) and len(found) <= _NUMBER:  # a NumPy scalar, or a row of a column
+    items = _items(found, name)
+    found = items[0] if len(items) == 1 else found
+  if type(found) not in (bool, int, float):
+    raise _FormError(f'{name} is {_kind(found)}, wanted 0 or 1')
+  if found not in (0, 1):
+    raise _FormError(f'{name} is {str(found)[:40]}, wanted 0 or 1')
+  return bool(found)
+
+
+def _encoded(found, number):
+  if isinstance(found, _Array):
+    found = found.encoded(f'image {number}')
+  if not isinstance(found, bytes):
+    raise _FormError(f'image {number} is {_kind(found)}, wanted bytes')
+  return found
+
+
+def _kind(found):
+  """What a part of the file is, in words. Not its content: lists in lists may be endless when written out."""
+  if found is None:
+    return 'None'
+  name = type(found).__name__.strip('_').lower()
+  return f'{"an" if name[0] in "aeiou" else "a"} {name}'
 
 
 class _Type:
-  """Stands for a NumPy dtype."""
+  """Stands for a NumPy dtype: `name` as in pickles ('u1', 'f8', 'O8'), and the order of bytes."""
 
   def __init__(self, name, *_):
-    self.name = name  # 'u1', or b'u1' by Python 2
+    self.name, self.order = _text(name), '|'
 
-  def build(self, _):
-    """The state of a dtype: byte order and so on, which single bytes do not have."""
+  def build(self, state):
+    """The state of a dtype, of which its order of bytes is wanted."""
+    self.order = _text(state[1])
+
+
+def _text(found):
+  """Names of types and orders, which are bytes in files of Python 2."""
+  found = found.decode('ascii') if isinstance(found, bytes) else found
+  if not isinstance(found, str):
+    raise _FormError('an array in it is damaged')
+  return found[:8]
 
 
 class _Array:
@@ -111,25 +148,51 @@ class _Array:
     self.content, self.kind, self.shape = content, kind, shape
 
   def build(self, state):
-    """The state of an array as NumPy pickles it: (version, shape, dtype, Fortran order, bytes)."""
+    """The state of an array as NumPy pickles it: (version, shape, dtype, Fortran order, content)."""
     _, self.shape, self.kind, _, self.content = state
 
-  def items(self, *kinds) -> bytes:
-    """Its items of one byte each, in a row or column (cv2.imencode gives either)."""
-    if self.kind.name not in kinds or not isinstance(self.content, bytes):
-      raise _FormError('an array in it is not of single bytes')
-    if len(self.shape) > 4 or len(self.content) != math.prod(self.shape):
+  def __len__(self):
+    return len(self.content)
+
+  def items(self, name) -> list:
+    """Its numbers or objects, in a row or column, where order is one. Raises _FormError, with `name`, for others."""
+    kind = self.kind.name
+    if kind in _OBJECTS and isinstance(self.content, list):
+      return self._row(self.content, name)
+    if kind not in _NUMBERS or not isinstance(self.content, bytes):
+      raise _FormError(f'{name}: an array of type {kind}')
+    # Bools as uint8, so that a byte of neither 0 nor 1 is seen.
+    number = np.dtype('u1' if kind == 'b1' else kind).newbyteorder(self.kind.order)
+    return self._row(np.frombuffer(self.content, number), name).tolist()
+
+  def encoded(self, name) -> bytes:
+    """The bytes of an encoded image (cv2.imencode gives a row or a column of them). Raises _FormError, with `name`."""
+    kind = self.kind.name
+    if kind.startswith('S') and isinstance(self.content, bytes) and self.shape == ():
+      return self.content
+    if kind != 'u1' or not isinstance(self.content, bytes):
+      raise _FormError(f'{name}: an array of type {kind}, wanted bytes')
+    return self._row(self.content, name)
+
+  def _row(self, items, name):
+    shape = self.shape
+    if not isinstance(shape, tuple) or len(shape) > 4 or not all(type(side) is int for side in shape):
       raise _FormError('an array in it is damaged')
-    if len(self.content) not in (0, *self.shape):
-      raise _FormError(f'an array in it has the shape {str(self.shape)[:40]}: images must be encoded, not pixels')
-    return self.content
+    if len(items) != math.prod(shape):
+      raise _FormError('an array in it is damaged')
+    if len(items) not in (0, *(shape or (1,))):
+      raise _FormError(f'{name}: the shape {str(shape)[:40]}, wanted a row (images encoded, not as pixels)')
+    return items
 
 
-def _scalar(_, content):
-  """A NumPy scalar, of which only True, False, 1 and 0 are wanted."""
-  return int.from_bytes(content[:8], 'little')
+def _scalar(kind, content):
+  """A NumPy scalar, as an array of one number."""
+  return _Array(content, kind, ())
 
 
+_NUMBER = 16  # bytes of a number at most
+_OBJECTS = ('O', 'O4', 'O8')
+_NUMBERS = ('b1', 'i1', 'u1', 'i2', 'u2', 'i4', 'u4', 'i8', 'u8', 'f2', 'f4', 'f8')
 _NAMES = {
   ('numpy', 'ndarray'): _Array, ('numpy', 'dtype'): _Type,
   ('__builtin__', 'bytes'): lambda: b'', ('builtins', 'bytes'): lambda: b'',
@@ -142,10 +205,10 @@ for _core in ('numpy.core', 'numpy._core'):  # NumPy 1 and 2
 # Numbers, bytes, text, lists, tuples, the memo, and calls of what find_class gives. Left out are those for other
 # objects (NEWOBJ, OBJ, PERSID, EXT), for numbers of any length (LONG4), for dictionaries and sets.
 _INSTRUCTIONS = """
-  PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 STRING BINSTRING
-  SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2
-  TUPLE3 EMPTY_LIST LIST APPEND APPENDS GLOBAL STACK_GLOBAL INST REDUCE GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT
-  MEMOIZE
+  PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT
+  STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE EMPTY_TUPLE
+  TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS GLOBAL STACK_GLOBAL INST REDUCE GET BINGET LONG_BINGET PUT
+  BINPUT LONG_BINPUT MEMOIZE
 """
 
 
@@ -153,7 +216,7 @@ class _Dispatch(dict):
   """What runs each instruction."""
 
   def __missing__(self, code):
-    raise _FormError('it holds other things than lists of images and booleans')
+    raise _FormError('it holds other things than lists of images and labels')
 
 
 class _Reader(pickle._Unpickler):
@@ -171,6 +234,8 @@ class _Reader(pickle._Unpickler):
     """What a name in the file stands for."""
     if (module, name) == ('_codecs', 'encode'):
       return self.encode
+    if (module, name) in (('__builtin__', 'bytearray'), ('builtins', 'bytearray')):
+      return self.bytearray
     if (module, name) not in _NAMES:
       raise _RefusedError(f'it tries to load {module}.{name}'[:200])
     return _NAMES[module, name]
@@ -181,6 +246,10 @@ class _Reader(pickle._Unpickler):
     if self.left < 0:
       raise _FormError('it repeats itself')
     return text.encode('latin1')
+
+  def bytearray(self, content=b'', *encoding):
+    """A bytearray as bytes; Python 2 writes it as text. One of a number of zeros is nothing that a pickle has."""
+    return content if isinstance(content, bytes) else self.encode(content, *encoding)
 
   def build(self):
     """Sets the state of an array or a dtype, and of nothing else."""
