@@ -318,3 +318,13 @@ def test_errors_are_one_line(tmp_path, command):
   assert done.returncode == 1 and done.stdout.startswith('DataError: ') and len(done.stdout.splitlines()) == 1
   done = command('convert', f'--input={tmp_path / "faces"}', '--output=/proc/out')
   assert done.returncode == 1 and len(done.stdout.splitlines()) == 1, done.stdout
+
+
+@pytest.mark.parametrize('text', ['', '\ufeff\n \t\n'])
+def test_lists_of_nobody(tmp_path, text):
+  """To take nobody is a mistake, to leave nobody out is what an audit of clean data comes to."""
+  faces, path = several(tmp_path / 'faces', people=2, images=2), tmp_path / 'list.txt'
+  path.write_text(text)
+  with pytest.raises(DataError, match=r'list\.txt names nobody: write a name in each line, or leave out --people'):
+    convert(Settings(str(faces), tmp_path / 'out', people=str(path)))
+  assert '4 images of 2 people' in convert(Settings(str(faces), tmp_path / 'out', without=str(path)))

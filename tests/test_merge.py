@@ -254,8 +254,6 @@ def test_any_names_are_found_as_they_are_written(tmp_path_factory, chosen, after
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('', 'names nobody: write a name in each line, or leave out the flag'),
-    ('\ufeff\n \t\n', 'names nobody'),
     ('name\nanna\n', "line 1: no person is called 'name'"),
     ('# those of 2021\nanna\n', "line 1: no person is called '# those of 2021'"),
     ('anna\nANNA\n', "line 2: no person is called 'ANNA'; there is 'anna'"),

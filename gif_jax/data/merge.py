@@ -204,7 +204,7 @@ def _without_blank(cells):
 def named(path: Path, merged: Merged) -> np.ndarray:
   """Whom a list names, a line per person (people.tsv itself is one): bool [m].
 
-  Raises DataError, with file and line, for people who do not exist, and for a list of nobody.
+  Raises DataError, with file and line, for people who do not exist.
   """
   people = Names('person', list(zip(merged.names, merged.label_of.tolist())), normal, tidy,
                  shown=lambda k: quoted(merged.people()[k].name))  # fmt: skip
@@ -216,6 +216,4 @@ def named(path: Path, merged: Merged) -> np.ndarray:
       raise DataError(
         f'{path}, line {line}: {error.args[0]}; a line is a name of people.tsv, INPUT/NAME where two inputs have it.'
       ) from error
-  if not chosen.any():
-    raise DataError(f'{path} names nobody: write a name in each line, or leave out the flag.')
   return chosen

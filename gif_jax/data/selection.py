@@ -27,13 +27,16 @@ def choose(records: Merged, people: str, without: str, least: int, without_image
   """The images of those in the list `people`, but not in `without` ('' for no list), with at least so many images.
 
   without_images: a list of images that are left out before anything else, as audits write them; '' for none.
-  Raises DataError for names in the lists that nobody has, and for a list of images of which none is there.
+  Raises DataError for names in the lists that nobody has, for a list `people` of nobody, and for a list of images of
+  which none is there.
   """
   labels = records.labels()
   taken = ~_listed(Path(without_images), records) if without_images else np.ones(len(labels), bool)
   images = np.bincount(labels[taken], minlength=len(records.people()))
   wanted = named(Path(people), records) if people else np.ones(len(images), bool)
-  if without:
+  if not wanted.any():
+    raise DataError(f'{people} names nobody: write a name in each line, or leave out --people.')
+  if without:  # a list of nobody is what an audit of clean data gives
     wanted &= ~named(Path(without), records)
   rows = np.flatnonzero((wanted & (images >= least))[labels] & taken)
   return Chosen(rows, labels[rows], wanted, images, least)
