@@ -62,7 +62,7 @@ BAD = {
   'UTF-16': (lambda idx: idx.decode().encode('utf-16'), 'line 1 is not KEY<TAB>PLACE'),
   'a mark within': (lambda idx: b'\n' + b'\xef\xbb\xbf' + idx, 'line 2 is not KEY<TAB>PLACE (1 such lines)'),
   'off by one': (lambda idx: text((key, place + 1) for key, place in pairs(idx)), 'no whole record is (24 of 24)'),
-  'off by a record': (lambda idx: text(zip(range(23), [place for _, place in pairs(idx)][1:])), 'no record in 40 bytes'),
+  'off by a record': (lambda idx: text(zip(range(23), [place for _, place in pairs(idx)][1:])), 'in 40 bytes'),
   'lines missing': (lambda idx: text(pairs(idx)[::3]), 'names no record in'),
   'another file': (another, 'no whole record is'),
   'beyond the end': (lambda idx: text((key, place + 10**6) for key, place in pairs(idx)), 'is (24 of 24)'),

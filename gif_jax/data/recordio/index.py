@@ -119,9 +119,8 @@ def _index(descriptor, rec, idx, quiet):
   skipped = [Skipped(f'{idx.name}, line {line}', 'it is not KEY<TAB>PLACE') for line in malformed[:LISTED]]
   skipped += _skipped(rec, keys, unit, found, gaps=bool(fault))
   report = _report(keys, found, labels, originals, idx=fault, places_twice=twice, keys_other=other)
-  return Index(
-    keys[image], heads.id[image], places, lengths, labels.astype(np.int64), originals, skipped, report, unit
-  )
+  keys, ids = keys[image], heads.id[image]
+  return Index(keys, ids, places, lengths, labels.astype(np.int64, copy=False), originals, skipped, report, unit)
 
 
 def _look(descriptor, size, offsets, quiet):
@@ -269,7 +268,8 @@ def _report(keys, found, labels, originals, **said):
   first, last = (keys[identity].min(), keys[identity].max() + 1) if identity.any() else (last, last)
   wrong, rounded = check_identities(keys[image], labels, heads.label[identity], heads.second[identity])
   count = np.bincount(found.reason, minlength=len(_REASONS) + 1)
-  ordered = np.sort(keys[found.headed])
+  ordered = keys[found.headed]
+  ordered.sort()  # in place: millions are no small thing to copy
   return Report(
     damaged={why: int(count[code]) for code, why in _REASONS.items() if count[code]},
     header=[float(heads.label[header[0]]), float(heads.second[header[0]])] if len(header) else None,
