@@ -14,7 +14,7 @@ from tqdm import tqdm
 from gif_jax.core.errors import DataError
 from gif_jax.data.listing import Skipped
 from gif_jax.data.recordio import framing
-from gif_jax.data.recordio.names import LISTED, Named, keys_of_idx, keys_of_rec, read_idx, scan
+from gif_jax.data.recordio.names import LISTED, keys_of_idx, keys_of_rec, read_idx, scan
 from gif_jax.data.recordio.report import EXACT, Report, check_identities
 
 _BLOCK = 1 << 22  # bytes read at a time
@@ -98,10 +98,10 @@ def make_index(rec: Path, idx: Path, *, quiet: bool) -> Index:
 
 def _index(descriptor, rec, idx, quiet):
   size = os.fstat(descriptor).st_size
-  named = read_idx(idx, quiet)
-  keys, offsets, twice = _in_order(named.keys, named.places)
-  found, malformed, unit = _look(descriptor, size, offsets, quiet), named.malformed, 'key'
-  fault = _fault(rec, idx, named, found)
+  keys, offsets, malformed, problem = read_idx(idx, quiet)
+  keys, offsets, twice = _in_order(keys, offsets)
+  found, unit = _look(descriptor, size, offsets, quiet), 'key'
+  fault = problem or _fault(rec, idx, malformed, found)
   if fault:
     scanned = _look(descriptor, size, scan(descriptor, size, quiet), quiet)
     fault = fault if _outranks(scanned, found) else ''
@@ -131,12 +131,10 @@ def _look(descriptor, size, offsets, quiet):
   return _Found(offsets, heads, reason, length, left, gaps)
 
 
-def _fault(rec: Path, idx: Path, named: Named, found: _Found) -> str:
+def _fault(rec: Path, idx: Path, malformed: list[int], found: _Found) -> str:
   """Why an .idx is not believed; '' for one that leads to whole records and names every byte of the .rec."""
-  if named.problem:
-    return named.problem
-  if named.malformed:
-    return f'{idx.name}, line {named.malformed[0]} is not KEY<TAB>PLACE ({len(named.malformed)} such lines)'
+  if malformed:
+    return f'{idx.name}, line {malformed[0]} is not KEY<TAB>PLACE ({len(malformed)} such lines)'
   if lost := int(found.lost.sum()):
     return f'{idx.name} names places where no whole record is ({lost} of {len(found.offsets)})'
   if len(found.gaps):
@@ -168,7 +166,7 @@ def _read_heads(descriptor, size, offsets, quiet):
   heads = _Heads(*(np.zeros(len(offsets), kind) for kind in ('u4', 'u4', 'f4', 'f4', 'i8')))
   heads.word[:] = _NO_HEAD
   inside = int(np.searchsorted(offsets, size - framing.HEAD.size, side='right'))
-  with tqdm(total=inside, desc='indexing records', unit='record', unit_scale=True, disable=quiet) as bar:
+  with tqdm(total=inside, desc='indexing records', unit='record', unit_scale=True, disable=quiet or not inside) as bar:
     i = 0
     while i < inside:
       start = int(offsets[i]) & ~3
