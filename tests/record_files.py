@@ -28,7 +28,10 @@ class Given:
     return self.own
 
   def people(self):
-    return [Person(str(label), 'given') for label in range(self.own.max() + 1)]
+    return [Person(str(label), '') for label in range(self.own.max() + 1)]
+
+  def name(self, index):
+    return ''
 
 
 def content(records):

@@ -13,6 +13,7 @@ from gif_jax.core.files import read_json, write_json
 from gif_jax.data.listing import Skipped
 from gif_jax.data.recordio import framing
 from gif_jax.data.recordio.index import Index, make_index
+from gif_jax.data.recordio.lists import ListedNames, list_path, people_path, read_people, sums_of
 from gif_jax.data.recordio.report import Report
 from gif_jax.data.records import Person
 
@@ -51,7 +52,8 @@ class RecordIO:
       _LOG.warning('%s: property says %d people, there are %d', self.path, people, len(index.originals))
 
   def _close(self):
-    self._file = self._index = None
+    self._file = self._index = self._names = None
+    self._told = set()  # what was said of the lists beside the file
 
   def __getstate__(self):
     return {'path': self.path, 'cache': self.cache, 'size': self.size}
@@ -88,10 +90,46 @@ class RecordIO:
     return self._load().labels
 
   def people(self) -> list[Person]:
-    """Labels in the file as names, SET:LABEL as origins; SET is the folder of train.rec, or another file's name."""
+    """Who the labels are: as NAME.rec.people.tsv says; where that is missing or does not fit, the labels in the file.
+
+    These have the origin SET:LABEL; SET is the folder of train.rec, or another file's name.
+    """
     path = self.path.resolve()
     source = path.parent.name if path.stem == 'train' else path.stem
-    return [Person(str(label), f'{source}:{label}') for label in self._load().originals.tolist()]
+    numbers = self._load().originals.tolist()
+    return self._beside(self._people) or [Person(str(label), f'{source}:{label}') for label in numbers]
+
+  def _people(self):
+    index, path, wanted = self._load(), people_path(self.path), sums_of(self._file).people
+    if not wanted and not path.exists():
+      return None
+    people = read_people(path, wanted)
+    # Of people whose images are all damaged there is none here.
+    if len(people) <= index.originals[-1] or (len(people) != len(index.originals) and not index.skipped):
+      raise DataError(f'{path} names {len(people)} people, which does not fit the labels in the .rec')
+    return [people[label] for label in index.originals.tolist()]
+
+  def name(self, index: int) -> str:
+    """The path of the image's file as NAME.lst has it; '' where that is missing or does not fit."""
+    if self._names is None:
+      self._names = self._beside(self._listed) or _Nameless()
+    return self._names[index]
+
+  def _listed(self):
+    index, path, wanted = self._load(), list_path(self.path), sums_of(self._file).names
+    if not wanted and not path.exists():
+      return None
+    return ListedNames(path, index.ids, index.originals[index.labels].astype(np.float32), wanted)
+
+  def _beside(self, read):
+    """What a list beside the file holds; None where it is missing, or does not fit, which the log is told."""
+    try:
+      return read()
+    except DataError as error:
+      if str(error) not in self._told:
+        _LOG.warning('%s; it is not used: copy it again, or remove it.', str(error).rstrip('.'))
+      self._told.add(str(error))
+      return None
 
   def where(self, index) -> str:
     """The file and the key of the record; where nothing tells it, which record of the file it is."""
@@ -118,6 +156,13 @@ class RecordIO:
       except OSError as error:
         raise DataError(f'{error.filename or self.path} cannot be used ({error.strerror}).') from error
     return self._index
+
+
+class _Nameless:
+  """Names of images that have none."""
+
+  def __getitem__(self, index):
+    return ''
 
 
 def _property(path):
