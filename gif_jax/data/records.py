@@ -38,6 +38,7 @@ _LOG = logging.getLogger(__name__)
 VERSION = 1
 META, IMAGES = 'meta.json', 'images.bin'
 _ARRAYS = {'offsets': np.int64, 'lengths': np.int32, 'labels': np.int64, 'crcs': np.uint32}
+_NAMES = {'names': np.uint8, 'name_ends': np.int64}
 _AGAIN = 'copy or convert the data again'
 
 
@@ -187,12 +188,14 @@ class Packed:
 
   def name(self, index):
     """The name of the image's file; '' where none was known when the data was converted. Raises DataError."""
-    if 'names' not in self.meta:
+    if 'name_bytes' not in self.meta:
       return ''
     if self._names is None:
-      text = load_array(self.path / 'names.npy', np.uint8, (self.meta['names'],), fix=_AGAIN)
-      ends = load_array(self.path / 'name_ends.npy', np.int64, (self.meta['images'],), fix=_AGAIN)
-      self._names = Names(np.asarray(text), np.asarray(ends))
+      lengths = self.meta['name_bytes'], self.meta['images']
+      self._names = Names(*(
+        np.asarray(load_array(self.path / f'{file}.npy', kind, (length,), fix=_AGAIN))
+        for (file, kind), length in zip(_NAMES.items(), lengths)
+      ))  # fmt: skip
     return self._names[index]
 
   def _open(self):
@@ -250,19 +253,18 @@ def write_index(
   that no record names (left out after they were written) are allowed. Raises DiskError.
   """
   arrays = {'offsets': offsets, 'lengths': lengths, 'labels': labels, 'crcs': crcs}
-  for name, kind in _ARRAYS.items():
-    save_array(folder / f'{name}.npy', np.asarray(arrays[name], kind))
-  for name, of_names in (('names', names and names.text), ('name_ends', names and names.ends)):
-    if names:
-      save_array(folder / f'{name}.npy', of_names)
-    else:
-      remove(folder / f'{name}.npy')  # of a run that was killed before, and found names
+  for file in _NAMES:
+    remove(folder / f'{file}.npy')  # of a run that was killed, which may have found names
+  if names:
+    arrays |= {'names': names.text, 'name_ends': names.ends}
+  for file, values in arrays.items():
+    save_array(folder / f'{file}.npy', np.asarray(values, (_ARRAYS | _NAMES)[file]))
   write_rows(folder / 'people.tsv', people, '\t')
   write_json(folder / META, {
     'version': VERSION, 'images': len(labels), 'people': len(people), 'size': size, 'colour': 'RGB',
     'bytes': (folder / IMAGES).stat().st_size, 'fingerprint': fingerprint(people, labels), 'origin': origin,
     'people_sha256': checksums.sha256(folder / 'people.tsv'),
-  } | ({'names': len(names.text)} if names else {}), checksum=True)  # fmt: skip
+  } | ({'name_bytes': len(names.text)} if names else {}), checksum=True)  # fmt: skip
 
 
 def fingerprint(people: Sequence[Person], labels: np.ndarray) -> str:

@@ -6,8 +6,8 @@ r"""What lies beside a .rec file for people: how the images are called and who t
 
 Both are derived: what does not fit the .rec is not used, so that nobody gets a wrong name. In a .rec written here the
 second id of the header record, which MXNet reserves and nobody reads, is the CRC-32 of people.tsv and, above it, that
-of the .lst; 0 where there is none, as in what others wrote. Where the .lst has one, \ in paths is \\ there, and a tab or
-a line break \t, \n, \r.
+of the .lst; 0 where there is none, as in what others wrote. Where the .lst has one, \ in paths is \\ there, and a tab
+or a line break \t, \n, \r.
 """
 
 import codecs
@@ -175,12 +175,15 @@ def _parse(block, at):
     return None
   first = np.cumsum(numbers) - numbers
   values = _values(letters, begin[path], stop[path], int(numbers.sum()))
-  if values is None or (values[first] >= _WHOLE).any() or (values[first] != np.floor(values[first])).any():
+  if values is None:
+    return None
+  keys = values[first]
+  if not ((keys >= 0) & (keys < _WHOLE) & (keys == np.floor(keys))).all():
     return None
   begin, stop = begin[path], stop[path]
   stop = stop - ((stop > begin) & (letters[stop - 1] == ord('\r')))
   return _Lines(
-    values[first].astype(np.int64), values[first + 1].astype(np.float32), at + begin, (stop - begin).astype(np.int32)
+    keys.astype(np.int64), values[first + 1].astype(np.float32), at + begin, (stop - begin).astype(np.int32)
   )
 
 
