@@ -1,17 +1,20 @@
 """Lists of names beside a .rec file: what is written, what others write, and what does not fit and is not used."""
 
+import errno
 import logging
 import os
 import pickle
 import struct
 import tracemalloc
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gif_jax.core.errors import DiskError
 from gif_jax.core.lists import normal, table_text
 from gif_jax.data.recordio import RecordIO, RecordWriter, framing, lists, write_insightface
 from gif_jax.data.records import Names, Person
@@ -67,6 +70,22 @@ def test_a_writer_that_fails_leaves_no_lists(tmp_path):
   assert not os.listdir(tmp_path)
 
 
+def test_a_full_disk_is_said_of_the_rec(tmp_path, monkeypatch):
+  """And not of the list that is in the making beside it."""
+
+  def full(_):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  def entered(writer, enter=RecordWriter.__enter__):
+    enter(writer)._rec = SimpleNamespace(write=full)
+    return writer
+
+  monkeypatch.setattr(RecordWriter, '__enter__', entered)
+  with pytest.raises(DiskError, match=r'a\.rec cannot be written \(No space left'):
+    write_insightface(Called([Person('anna', 'a:anna')], ['1.jpg'], [0]), tmp_path / 'a.rec')
+  assert not os.listdir(tmp_path)
+
+
 def test_lists_are_opened_when_a_name_is_asked_for_and_by_other_processes(tmp_path, monkeypatch):
   write_insightface(Called([Person('anna', 'a:anna')], ['1.jpg', '2.jpg'], [0, 0]), tmp_path / 'a.rec')
   records = RecordIO(tmp_path / 'a.rec', tmp_path / 'cache')
@@ -94,7 +113,7 @@ def test_a_list_with_any_byte_changed_is_not_used(tmp_path, caplog, name):
     assert (records.people() == people) == (name == 'a.lst') == (names_of(records) == ['', ''])
     assert content(records) == [b'image 0', b'image 1'] and len(records.people()) == 2
     (warning,) = said(caplog)
-    assert warning.startswith(str(tmp_path / name)) and 'it is not used: copy it again, or remove it' in warning
+    assert warning.startswith(str(tmp_path / name)) and 'gives no names: copy it again, or move it elsewhere' in warning
 
 
 @pytest.mark.parametrize('damage', [os.remove, lambda path: os.truncate(path, 5), lambda path: path.write_bytes(b'')])
@@ -175,7 +194,7 @@ def test_lists_that_do_not_fit_are_not_used(tmp_path, kind, caplog):
   records = others(tmp_path, listed)
   assert names_of(records) == ['', '', ''] and content(records) == [b'\0', b'\1', b'\2']
   (warning,) = said(caplog)
-  assert warning.startswith(f'{tmp_path}/a.lst') and why in warning and 'it is not used' in warning
+  assert warning.startswith(f'{tmp_path}/a.lst') and why in warning and 'gives no names' in warning
 
 
 def test_long_lines_and_what_is_no_file(tmp_path, monkeypatch, caplog):
@@ -183,8 +202,10 @@ def test_long_lines_and_what_is_no_file(tmp_path, monkeypatch, caplog):
   monkeypatch.setattr(lists, '_BLOCK', 1)
   assert names_of(others(tmp_path, '5\t3\t' + 'x' * 40 + '\n6\t3\ty\n7\t7\tz\n')) == [''] * 3
   (tmp_path / 'a.lst').unlink()
-  os.mkfifo(tmp_path / 'a.lst')
-  assert names_of(RecordIO(tmp_path / 'a.rec')) == [''] * 3 and len(said(caplog)) == 2
+  for name in ('a.lst', 'a.rec.people.tsv'):
+    os.mkfifo(tmp_path / name)  # which would be read for ever
+  records = RecordIO(tmp_path / 'a.rec')
+  assert names_of(records) == [''] * 3 and records.people()[0].name == '3' and len(said(caplog)) == 3
 
 
 def test_images_that_have_one_id_are_not_told_apart(tmp_path, caplog):
@@ -256,7 +277,7 @@ def test_people_of_earlier_versions_have_their_names(tmp_path):
 def test_people_that_do_not_fit_are_called_by_their_numbers(tmp_path, caplog, text):
   assert _people_of(tmp_path, text) == [('0', 'a:0'), ('1', 'a:1'), ('2', 'a:2')]
   (warning,) = said(caplog)
-  assert warning.startswith(f'{tmp_path}/a.rec.people.tsv') and 'it is not used' in warning
+  assert warning.startswith(f'{tmp_path}/a.rec.people.tsv') and 'gives no names' in warning
 
 
 def test_people_are_told_of_once(tmp_path, caplog):

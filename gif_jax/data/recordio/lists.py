@@ -72,6 +72,8 @@ def write_people(path: Path, people: Sequence[Person]) -> int:
 
 def read_people(path: Path, wanted: int) -> list[Person]:
   """Who the labels are. wanted: the CRC-32 it must have, or 0. Raises DataError where it is damaged."""
+  if not path.is_file():
+    raise DataError(f'{path} is missing')
   if wanted and _crc(path) != wanted:
     raise DataError(f'{path} is not what was written with the .rec')
   people = [Person(*row) if len(row) == 2 else None for _, row in read_rows(path, '\t', fix='it is damaged')]

@@ -127,7 +127,7 @@ class RecordIO:
       return read()
     except DataError as error:
       if str(error) not in self._told:
-        _LOG.warning('%s; it is not used: copy it again, or remove it.', str(error).rstrip('.'))
+        _LOG.warning('%s, and gives no names: copy it again, or move it elsewhere.', str(error).rstrip('.'))
       self._told.add(str(error))
       return None
 

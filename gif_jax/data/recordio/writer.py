@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from gif_jax.core.errors import DataError
+from gif_jax.core.errors import DataError, disk_error
 from gif_jax.core.files import remove, replacing, write_text
 from gif_jax.data.recordio import framing
 from gif_jax.data.recordio.lists import list_path, people_path, write_names, write_people
@@ -37,13 +37,16 @@ class RecordWriter:
     return self
 
   def write(self, key: int, payload: bytes) -> None:
-    """Adds a record. Raises DataError where a record cannot hold the payload."""
+    """Adds a record. Raises DataError where a record cannot hold the payload, DiskError."""
     try:
       record = framing.frame(payload)
     except ValueError as error:
       raise DataError(f'record {key} has {error}; make the image smaller.') from error
-    self._rec.write(record)
-    self._idx.write(b'%d\t%d\n' % (key, self.place))
+    try:
+      self._rec.write(record)
+      self._idx.write(b'%d\t%d\n' % (key, self.place))
+    except OSError as error:
+      raise disk_error(error, self.path, 'written') from error
     self.place += len(record)
 
   def __exit__(self, *error):
