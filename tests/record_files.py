@@ -28,11 +28,32 @@ class Given:
     return self.own
 
   def people(self):
-    return [Person(str(label), 'given') for label in range(self.own.max() + 1)]
+    return [Person(str(label), '') for label in range(self.own.max() + 1)]
+
+  def name(self, index):
+    return ''
+
+
+class Called(Given):
+  """Records in memory whose people and images have names."""
+
+  def __init__(self, people, names, labels):
+    super().__init__([f'image {i}'.encode() for i in range(len(names))], labels)
+    self.who, self.called = people, names
+
+  def people(self):
+    return self.who
+
+  def name(self, index):
+    return self.called[index]
 
 
 def content(records):
   return [records[i] for i in range(len(records))]
+
+
+def names_of(records):
+  return [records.name(i) for i in range(len(records))]
 
 
 def write(path, *records):

@@ -22,7 +22,7 @@ def test_recordio_there_and_back(tmp_path):
   (tmp_path / 'made').mkdir()
   run(faces, tmp_path / 'made' / 'train.rec')
   assert sorted(path.name for path in (tmp_path / 'made').iterdir()) == [
-    'property', 'train.idx', 'train.rec', 'train.rec.people.tsv', 'train.rec.skipped.tsv'
+    'property', 'train.idx', 'train.lst', 'train.rec', 'train.rec.people.tsv', 'train.rec.skipped.tsv'
   ]  # fmt: skip
   run(tmp_path / 'made', tmp_path / 'back', size=0)
   run(faces, tmp_path / 'direct')
@@ -30,7 +30,7 @@ def test_recordio_there_and_back(tmp_path):
   np.testing.assert_array_equal(back.labels(), direct.labels())
   assert [back[i] for i in range(11)] == [direct[i] for i in range(11)] and back.size == SIZE
   assert (tmp_path / 'made' / 'train.rec.people.tsv').read_text().splitlines()[1] == 'p1\tfaces:p1'
-  assert back.people()[1] == ('1', 'made:1')
+  assert back.people() == direct.people() and back.name(5) == direct.name(5) == 'p2/00.jpg'
   (tmp_path / 'made' / 'train.rec').unlink()
   with pytest.raises(ConfigError, match=r'train\.idx exists'):
     run(faces, tmp_path / 'made' / 'train.rec')

@@ -11,7 +11,7 @@ import pytest
 from gif_jax.core.errors import DataError
 from gif_jax.data.crops import Crops
 from gif_jax.data.inputs import open_records
-from gif_jax.data.recordio import RecordIO, framing, index, names, reader, write_insightface
+from gif_jax.data.recordio import RecordIO, RecordWriter, framing, index, names, reader, write_insightface
 from gif_jax.data.records import Person
 from tests.conftest import ROOT
 from tests.record_files import Given, content, write
@@ -51,12 +51,21 @@ def test_without_idx_the_file_is_read_from_its_start(tmp_path):
   for name in ('insightface', 'plain'):
     (tmp_path / name).mkdir()
     (tmp_path / name / 'train.rec').write_bytes((GOLDEN / name / 'train.rec').read_bytes())
-    with pytest.raises(DataError, match=r'train\.idx is missing; .* python -m gif_jax\.convert'):
-      open_records(str(tmp_path / name))
-    found, known = open_records(str(tmp_path / name), damaged='skip'), RecordIO(GOLDEN / name)
-    assert content(found) == content(known) and not found.skipped and not found.report.sentences()
-    np.testing.assert_array_equal(found.labels(), known.labels())
-  assert found.where(4) == f'{tmp_path}/plain/train.rec, record 4'
+    for damaged in ('error', 'skip'):
+      found, known = open_records(str(tmp_path / name), damaged=damaged), RecordIO(GOLDEN / name)
+      assert content(found) == content(known) and not found.skipped
+      assert found.report == known.report._replace(idx='train.idx is missing') and len(found.report.sentences()) == 1
+      np.testing.assert_array_equal(found.labels(), known.labels())
+      assert found.where(4) == known.where(4).replace(str(GOLDEN), str(tmp_path))
+
+
+def test_records_without_keys_of_their_own_are_numbered(tmp_path):
+  with RecordWriter(tmp_path / 'a.rec') as writer:
+    for key in range(3):
+      writer.write(10 + key, framing.pack(bytes([key]), key, 0))
+  assert RecordIO(tmp_path / 'a.rec').where(2) == f'{tmp_path}/a.rec, key 12'
+  (tmp_path / 'a.idx').unlink()
+  assert RecordIO(tmp_path / 'a.rec').where(2) == f'{tmp_path}/a.rec, record 2'
 
 
 def test_files_larger_than_a_block(tmp_path, monkeypatch):
@@ -68,10 +77,10 @@ def test_files_larger_than_a_block(tmp_path, monkeypatch):
     monkeypatch.setattr(index, '_BLOCK', block)
     monkeypatch.setattr(names, '_BLOCK', block)
     (tmp_path / 'train.idx').rename(tmp_path / 'other.idx')
-    scanned = RecordIO(tmp_path, damaged='skip')
+    scanned = RecordIO(tmp_path)
     (tmp_path / 'other.idx').rename(tmp_path / 'train.idx')
     for found in (RecordIO(tmp_path), scanned):
-      assert content(found) == content(whole) and found.report == whole.report
+      assert content(found) == content(whole) and found.report._replace(idx='') == whole.report
       np.testing.assert_array_equal(found.labels(), whole.labels())
   assert sorted(content(whole)) == sorted(images)
 
@@ -116,7 +125,7 @@ def test_what_float32_did_to_header_and_ranges(tmp_path, caplog):
   assert records.labels().tolist() == [0, 0, 1, 1] and not records.skipped
   assert records.report.header == [16777220, 16777224] and records.report.keys == [16777221, 16777223]
   assert records.report.ranges == records.report.ranges_wrong == records.report.ranges_rounded == 2
-  assert 'rebuilt from .idx as [16777221, 16777223]' in caplog.text and '2 of 2 identity records' in caplog.text
+  assert 'rebuilt from the records as [16777221, 16777223]' in caplog.text and '2 of 2 identity records' in caplog.text
 
 
 def test_ranges_that_are_wrong_for_another_reason(tmp_path):
@@ -182,7 +191,7 @@ def test_rounding_is_announced(tmp_path, monkeypatch, caplog):
 def test_the_index_is_kept_and_used_again(tmp_path, monkeypatch):
   write_insightface(Given(IMAGES, [i % 4 for i in range(20)]), tmp_path / 'train.rec')
   first = open_records(str(tmp_path), tmp_path / 'cache')
-  assert sorted(path.suffix for path in (tmp_path / 'cache').iterdir()) == ['.json'] + ['.npy'] * 5
+  assert sorted(path.suffix for path in (tmp_path / 'cache').iterdir()) == ['.json'] + ['.npy'] * 6
   with monkeypatch.context() as patch:
     patch.setattr(reader, 'make_index', None)
     again = open_records(str(tmp_path), tmp_path / 'cache')

@@ -60,7 +60,7 @@ def check(folder, rec, idx):
   assert len(labels) == len(images) and set(labels.tolist()) == set(range(len(records.people())))
   assert all(records.where(i) for i in range(len(images))) and isinstance(records.report.sentences(), list)
   if isinstance(strict, DataError):
-    assert records.skipped or idx is None
+    assert records.skipped
   else:
     assert not records.skipped and content(strict) == images
   return images
@@ -100,20 +100,33 @@ def test_messages_name_file_key_and_cure(folder, valid, change, message):
     with pytest.raises(DataError, match=message):
       raise found
   else:
-    assert '40 bytes of .rec are in no record that is named' in found.report.sentences()[0]
+    assert 'train.idx names no record in 40 bytes of train.rec' in found.report.sentences()[0]
 
 
-@pytest.mark.parametrize(('line', 'where'), [
-  (b'7', 'line 12'), (b'x\t8', 'line 12'), (b'7\t-8', 'line 12'), (b'7\t1.5', 'line 12'), (b'7\t8\t9', 'line 12'),
-  (b'7\t' + b'9' * 19, 'line 12'), (b'\xff\0\t1', 'line 12'), (b'7\t' + b'9' * 18, 'key 7: its place is beyond'),
-  (b'7\t8', 'key 7: no record begins there'), (b'7\t1', 'key 7: no record begins there'),
-])  # fmt: skip
-def test_lines_of_idx_that_lead_nowhere(folder, valid, line, where):
+@pytest.mark.parametrize('line', [b'7', b'x\t8', b'7\t-8', b'7\t1.5', b'7\t8\t9', b'7\t' + b'9' * 19, b'\xff\0\t1'])
+def test_lines_of_idx_that_cannot_be_read(folder, valid, line):
   rec, idx, _ = valid
-  found = opened(folder, rec, idx + line, 'error')
-  assert isinstance(found, DataError) and f'train.{"idx, " if "line" in where else "rec, "}{where}' in str(found)
-  records = opened(folder, rec, idx + line)
-  assert len(records.skipped) == 1 and len(records) == len(IMAGES)
+  for damaged in ('error', 'skip'):
+    records = opened(folder, rec, idx + line, damaged)
+    assert not records.skipped and len(records) == len(IMAGES)
+    assert 'train.idx, line 12 is not KEY<TAB>PLACE (1 such lines)' in records.report.sentences()[0]
+  records = opened(folder, rec[:-20], idx + line)  # what damage of the .rec is called is known from .idx alone
+  assert [skipped.name for skipped in records.skipped] == ['train.idx, line 12', 'train.rec, key 10']
+
+
+@pytest.mark.parametrize('place', [b'8', b'1', b'372 '])
+def test_places_where_no_record_is(folder, valid, place):
+  rec, idx, _ = valid
+  for damaged in ('error', 'skip'):
+    records = opened(folder, rec, idx + b'7\t' + place, damaged)
+    assert not records.skipped and len(records) == len(IMAGES) and len(records.report.sentences()) == 1
+
+
+def test_a_place_beyond_the_end_is_of_a_file_cut_off(folder, valid):
+  rec, idx, _ = valid
+  line = b'17\t' + b'9' * 18
+  assert 'train.rec, key 17: its place is beyond' in str(opened(folder, rec, idx + line, 'error'))
+  assert len(opened(folder, rec, idx + line).skipped) == 1
 
 
 def test_files_without_anything(folder):
@@ -129,7 +142,7 @@ def test_files_that_are_not_there(tmp_path):
       RecordIO(path, tmp_path / 'cache', damaged='skip')
   (tmp_path / 'b.rec').write_bytes(b'')
   (tmp_path / 'b.idx').mkdir()
-  with pytest.raises(DataError, match=r'b\.idx cannot be read \(Is a directory\)'):
+  with pytest.raises(DataError, match=r'b\.rec holds no image'):
     RecordIO(tmp_path / 'b.rec')
 
 

@@ -19,6 +19,7 @@ from gif_jax.data.odd_sizes import CURE, described
 from gif_jax.data.packing import PACKING, Packing
 from gif_jax.data.pairlist import read_pair_list
 from gif_jax.data.photos import Photos
+from gif_jax.data.recordio import list_path, people_path, write_insightface
 from gif_jax.data.records import Packed
 from gif_jax.data.selection import choose, choose_rows, who_stays
 
@@ -82,6 +83,8 @@ def _convert(settings):
       raise _in_the_way(output, output)
     remove(_draft_of(output))
     return f'{output} was finished by an earlier start of this command.'
+  for each in inputs.values():
+    each.name(0)  # names that cannot be read are better known before hours of work
   draft = Draft(_draft_of(output), made_with)
   packing = Packing(draft)
   packing.fit(records, chosen.rows, size, settings.bad_images)
@@ -98,8 +101,12 @@ def _draft_of(output):
 
 def _beside(output):
   """What is written beside an output that is one file."""
-  index = [output.with_suffix('.idx'), Path(f'{output}.people.tsv')] if output.suffix == '.rec' else []
-  return [*index, Path(f'{output}.skipped.tsv')]
+  return [*_of_rec(output), Path(f'{output}.skipped.tsv')]
+
+
+def _of_rec(output):
+  """What belongs to a .rec file of that name, and is written with it."""
+  return [output.with_suffix('.idx'), list_path(output), people_path(output)] if output.suffix == '.rec' else []
 
 
 def _check_output(settings, wheres):
@@ -109,8 +116,8 @@ def _check_output(settings, wheres):
   if ending != 'bin' and settings.pairs != Settings._field_defaults['pairs']:
     raise ConfigError(f'--pairs={settings.pairs} is for --output=NAME.bin, which {output} is not; leave it out.')
   begun = _draft_of(output).exists()  # then what is there may be what the command wrote before it was killed
-  more = [output.with_suffix('.idx'), output.with_name('property')] if output.suffix == '.rec' else []
-  for path in () if begun else (output, *more):
+  more = [output.with_name('property')] if output.suffix == '.rec' else []
+  for path in () if begun else (output, *_of_rec(output), *more):
     if path.exists():
       raise _in_the_way(output, path)
   for where in wheres:
@@ -173,7 +180,7 @@ def _complete(packing, records, chosen, size, settings):
     raise DataError(f'nobody is left of {settings.input}: {_counted(reasons + Counter(gone.values()))}.')
   left = [Skipped(people[label].name, reason) for label, reason in gone.items()]
   notes = [*records.skipped, *records.not_images, *left]
-  packing.complete(chosen.labels, people, stay, notes, size=size, origin=settings.input)
+  packing.complete(records, chosen, people, stay, notes, size=size, origin=settings.input)
   lines = [
     f'{settings.output}: {usable[stay].sum()} images of {stay.sum()} people, {size}x{size}',
     f'{packing.unchanged} images are unchanged, {usable.sum() - packing.unchanged} were brought to size, as PNG',
@@ -208,9 +215,6 @@ def _deliver(folder, output, rows, pairs, settings):
   packed = Packed(folder)
   if output.suffix == '.bin':
     return _write_pairs(packed, output, *_pairs(packed, rows, pairs, settings))
-  from gif_jax.data.recordio import write_insightface
-
-  write_bytes(f'{output}.people.tsv', (folder / 'people.tsv').read_bytes())
   write_insightface(packed, output)
   return ''
 

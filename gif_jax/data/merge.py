@@ -101,6 +101,11 @@ class Merged:
     records, index = self._find(index)
     return records.where(index)
 
+  def name(self, index):
+    """The name of the image's file, as the input has it."""
+    records, index = self._find(index)
+    return records.name(index)
+
 
 def _united(count, pairs):
   """Labels of members 0..count-1, dense and in the order of everybody's first member: int64 [count]."""

@@ -22,7 +22,8 @@ from gif_jax.core.resume import Draft
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.images import DECODING, is_plain, read_image, read_sides
 from gif_jax.data.listing import Skipped
-from gif_jax.data.records import Person, Records, write_index
+from gif_jax.data.records import Person, Records, names_of, write_index
+from gif_jax.data.selection import Chosen
 
 _LOG = logging.getLogger(__name__)
 
@@ -190,15 +191,20 @@ class Packing:
     """How many images were left out for each reason; reasons that differ in numbers are one."""
     return Counter(re.sub(r'\d+', 'N', row[1]) for _, row in read_rows(self.parts[1].path, '\t'))
 
-  def complete(self, labels, people: Sequence[Person], stay: np.ndarray, notes: Iterable[Skipped], **described) -> None:
+  def complete(
+    self, records: Records, chosen: Chosen, people: Sequence[Person], stay: np.ndarray, notes: Iterable[Skipped],
+    **described,
+  ) -> None:
     """Makes `folder` a data set of the people for whom `stay`, bool [m], holds; their labels follow their order.
 
-    notes: what else is to stand in skipped.tsv; described: size and origin, for `write_index`. Raises DiskError.
+    records, chosen: what was fitted, and of whom; notes: what else is to stand in skipped.tsv; described: size and
+    origin, for `write_index`. Raises DiskError, DataError for names that cannot be read.
     """
     path, lengths, crcs = self.parts[1].path, self._lengths(), np.fromfile(self.parts[3].path, np.uint32)
     write_rows(path, [*(row for _, row in read_rows(path, '\t')), *notes], '\t')
-    kept = (lengths > 0) & stay[labels]
+    kept = (lengths > 0) & stay[chosen.labels]
     offsets = np.cumsum(lengths, dtype=np.int64) - lengths
     people = [person for person, stays in zip(people, stay.tolist()) if stays]
-    whose = (np.cumsum(stay) - 1)[labels[kept]]
-    write_index(self.folder, offsets[kept], lengths[kept], whose, crcs[kept], people, **described)
+    whose = (np.cumsum(stay) - 1)[chosen.labels[kept]]
+    names = names_of(records, chosen.rows[kept])
+    write_index(self.folder, offsets[kept], lengths[kept], whose, crcs[kept], people, names=names, **described)

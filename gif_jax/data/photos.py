@@ -1,18 +1,17 @@
 """A folder of photographs, one sub-folder per person, as records: the bytes of an image are those of its file."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 
 from gif_jax.core.errors import DataError
 from gif_jax.data.listing import list_people
-from gif_jax.data.records import Person
+from gif_jax.data.records import Names, Person
 
 
 class Photos:
-  """The images of a folder of people. Names are held as one string of bytes, which costs what they are long."""
+  """The images of a folder of people."""
 
   size = 0  # not known before the images are opened
 
@@ -28,16 +27,15 @@ class Photos:
     self.skipped = sorted(listing.empty + listing.skipped)
     self.not_images = listing.not_images
     photos = [photo for own in listing.people.values() for photo in own]
-    names = [os.fsencode(photo.name) for photo in photos]
-    self._names, self._ends = b''.join(names), np.cumsum([len(name) for name in names])
+    self._names = Names.of(photo.name for photo in photos)
     self._counts = np.array([len(own) for own in listing.people.values()])
     self._people = list(listing.people)
-    digest = hashlib.sha256(self._names)
+    digest = hashlib.sha256(self._names.text)
     digest.update(np.array([photo[1:] for photo in photos], np.int64).tobytes())
     self.fingerprint = digest.hexdigest()  # of names, sizes and times of all images
 
   def __len__(self):
-    return len(self._ends)
+    return len(self._names)
 
   def __getitem__(self, index):
     try:
@@ -47,8 +45,7 @@ class Photos:
 
   def name(self, index: int) -> str:
     """The path of an image below the folder, with '/'."""
-    start = self._ends[index - 1] if index else 0
-    return os.fsdecode(self._names[start : self._ends[index]])
+    return self._names[index]
 
   def labels(self):
     """The place of each image's person in the order of names: int64 [n]."""

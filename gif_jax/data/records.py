@@ -7,6 +7,8 @@ A folder in the training format holds, for n images of m people:
     labels.npy   int64 [n], 0..m-1                    people.tsv   a line per label: name, origin
     crcs.npy     uint32 [n], CRC-32 of each image     meta.json    version, n, m, size, colour order, fingerprint of the
                                                                    people, origin, SHA-256 of people.tsv
+    names.npy    uint8, the names of the images' files, one after the other: paths in UTF-8, bytes that are none as they
+                 are; name_ends.npy   int64 [n], where each ends. Both are there only where names are known
 The arrays are memory-mapped and images are read at their place: reading costs the same in a thousand images and in 40
 million, and a reader holds one file descriptor. Opening checks the arrays, reading checks each image. Folders of
 earlier versions have no crcs.npy; their images are read unchecked, with a word in the log.
@@ -16,16 +18,18 @@ import hashlib
 import logging
 import os
 import zlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from gif_jax.core import checksums
 from gif_jax.core.arrays import load_array, save_array
 from gif_jax.core.errors import DataError, reason
-from gif_jax.core.files import read_json, write_json
+from gif_jax.core.files import read_json, remove, write_json
 from gif_jax.core.lists import read_rows, write_rows
 from gif_jax.data.listing import Skipped
 
@@ -34,6 +38,7 @@ _LOG = logging.getLogger(__name__)
 VERSION = 1
 META, IMAGES = 'meta.json', 'images.bin'
 _ARRAYS = {'offsets': np.int64, 'lengths': np.int32, 'labels': np.int64, 'crcs': np.uint32}
+_NAMES = {'names': np.uint8, 'name_ends': np.int64}
 _AGAIN = 'copy or convert the data again'
 
 
@@ -42,6 +47,30 @@ class Person(NamedTuple):
 
   name: str
   origin: str
+
+
+class Names:
+  """The names of n images, as bytes one after the other: millions cost what they are long."""
+
+  def __init__(self, text: np.ndarray, ends: np.ndarray):
+    """text: uint8 [t], UTF-8, where bytes that are none stay what they are; ends: int64 [n], where each name ends."""
+    self.text, self.ends = text, ends
+
+  @classmethod
+  def of(cls, names: Iterable[str]) -> 'Names':
+    """Of names, taken one by one."""
+    text, ends = bytearray(), array('q')
+    for name in names:
+      text += name.encode('utf-8', 'surrogateescape')
+      ends.append(len(text))
+    return cls(np.frombuffer(text, np.uint8), np.frombuffer(ends, np.int64))
+
+  def __len__(self):
+    return len(self.ends)
+
+  def __getitem__(self, index: int) -> str:
+    begin = self.ends[index - 1] if index else 0
+    return self.text[begin : self.ends[index]].tobytes().decode('utf-8', 'surrogateescape')
 
 
 class Records(Protocol):
@@ -66,6 +95,16 @@ class Records(Protocol):
 
   def where(self, index: int) -> str:
     """What to call an image in a message: its file, and its place or key in it."""
+
+  def name(self, index: int) -> str:
+    """The name of the image's file as people know it, a path with '/'; '' where the data has none."""
+
+
+def names_of(records: Records, rows: np.ndarray) -> Names | None:
+  """The names of the images `rows`, int64 [n]; None where none of them has one."""
+  shown = tqdm(rows, desc='names', unit='image', delay=5)
+  names = Names.of(records.name(int(row)) for row in shown)
+  return names if len(names.text) else None
 
 
 class _Opened:
@@ -98,12 +137,13 @@ class Packed:
     self.meta = _read_meta(self.path)
     self.size = self.meta['size']
     self._opened = _Opened(self.path, self.meta, check=True)  # says now what is missing
+    self._names = None
     if not _has_crcs(self.meta):
       _LOG.info('%s is of an earlier version, without checksums of its images; convert it again to have them', path)
     _check_labels(self.path / 'labels.npy', self._opened.labels, self.meta['people'])
 
   def __getstate__(self):
-    return self.__dict__ | {'_opened': None}
+    return self.__dict__ | {'_opened': None, '_names': None}
 
   def __len__(self):
     return self.meta['images']
@@ -139,8 +179,24 @@ class Packed:
     return people
 
   def where(self, index):
-    """images.bin and the number of the image in it."""
-    return f'{self.path / "images.bin"}, image {index}'
+    """images.bin, the number of the image in it and, if it has one, its name."""
+    try:
+      name = self.name(index)
+    except DataError:  # what is wrong with the image is worth more than what is wrong with its name
+      name = ''
+    return f'{self.path / IMAGES}, image {index}' + (f' ({name})' if name else '')
+
+  def name(self, index):
+    """The name of the image's file; '' where none was known when the data was converted. Raises DataError."""
+    if 'name_bytes' not in self.meta:
+      return ''
+    if self._names is None:
+      lengths = self.meta['name_bytes'], self.meta['images']
+      self._names = Names(*(
+        np.asarray(load_array(self.path / f'{file}.npy', kind, (length,), fix=_AGAIN))
+        for (file, kind), length in zip(_NAMES.items(), lengths)
+      ))  # fmt: skip
+    return self._names[index]
 
   def _open(self):
     # Two threads may both open what was unpickled: each has files of its own then, and those of one of them are closed.
@@ -187,23 +243,28 @@ def _read_meta(folder):
 
 
 def write_index(
-  folder: Path, offsets, lengths, labels, crcs, people: Sequence[Person], *, size: int, origin: str
+  folder: Path, offsets, lengths, labels, crcs, people: Sequence[Person], *, size: int, origin: str,
+  names: Names | None = None,
 ) -> None:
   """Completes a folder that holds images.bin: the arrays, people.tsv and meta.json, which is written last.
 
   offsets int64 [n], lengths int32 [n], labels int64 [n], crcs uint32 [n] as above; size: pixels a side of all images,
-  or 0; origin: what was converted, in words. Bytes of images.bin that no record names (left out after they were
-  written) are allowed. Raises DiskError.
+  or 0; origin: what was converted, in words; names: those of the n images' files, if they have any. Bytes of images.bin
+  that no record names (left out after they were written) are allowed. Raises DiskError.
   """
   arrays = {'offsets': offsets, 'lengths': lengths, 'labels': labels, 'crcs': crcs}
-  for name, kind in _ARRAYS.items():
-    save_array(folder / f'{name}.npy', np.asarray(arrays[name], kind))
+  for file in _NAMES:
+    remove(folder / f'{file}.npy')  # of a run that was killed, which may have found names
+  if names:
+    arrays |= {'names': names.text, 'name_ends': names.ends}
+  for file, values in arrays.items():
+    save_array(folder / f'{file}.npy', np.asarray(values, (_ARRAYS | _NAMES)[file]))
   write_rows(folder / 'people.tsv', people, '\t')
   write_json(folder / META, {
     'version': VERSION, 'images': len(labels), 'people': len(people), 'size': size, 'colour': 'RGB',
     'bytes': (folder / IMAGES).stat().st_size, 'fingerprint': fingerprint(people, labels), 'origin': origin,
     'people_sha256': checksums.sha256(folder / 'people.tsv'),
-  }, checksum=True)  # fmt: skip
+  } | ({'name_bytes': len(names.text)} if names else {}), checksum=True)  # fmt: skip
 
 
 def fingerprint(people: Sequence[Person], labels: np.ndarray) -> str:

@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 PREFIX = 'tfds:'
 _LABELS = ('label', 'class', 'identity', 'person', 'name', 'id')  # names of a label feature, the first there wins
+_NAMES = ('filename', 'file_name', 'image/filename', 'image/file_name', 'path')  # of a text with the file's name
 _BLOCK = 64  # records read together where they are wanted in order
 _DAMAGED = -1  # in place of a label
 _MADE = 'labels are read again'
@@ -45,8 +46,8 @@ class TfdsRecords:
     """
     place, self.split = _place(where.removeprefix(PREFIX))
     builder = _builder(place)
-    self.path, self.name = Path(builder.data_path), builder.name
-    self.image, self.label = _features(builder)
+    self.path, self.source = Path(builder.data_path), builder.name
+    self.image, self.label, self.file_name = _features(builder)
     self._source, self._ahead = _source(self.path, self.split, self.image), (0, [])
     shape = builder.info.features[self.image].shape
     self.size = shape[0] if shape[0] and shape[0] == shape[1] else 0
@@ -63,22 +64,34 @@ class TfdsRecords:
     return len(self._rows)
 
   def __getitem__(self, index):
+    return self._example(index)[0]
+
+  def name(self, index):
+    """What a text feature with the name of the image's file says; '' where there is none."""
+    return self._example(index)[1] if self.file_name else ''
+
+  def _example(self, index):
+    """Encoded bytes and file name of an image."""
     row = int(self._rows[index])
-    start, images = self._ahead
-    if start <= row < start + len(images):
-      return images[row - start]
+    start, examples = self._ahead
+    if start <= row < start + len(examples):
+      return examples[row - start]
     if self._source is None:
       self._source = _source(self.path, self.split, self.image)
-    stop = row + (_BLOCK if row == start + len(images) else 1)  # a second look-up in order is one of many
+    stop = row + (_BLOCK if row == start + len(examples) else 1)  # a second look-up in order is one of many
     try:
-      images = [bytes(example[self.image]) for example in self._read(row, min(stop, len(self._source)))]
+      examples = [self._pair(example) for example in self._read(row, min(stop, len(self._source)))]
     except RuntimeError as error:
       if stop > row + 1:  # one of the block is damaged, which need not be this one
         self._ahead = (row - 1, [])
-        return self[index]
+        return self._example(index)
       raise DataError(f'{self.where(index)} cannot be read ({_short(error)}); prepare the data set again.') from error
-    self._ahead = (row, images)
-    return images[0]
+    self._ahead = (row, examples)
+    return examples[0]
+
+  def _pair(self, example):
+    name = example[self.file_name] if self.file_name else b''
+    return bytes(example[self.image]), name.decode('utf-8', 'replace') if isinstance(name, bytes) else str(name)
 
   def labels(self):
     """Labels of all images: int64 [n]."""
@@ -86,7 +99,7 @@ class TfdsRecords:
 
   def people(self):
     """Who the m labels are, in the order of the ClassLabel, or sorted; origin: DATA_SET:NAME."""
-    return [Person(name, f'{self.name}:{name}') for name in self._names]
+    return [Person(name, f'{self.source}:{name}') for name in self._names]
 
   def where(self, index):
     """The folder of the data set, split and number of the record in it."""
@@ -257,8 +270,11 @@ def _source(path: Path, split: str, image: str) -> Sequence:
     ) from error
 
 
-def _features(builder) -> tuple[str, str]:
-  """Names of the features that are image and label. Raises DataError where it is not clear which they are."""
+def _features(builder) -> tuple[str, str, str | None]:
+  """Names of the features that are image, label and, if there is one, file name.
+
+  Raises DataError where it is not clear which the image and the label are.
+  """
   features, kinds = builder.info.features, _tfds().features
   images = [name for name, feature in features.items() if isinstance(feature, kinds.Image)]
   labels = [name for name, feature in features.items() if _may_be_label(feature, kinds)]
@@ -270,7 +286,8 @@ def _features(builder) -> tuple[str, str]:
       f'one ClassLabel, Text or integer, or one of these named {", ".join(_LABELS)}'
     )  # fmt: skip
     raise DataError(f'{builder.data_path}: wanted {wanted}; the features are {listed}. Write a builder that has them.')
-  return image, label
+  texts = [name for name, feature in features.items() if isinstance(feature, kinds.Text) and name != label]
+  return image, label, next((name for name in _NAMES if name in texts), None)
 
 
 def _may_be_label(feature, kinds) -> bool:

@@ -25,11 +25,11 @@ def padded(length):
   return (length + 3) & ~3
 
 
-def pack(image: bytes, label, number: int) -> bytes:
-  """The payload of an image (or b'') with one label or several; number: its id. Labels are kept as float32."""
+def pack(image: bytes, label, number: int, second: int = 0) -> bytes:
+  """The payload of an image (or b'') with one label or several; number, second: its ids. Labels are kept as float32."""
   if isinstance(label, int | float):
-    return HEADER.pack(0, label, number, 0) + image
-  return HEADER.pack(len(label), 0, number, 0) + struct.pack(f'<{len(label)}f', *label) + image
+    return HEADER.pack(0, label, number, second) + image
+  return HEADER.pack(len(label), 0, number, second) + struct.pack(f'<{len(label)}f', *label) + image
 
 
 def _pieces(payload):

@@ -1,4 +1,8 @@
-"""The index of a .rec file: where every image lies and whose it is; for 42 million, without a loop in Python."""
+"""The index of a .rec file: where every image lies and whose it is; for 42 million, without a loop in Python.
+
+An .idx says where the records are. It is believed as far as it names every byte of its .rec, which a good one does;
+else the .rec itself is searched from its start, and what is found there counts where it is more.
+"""
 
 import os
 from pathlib import Path
@@ -10,11 +14,10 @@ from tqdm import tqdm
 from gif_jax.core.errors import DataError
 from gif_jax.data.listing import Skipped
 from gif_jax.data.recordio import framing
-from gif_jax.data.recordio.names import read_idx, scan
+from gif_jax.data.recordio.names import LISTED, keys_of_idx, keys_of_rec, read_idx, scan
 from gif_jax.data.recordio.report import EXACT, Report, check_identities
 
 _BLOCK = 1 << 22  # bytes read at a time
-_LISTED = 1000  # records left out that are listed one by one, for each reason; a cut file can lack millions
 _PREFIX = framing.HEAD.size + framing.HEADER.size + 8  # bytes of a record up to its second label
 _NO_HEAD = 0xFFFFFFFF  # cflag 7, which no record has
 _FINE, _OUTSIDE, _NOWHERE, _CUT, _SHORT, _LABELS, _EMPTY, _NO_NUMBER, _FRACTION, _NEGATIVE = range(10)
@@ -24,18 +27,21 @@ _REASONS = {
   _LABELS: 'its labels are cut off', _EMPTY: 'there is no image in it', _NO_NUMBER: 'its label is no number',
   _FRACTION: 'its label is no whole number', _NEGATIVE: 'its label is negative',
 }  # fmt: skip
+_LOST = (_OUTSIDE, _NOWHERE, _CUT)  # there is no record
 
 
 class Index(NamedTuple):
   """The n images of m people in a .rec file, in the order of the file."""
 
-  keys: np.ndarray  # int64 [n], as in .idx; without it, which record of the file it is, from 0
+  keys: np.ndarray  # int64 [n], by which the images are known, see `keys_of_idx` and `keys_of_rec`
+  ids: np.ndarray  # int64 [n], the keys that the records themselves carry
   places: np.ndarray  # int64 [n], the first byte of the image; that of the record, where the record is in parts
   lengths: np.ndarray  # int32 [n], bytes of the image; negative where the record is in parts
   labels: np.ndarray  # int64 [n], 0..m-1
   originals: np.ndarray  # int64 [m], ascending: the labels as in the file
   skipped: list[Skipped]
   report: Report
+  unit: str  # what `keys` are: 'key', or 'record' where they are the numbers of the records in the file, from 0
 
 
 class _Heads(NamedTuple):
@@ -45,12 +51,41 @@ class _Heads(NamedTuple):
   flag: np.ndarray  # uint32 [k]
   label: np.ndarray  # float32 [k], the label, or the first of several
   second: np.ndarray  # float32 [k], the second of several
+  id: np.ndarray  # int64 [k]
 
 
-def make_index(rec: Path, idx: Path | None, *, quiet: bool) -> Index:
-  """Reads .idx and the head of every record; idx=None looks for records from the start of the file.
+class _Found(NamedTuple):
+  """k records, in the order of the file."""
 
-  Records that are damaged are left out and listed. Raises DataError where a file cannot be read.
+  offsets: np.ndarray  # int64 [k]
+  heads: _Heads
+  reason: np.ndarray  # uint8 [k], why a record cannot be used; _FINE
+  length: np.ndarray  # int64 [k], bytes of the payload
+  left: np.ndarray  # int64 [k], those of the image
+  gaps: np.ndarray  # int64 [g, 2], bytes that are in no record
+
+  @property
+  def image(self) -> np.ndarray:
+    return (self.reason == _FINE) & (self.left > 0)
+
+  @property
+  def bare(self) -> np.ndarray:
+    return (self.reason == _FINE) & (self.left == 0)
+
+  @property
+  def lost(self) -> np.ndarray:
+    return np.isin(self.reason, _LOST)
+
+  @property
+  def headed(self) -> np.ndarray:
+    """Whether the header of the payload is there."""
+    return ~self.lost & (self.reason != _SHORT)
+
+
+def make_index(rec: Path, idx: Path, *, quiet: bool) -> Index:
+  """Reads .idx and the head of every record; where .idx is missing or does not fit, looks for records in all of `rec`.
+
+  Records that are damaged are left out and listed. Raises DataError where `rec` cannot be read.
   """
   try:
     with rec.open('rb', buffering=0) as file, np.errstate(invalid='ignore'):  # NaN is looked for
@@ -63,25 +98,59 @@ def make_index(rec: Path, idx: Path | None, *, quiet: bool) -> Index:
 
 def _index(descriptor, rec, idx, quiet):
   size = os.fstat(descriptor).st_size
-  if idx:
-    keys, offsets, malformed = read_idx(idx, quiet)
-    keys, offsets, twice = _in_order(keys, offsets)
+  keys, offsets, malformed, problem = read_idx(idx, quiet)
+  keys, offsets, twice = _in_order(keys, offsets)
+  found, unit = _look(descriptor, size, offsets, quiet), 'key'
+  fault = problem or _fault(rec, idx, malformed, found)
+  if fault:
+    scanned = _look(descriptor, size, scan(descriptor, size, quiet), quiet)
+    fault = fault if _outranks(scanned, found) else ''
+  if fault:
+    found, malformed, twice, other = scanned, [], 0, 0
+    keys, unit = keys_of_rec(found.heads.id, found.headed)
   else:
-    offsets, malformed, twice = scan(descriptor, size, quiet), [], 0
-    keys = np.arange(len(offsets))
+    keys, other = keys_of_idx(keys, found.heads.id, found.headed)
+  image, heads = found.image, found.heads
+  originals, labels = np.unique(heads.label[image].astype(np.int64), return_inverse=True)
+  split = heads.word[image] >> framing.SHIFT == framing.FIRST
+  offsets, length, left = found.offsets[image], found.length[image], found.left[image]
+  places = np.where(split, offsets, offsets + framing.HEAD.size + length - left)
+  lengths = np.where(split, -left, left).astype(np.int32)
+  skipped = [Skipped(f'{idx.name}, line {line}', 'it is not KEY<TAB>PLACE') for line in malformed[:LISTED]]
+  skipped += _skipped(rec, keys, unit, found, gaps=bool(fault))
+  report = _report(keys, found, labels, originals, idx=fault, places_twice=twice, keys_other=other)
+  keys, ids = keys[image], heads.id[image]
+  return Index(keys, ids, places, lengths, labels.astype(np.int64, copy=False), originals, skipped, report, unit)
+
+
+def _look(descriptor, size, offsets, quiet):
+  """What is at `offsets`, rising."""
   heads = _read_heads(descriptor, size, offsets, quiet)
   reason, length, gaps = _extents(descriptor, size, offsets, heads)
   left = _check(reason, heads, length)
-  bare = (reason == _FINE) & (left == 0)
-  image = (reason == _FINE) & ~bare
-  originals, labels = np.unique(heads.label[image].astype(np.int64), return_inverse=True)
-  split = heads.word[image] >> framing.SHIFT == framing.FIRST
-  offsets, length, left = offsets[image], length[image], left[image]
-  places = np.where(split, offsets, offsets + framing.HEAD.size + length - left)
-  lengths = np.where(split, -left, left).astype(np.int32)
-  skipped = _skipped(rec, idx, keys, reason, malformed, gaps)
-  report = _report(keys, heads, image, bare, labels, originals, reason, twice, gaps)
-  return Index(keys[image], places, lengths, labels.astype(np.int64), originals, skipped, report)
+  return _Found(offsets, heads, reason, length, left, gaps)
+
+
+def _fault(rec: Path, idx: Path, malformed: list[int], found: _Found) -> str:
+  """Why an .idx is not believed; '' for one that leads to whole records and names every byte of the .rec."""
+  if malformed:
+    return f'{idx.name}, line {malformed[0]} is not KEY<TAB>PLACE ({len(malformed)} such lines)'
+  if lost := int(found.lost.sum()):
+    return f'{idx.name} names places where no whole record is ({lost} of {len(found.offsets)})'
+  if len(found.gaps):
+    return f'{idx.name} names no record in {int(np.diff(found.gaps).sum())} bytes of {rec.name}'
+  return ''
+
+
+def _outranks(scanned: _Found, found: _Found) -> bool:
+  """Whether what a search of the .rec found counts, and not what an .idx with faults names.
+
+  It does where there are images that .idx does not name, or where the .rec is whole. Else the .rec is damaged, and .idx
+  knows the names of what is not there any more; of places beyond the end, the .rec may have been cut off.
+  """
+  if not len(found.offsets) or not np.isin(scanned.offsets[scanned.image], found.offsets[found.image]).all():
+    return True
+  return not scanned.lost.any() and not len(scanned.gaps) and not (found.reason == _OUTSIDE).any()
 
 
 def _in_order(keys, offsets):
@@ -94,10 +163,10 @@ def _in_order(keys, offsets):
 
 
 def _read_heads(descriptor, size, offsets, quiet):
-  heads = _Heads(*(np.zeros(len(offsets), kind) for kind in ('u4', 'u4', 'f4', 'f4')))
+  heads = _Heads(*(np.zeros(len(offsets), kind) for kind in ('u4', 'u4', 'f4', 'f4', 'i8')))
   heads.word[:] = _NO_HEAD
   inside = int(np.searchsorted(offsets, size - framing.HEAD.size, side='right'))
-  with tqdm(total=inside, desc='indexing records', unit='record', unit_scale=True, disable=quiet) as bar:
+  with tqdm(total=inside, desc='indexing records', unit='record', unit_scale=True, disable=quiet or not inside) as bar:
     i = 0
     while i < inside:
       start = int(offsets[i]) & ~3
@@ -114,9 +183,10 @@ def _read_heads(descriptor, size, offsets, quiet):
 def _heads(words, at):
   """The heads of records at bytes `at` of a block of uint32."""
   first = at >> 2
-  magic, word, flag, label, one, two = (words[first + column] for column in (0, 1, 2, 3, 8, 9))
+  magic, word, flag, label, low, high, one, two = (words[first + column] for column in (0, 1, 2, 3, 4, 5, 8, 9))
   word = np.where((magic == framing.MAGIC) & (at % 4 == 0), word, _NO_HEAD)
-  return _Heads(word, flag, np.where(flag > 0, one, label).view('f4'), two.view('f4'))
+  number = low.astype('i8') | high.astype('i8') << 32
+  return _Heads(word, flag, np.where(flag > 0, one, label).view('f4'), two.view('f4'), number)
 
 
 def _extents(descriptor, size, offsets, heads):
@@ -171,32 +241,38 @@ def _check(reason, heads, length):
   return left
 
 
-def _skipped(rec, idx, keys, reason, malformed, gaps):
-  skipped = [Skipped(f'{idx.name}, line {line}', 'it is not KEY<TAB>PLACE') for line in malformed[:_LISTED]]
-  name = f'{rec.name}, {"key" if idx else "record"}'
+def _skipped(rec, keys, unit, found, *, gaps):
+  """Records that cannot be used, and, with `gaps`, bytes where none are."""
+
+  def name(i):
+    return f'{rec.name}, {unit} {keys[i]}' if keys[i] >= 0 else f'{rec.name}, record at byte {found.offsets[i]}'
+
+  skipped = []
   for code, why in _REASONS.items():
-    found = np.flatnonzero(reason == code)
-    skipped += [Skipped(f'{name} {key}', why) for key in keys[found[:_LISTED]].tolist()]
-    if len(found) > _LISTED:
-      skipped.append(Skipped(f'{name}s {keys[found[_LISTED]]} and on', f'{len(found) - _LISTED} more: {why}'))
-  if not idx:
-    skipped += [Skipped(f'{rec.name}, bytes {a} to {b}', 'no record is there') for a, b in gaps[:_LISTED].tolist()]
+    those = np.flatnonzero(found.reason == code)
+    skipped += [Skipped(name(i), why) for i in those[:LISTED].tolist()]
+    if len(those) > LISTED:
+      skipped.append(Skipped(f'{name(those[LISTED])} and on', f'{len(those) - LISTED} more: {why}'))
+  if gaps:
+    skipped += [Skipped(f'{rec.name}, bytes {a} to {b}', 'no record is there') for a, b in found.gaps[:LISTED].tolist()]
   return skipped
 
 
-def _report(keys, heads, image, bare, labels, originals, reason, twice, gaps):
+def _report(keys, found, labels, originals, **said):
+  image, bare, heads = found.image, found.bare, found.heads
   header = np.flatnonzero(bare & (keys == 0))[:1]
   identity = bare & (keys > 0)
   last = keys[image].max(initial=0) + 1
   first, last = (keys[identity].min(), keys[identity].max() + 1) if identity.any() else (last, last)
   wrong, rounded = check_identities(keys[image], labels, heads.label[identity], heads.second[identity])
-  count = np.bincount(reason, minlength=len(_REASONS) + 1)
-  ordered = np.sort(keys)
+  count = np.bincount(found.reason, minlength=len(_REASONS) + 1)
+  ordered = keys[found.headed]
+  ordered.sort()  # in place: millions are no small thing to copy
   return Report(
     damaged={why: int(count[code]) for code, why in _REASONS.items() if count[code]},
     header=[float(heads.label[header[0]]), float(heads.second[header[0]])] if len(header) else None,
     keys=[int(first), int(last)] if len(header) else None,
     ranges=int(identity.sum()), ranges_wrong=wrong, ranges_rounded=rounded,
-    rounded=int((originals[labels] >= EXACT).sum()), places_twice=twice,
-    keys_twice=int((ordered[1:] == ordered[:-1]).sum()), unnamed=int(np.diff(gaps).sum()),
+    rounded=int((originals[labels] >= EXACT).sum()), keys_twice=int((ordered[1:] == ordered[:-1]).sum()),
+    unnamed=int(np.diff(found.gaps).sum()), **said,
   )  # fmt: skip

@@ -13,12 +13,13 @@ from gif_jax.core.files import read_json, write_json
 from gif_jax.data.listing import Skipped
 from gif_jax.data.recordio import framing
 from gif_jax.data.recordio.index import Index, make_index
+from gif_jax.data.recordio.lists import ListedNames, list_path, people_path, read_people, sums_of
 from gif_jax.data.recordio.report import Report
 from gif_jax.data.records import Person
 
 _LOG = logging.getLogger(__name__)
-_ARRAYS = ('keys', 'places', 'lengths', 'labels', 'originals')
-_VERSION = 1  # raised whenever the index of the same file is another one
+_ARRAYS = ('keys', 'ids', 'places', 'lengths', 'labels', 'originals')
+_VERSION = 2  # raised whenever the index of the same file is another one
 _MADE = 'the index is made again'
 _CURE = 'copy the data again, or leave such records out: python -m gif_jax.convert.'
 
@@ -29,15 +30,16 @@ class RecordIO:
   def __init__(self, path: str | Path, cache: Path | None = None, *, damaged: str = 'error'):
     """path: a .rec file with its .idx beside it, or a folder with train.rec; cache: a folder for the index.
 
-    damaged='error' raises DataError where .idx is missing or any record is damaged; 'skip' leaves such records out,
-    lists them as `skipped`, and reads a .rec without .idx from its start. DataError, too, where no image is left.
+    damaged='error' raises DataError where any record is damaged; 'skip' leaves such records out and lists them as
+    `skipped`. DataError, too, where no image is left. An .idx that is missing or does not fit is no damage: the .rec
+    is read from its start, and a warning says so.
     """
     path = Path(path)
     self.path = path / 'train.rec' if path.is_dir() else path
     self.cache = Path(cache) if cache else None
     self.size, people = _property(self.path.with_name('property'))
     self._close()
-    index = self._load(quiet=False, scan=damaged == 'skip')
+    index = self._load(quiet=False)
     if damaged == 'error' and index.skipped:
       name, reason = index.skipped[0]
       raise DataError(f'{self.path.with_name(name)}: {reason} ({len(index.skipped)} such places); {_CURE}')
@@ -50,7 +52,8 @@ class RecordIO:
       _LOG.warning('%s: property says %d people, there are %d', self.path, people, len(index.originals))
 
   def _close(self):
-    self._file = self._index = None
+    self._file = self._index = self._names = None
+    self._told = set()  # what was said of the lists beside the file
 
   def __getstate__(self):
     return {'path': self.path, 'cache': self.cache, 'size': self.size}
@@ -87,14 +90,51 @@ class RecordIO:
     return self._load().labels
 
   def people(self) -> list[Person]:
-    """Labels in the file as names, SET:LABEL as origins; SET is the folder of train.rec, or another file's name."""
+    """Who the labels are: as NAME.rec.people.tsv says; where that is missing or does not fit, the labels in the file.
+
+    These have the origin SET:LABEL; SET is the folder of train.rec, or another file's name.
+    """
     path = self.path.resolve()
     source = path.parent.name if path.stem == 'train' else path.stem
-    return [Person(str(label), f'{source}:{label}') for label in self._load().originals.tolist()]
+    numbers = self._load().originals.tolist()
+    return self._beside(self._people) or [Person(str(label), f'{source}:{label}') for label in numbers]
+
+  def _people(self):
+    index, path, wanted = self._load(), people_path(self.path), sums_of(self._file).people
+    if not wanted and not path.exists():
+      return None
+    people = read_people(path, wanted)
+    # Of people whose images are all damaged there is none here.
+    if len(people) <= index.originals[-1] or (len(people) != len(index.originals) and not index.skipped):
+      raise DataError(f'{path} names {len(people)} people, which does not fit the labels in the .rec')
+    return [people[label] for label in index.originals.tolist()]
+
+  def name(self, index: int) -> str:
+    """The path of the image's file as NAME.lst has it; '' where that is missing or does not fit."""
+    if self._names is None:
+      self._names = self._beside(self._listed) or _Nameless()
+    return self._names[index]
+
+  def _listed(self):
+    index, path, wanted = self._load(), list_path(self.path), sums_of(self._file).names
+    if not wanted and not path.exists():
+      return None
+    return ListedNames(path, index.ids, index.originals[index.labels].astype(np.float32), wanted)
+
+  def _beside(self, read):
+    """What a list beside the file holds; None where it is missing, or does not fit, which the log is told."""
+    try:
+      return read()
+    except DataError as error:
+      if str(error) not in self._told:
+        _LOG.warning('%s, and gives no names: copy it again, or move it elsewhere.', str(error).rstrip('.'))
+      self._told.add(str(error))
+      return None
 
   def where(self, index) -> str:
-    """The file and the key of the record in .idx; without .idx, which record it is."""
-    return f'{self.path}, {"key" if self._idx() else "record"} {self._load().keys[index]}'
+    """The file and the key of the record; where nothing tells it, which record of the file it is."""
+    found = self._load()
+    return f'{self.path}, {found.unit} {found.keys[index]}'
 
   @property
   def skipped(self) -> list[Skipped]:
@@ -106,26 +146,23 @@ class RecordIO:
     """What is wrong with the file and its labels, whether or not it is in the way of training."""
     return self._load().report
 
-  def _idx(self):
-    path = self.path.with_suffix('.idx')
-    return path if path.exists() else None
-
-  def _load(self, quiet=True, scan=True) -> Index:
+  def _load(self, quiet=True) -> Index:
     if self._index is None:
-      idx = self._idx()
-      if not self.path.exists():
+      if not self.path.is_file():
         raise DataError(f'{self.path} is not there; check the spelling and whether the disk is mounted.')
-      if not idx and not scan:
-        raise DataError(
-          f'{self.path.with_suffix(".idx")} is missing; copy it, or convert the data, which reads the .rec without it: '
-          'python -m gif_jax.convert.'
-        )
       try:
-        self._index = _index(self.path, idx, self.cache, quiet)
+        self._index = _index(self.path, self.path.with_suffix('.idx'), self.cache, quiet)
         self._file = os.open(self.path, os.O_RDONLY)
       except OSError as error:
         raise DataError(f'{error.filename or self.path} cannot be used ({error.strerror}).') from error
     return self._index
+
+
+class _Nameless:
+  """Names of images that have none."""
+
+  def __getitem__(self, index):
+    return ''
 
 
 def _property(path):
@@ -140,7 +177,7 @@ def _property(path):
 
 def _fingerprint(*paths):
   found = [_VERSION]
-  for path in filter(None, paths):
+  for path in filter(Path.exists, paths):
     status = path.stat()
     found.append((path.name, status.st_size, status.st_mtime_ns))
   return hashlib.sha256(repr(found).encode('utf-8', 'surrogateescape')).hexdigest()[:16]
@@ -168,7 +205,8 @@ def _stored(cache, stem, check):
   try:
     stored = read_json(cache / f'{stem}.json', DataError, _MADE)
     arrays = [load_array(cache / f'{stem}.{name}.npy', check=check, fix=_MADE).view(np.ndarray) for name in _ARRAYS]
-    return Index(*arrays, [Skipped(*entry) for entry in stored['skipped']], Report(**stored['report']))
+    skipped = [Skipped(*entry) for entry in stored['skipped']]
+    return Index(*arrays, skipped, Report(**stored['report']), stored['unit'])
   except (DataError, KeyError, TypeError) as error:
     _LOG.warning('%s', error)
     return None
@@ -178,4 +216,4 @@ def _store(index, cache, stem):
   for name in _ARRAYS:
     save_array(cache / f'{stem}.{name}.npy', getattr(index, name))
   skipped = [list(entry) for entry in index.skipped]
-  write_json(cache / f'{stem}.json', {'skipped': skipped, 'report': index.report}, checksum=True)
+  write_json(cache / f'{stem}.json', {'skipped': skipped, 'report': index.report, 'unit': index.unit}, checksum=True)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 EXACT = 1 << 24  # float32 holds every whole number up to here, and then only some
+_SAVES = 'Copy .idx again, or write both anew (python -m gif_jax.convert --output=NAME.rec), which saves the search'
 
 
 class Report(NamedTuple):
@@ -19,13 +20,19 @@ class Report(NamedTuple):
   rounded: int  # images with labels of 2**24 and more, where float32 gives neighbours the same label
   places_twice: int  # lines of .idx that name a record named before; they are left out
   keys_twice: int  # records whose key another record has too
-  unnamed: int  # bytes that belong to no record that is named
+  unnamed: int  # bytes that belong to no record
+  idx: str  # what was wrong with .idx, for which the records were looked for in the .rec itself; '' for nothing
+  keys_other: int  # records that .idx gives another key than they carry, though it has the same keys, or has one twice
 
   def sentences(self) -> list[str]:
     """What a user should know, one fact each; nothing for a file without faults."""
     facts = [f'{count} records left out: {reason}' for reason, count in self.damaged.items()]
+    if self.idx:
+      facts.insert(0, f'{self.idx}: the records were looked for in the .rec itself, all of it. {_SAVES}')
+    if self.keys_other:
+      facts.append(f'.idx gives {self.keys_other} records the keys of others; those that they carry are used')
     if self.header != self.keys:
-      facts.append(f'the header record says keys {self.header}, rebuilt from .idx as {self.keys}')
+      facts.append(f'the header record says keys {self.header}, rebuilt from the records as {self.keys}')
     if self.ranges_wrong:
       facts.append(
         f'{self.ranges_wrong} of {self.ranges} identity records do not name the images of one label '
@@ -36,7 +43,7 @@ class Report(NamedTuple):
     if self.places_twice or self.keys_twice:
       facts.append(f'.idx names {self.places_twice} records again and gives {self.keys_twice} a key that is taken')
     if self.unnamed:
-      facts.append(f'{self.unnamed} bytes of .rec are in no record that is named; .idx may be cut off, or another')
+      facts.append(f'{self.unnamed} bytes of .rec are in no record')
     return facts
 
 
