@@ -9,6 +9,12 @@ def one_line(text: object) -> str:
   return ''.join(c if c.isprintable() else c.encode('unicode_escape', 'surrogatepass').decode() for c in flat)
 
 
+def quoted(text: object, most: int = 80) -> str:
+  """A text in quotes, its middle left out where it is longer than `most` characters."""
+  text = str(text)
+  return repr(text if len(text) <= most else f'{text[: most // 2]}...{text[-most // 4 :]}')
+
+
 def markdown(text: object) -> str:
   """One line that Markdown shows as it is; underscores within words and brackets around intervals need nothing."""
   text = re.sub(r'([\\`*{}<>|#&~$!])', r'\\\1', one_line(text))
