@@ -117,8 +117,10 @@ def wrong_order(points: np.ndarray) -> tuple[str, np.ndarray] | None:
   return what, _better(points, found[what][1](points))
 
 
-def faults(points: np.ndarray, width: float = np.inf, height: float = np.inf) -> dict[str, np.ndarray]:
+def faults(points: np.ndarray, width=np.inf, height=np.inf) -> dict[str, np.ndarray]:
   """What no face in a picture of that size has: {reason: which of points [..., 5, 2] are so, bool [...]}.
+
+  width, height: of all pictures, or [...], of each.
 
   A row has one reason at most. Single points may lie outside, as in profiles at the edge; their mean may not, and a
   crop must show more than a pixel of the picture.
@@ -129,8 +131,8 @@ def faults(points: np.ndarray, width: float = np.inf, height: float = np.inf) ->
   p, q = _about_mean(_complex(points)), _about_mean(_complex(template(112)))
   apart = _squares(p) > _LEAST
   middle = points.mean(-2)
-  inside = ((middle >= 0) & (middle < (width, height))).all(-1)
-  inside &= np.abs((p.conj() * q).sum(-1)) > _squares(p) / max(width, height)
+  inside = (middle >= 0).all(-1) & (middle[..., 0] < width) & (middle[..., 1] < height)
+  inside &= np.abs((p.conj() * q).sum(-1)) > _squares(p) / np.maximum(width, height)
   return {_NO_NUMBERS: ~known, _TOO_CLOSE: known & ~apart, _OUTSIDE: known & apart & ~inside}
 
 

@@ -151,22 +151,24 @@ class LooseCrops:
   def __getitem__(self, index):
     rows = np.arange(len(self))[index]
     crops = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+    sizes = np.empty((len(rows), 2), np.int64)
     matrices = similarity(self._points[rows], template(self.size))
-    for crop, row, matrix in zip(crops, rows.tolist(), matrices):
+    for crop, row, size, matrix in zip(crops, rows.tolist(), sizes, matrices):
       image = self._decoded(self._names[row])
-      self._check(row, image)
+      size[:] = image.shape[1::-1]
       # Not `align.warp`: that shrinks large faces first, so that no pixel of them is left out. The field does not when
       # it measures on IJB, and figures are comparable only on the same pixels.
       crop[:] = cv2.warpAffine(image, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR)
+    self._check(rows, *sizes.T)
     return crops
 
-  def _check(self, row, image):
-    height, width = image.shape[:2]
-    for what, bad in faults(self._points[row], width, height).items():
-      if bad:
+  def _check(self, rows, width, height):
+    for what, bad in faults(self._points[rows], width, height).items():
+      if bad.any():
+        i = int(bad.argmax())
         raise DataError(
-          f'{self._where(row)}: {what} {self.folder / self._names[row]}, which has {width}x{height} pixels; copy the '
-          'lists and the images again, all of one release.'
+          f'{self._where(rows[i])}: {what} {self.folder / self._names[rows[i]]}, which has {width[i]}x{height[i]} '
+          'pixels; copy the lists and the images again, all of one release.'
         )
 
   def _decoded(self, name):
