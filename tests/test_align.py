@@ -1,5 +1,6 @@
 """Five points onto the template: the law of the fit, another implementation of it, and the crop."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gif_jax.data.align import PointsError, crop, mirrored, similarity, template
+from gif_jax.data.align import PointsError, crop, faults, mirrored, similarity, template, wrong_order
 from gif_jax.data.faces.render import FaceRenderer
 
 GOLDEN = json.loads((Path(__file__).parent / 'golden' / 'align_golden.json').read_text())
@@ -64,6 +65,7 @@ def test_points_on_a_line_are_enough():
     (template(112) / 112, 'all but coincide; they must be in pixels'),
     (np.where(np.eye(5, 2), np.nan, template(112)), 'not numbers'),
     (np.where(np.eye(5, 2), np.inf, template(112)), 'not numbers'),
+    (template(112) * 1e300, 'not numbers'),
     (template(112) - 300, 'do not lie in the picture'),
     (template(112) * [-1, 1] * 1e6 + [9e7, -7e7], 'do not lie in the picture'),
     (template(112) * 1e5 - template(112).mean(0) * 1e5 + 56, 'do not lie in the picture'),
@@ -81,6 +83,83 @@ def test_mirrored_faces_are_known_in_every_direction():
   assert not mirrored(faces).any() and mirrored(faces[:, SWAPPED]).all() and mirrored(faces * [-1, 1]).all()
   profile = np.array([[50.0, 50], [49, 50], [30, 70], [47, 92], [46, 92]])  # the far eye found before the near one
   assert not mirrored(profile)
+
+
+# The points of a head in millimetres: x to the right as it is seen, y down, z towards whoever sees it.
+HEAD = np.array([[-32, 0, 0], [32, 0, 0], [0, 36, 38], [-26, 68, 8], [26, 68, 8]])
+
+
+def heads(n, yaw, pitch, noise, seed=0):
+  """Points [n, 5, 2] of heads turned by angles in degrees, from .. to, seen from afar; noise in millimetres."""
+  rng = np.random.default_rng(seed)
+  a, b, c = np.deg2rad([rng.uniform(*yaw, n), rng.uniform(*pitch, n), rng.uniform(-20, 20, n)])[..., None]
+  x, y, z = np.moveaxis(HEAD * rng.normal(1, 0.06, (n, 5, 3)), -1, 0)
+  x, z = x * np.cos(a) + z * np.sin(a), z * np.cos(a) - x * np.sin(a)
+  y = y * np.cos(b) - z * np.sin(b)
+  x, y = np.stack([x, y]) + rng.normal(0, noise, (2, n, 5))
+  points = np.stack([x * np.cos(c) - y * np.sin(c), x * np.sin(c) + y * np.cos(c)], -1)
+  return points * rng.uniform(0.3, 3, (n, 1, 1)) + rng.uniform(100, 300, (n, 1, 2))
+
+
+def reordered(*order):
+  return lambda points: points[:, order]
+
+
+MIRRORS = {
+  'left and right are swapped': reordered(1, 0, 2, 4, 3),
+  'y comes before x': lambda points: points[..., ::-1],
+  'y is counted from the bottom': lambda points: [0, 900] + points * [1, -1],
+}
+ORDERS = {
+  'the nose comes last': reordered(0, 1, 3, 4, 2),
+  'the nose comes first': reordered(2, 0, 1, 3, 4),
+  'all x come before all y': lambda points: points.swapaxes(1, 2).reshape(-1, 5, 2),
+}
+HALVES = {
+  'the mouth comes before the eyes': reordered(3, 4, 2, 0, 1),
+  'the eyes are swapped': reordered(1, 0, 2, 3, 4),
+  'the corners of the mouth are swapped': reordered(0, 1, 2, 4, 3),
+}
+
+
+def test_wrong_orders_are_told_apart():
+  """Of heads that look to all sides, a third of them in profile."""
+  points = np.concatenate([heads(800, (-45, 45), (-25, 25), 4), heads(200, (60, 90), (-20, 20), 4),
+                           heads(200, (-90, -60), (-20, 20), 4)])  # fmt: skip
+  assert wrong_order(points) is None
+  for what, wrong in (MIRRORS | ORDERS | HALVES).items():
+    found, rows = wrong_order(wrong(points))
+    assert found == what and rows[:800].mean() > 0.95 and rows.dtype == bool
+  for (order, wrong), (mirror, turned) in itertools.product(ORDERS.items(), MIRRORS.items()):
+    assert wrong_order(wrong(turned(points)))[0] == f'{order} and {mirror}'
+
+
+@pytest.mark.parametrize('pitch', [(-40, -20), (-10, 10), (20, 40)])
+@pytest.mark.parametrize('yaw', [(-10, 10), (40, 60), (60, 75), (75, 90), (90, 100), (-95, -60)])
+@pytest.mark.parametrize('noise', [1, 8])
+def test_files_of_profiles_alone_are_in_order(yaw, pitch, noise):
+  assert wrong_order(heads(400, yaw, pitch, noise)) is None
+
+
+def test_half_of_the_rows_are_not_most():
+  points = heads(100, (-30, 30), (-10, 10), 2)
+  points[:50] = points[:50, SWAPPED]
+  assert wrong_order(points) is None
+  points[50] = points[50, SWAPPED]
+  what, rows = wrong_order(points)
+  assert what == 'left and right are swapped' and rows.tolist() == [True] * 51 + [False] * 49
+  assert wrong_order(points[:0]) is None
+
+
+def test_faults_by_hand():
+  face = template(112)
+  rows = np.array([face, face / 112, face * np.nan, face * 1e300, face - 100, face - [50, 0], face + 50, face * 1e4])
+  number, close, outside = faults(rows).values()
+  assert number.tolist() == [False, False, True, True, False, False, False, False]
+  assert close.tolist() == [False, True, False, False, False, False, False, False]
+  assert outside.tolist() == [False, False, False, False, True, False, False, False]
+  assert [*faults(rows, 100, 100).values()][2].tolist() == [False] * 4 + [True, False, True, True]
+  assert [*faults(rows, 120, 125).values()][2].tolist() == [False] * 4 + [True, False, False, True]
 
 
 def test_an_aligned_picture_stays_as_it_is():

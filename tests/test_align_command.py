@@ -187,24 +187,26 @@ def test_photographs_that_are_skipped_are_listed_with_the_reason(root, output, t
   (root / 'p01' / '0.jpg').write_bytes(b'')
   lines = (tmp_path / 'points.txt').read_text().splitlines()
   swapped, outside, unknown = template(32)[[1, 0, 2, 4, 3]], template(32) + 50, np.full((5, 2), np.nan)
-  odd = {'p02/0.pgm': swapped, 'p02/1.png': outside, 'p03/0.png': unknown}
+  odd = {'p02/0.pgm': swapped, 'p02/1.png': outside, 'p03/0.png': unknown, 'p03/1.jpg': template(32) / 32,
+         'p03/2.pgm': np.zeros((5, 2))}  # fmt: skip
   kept = [line for line in lines if line.split()[0] not in odd and not line.startswith('p04')]
   more = [f'{name} {" ".join(map(str, points.reshape(-1)))}' for name, points in odd.items()]
   (tmp_path / 'points.txt').write_text('\n'.join(kept + more))
   (root / 'nobody.png').write_bytes((root / 'p00' / '0.png').read_bytes())
   found = align.align_people(root, output, 32, source)
-  assert (found.made, found.before, len(found.skipped), found.lost) == (12, 0, 8, ['p04'])
+  assert (found.made, found.before, len(found.skipped), found.lost) == (10, 0, 10, ['p04'])
   reasons = skipped(output)
   assert reasons.pop('p01/0.jpg').startswith('unreadable: ')
   assert reasons == {
     'p02/0.pgm': 'left and right of its points are swapped', 'p02/1.png': 'points that do not lie in the picture',
-    **dict.fromkeys(['p03/0.png', *(f'p04/{name}' for name in ('0.jpg', '1.pgm', '2.png', '3.jpg'))],
+    'p03/1.jpg': 'points that all but coincide; they must be in pixels, not shares of the picture',
+    **dict.fromkeys(['p03/0.png', 'p03/2.pgm', *(f'p04/{name}' for name in ('0.jpg', '1.pgm', '2.png', '3.jpg'))],
                     f'no points in {source.landmarks}'),
     'nobody.png': "lies beside the people's folders; its person is not known",
   }  # fmt: skip
-  assert len(list(output.glob('*/*.png'))) == 12
+  assert len(list(output.glob('*/*.png'))) == 10
   assert 'No face of 1 people, such as p04.' in align.described(output, found)
-  assert align._counted(found.skipped).startswith(f'5 no points in {source.landmarks}, 1 ')
+  assert align._counted(found.skipped).startswith(f'6 no points in {source.landmarks}, 1 ')
 
 
 def test_a_photograph_that_has_no_face_any_more_loses_its_crop(root, output, monkeypatch):

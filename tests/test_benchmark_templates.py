@@ -1,5 +1,6 @@
 """IJB-B and IJB-C opened from their files: numbers worked out on paper, crops by matrices of scikit-image."""
 
+import codecs
 import json
 import os
 from pathlib import Path
@@ -45,13 +46,37 @@ def test_people_are_chains_of_genuine_pairs(tmp_path):
   assert len(set(found.subject[[0, 1, 3, 4]].tolist())) == 1 and found.subject[2] != found.subject[0]
 
 
-def test_other_line_ends_blank_lines_and_tabs(tmp_path):
-  one = open_benchmark(str(write_set(tmp_path / 'one')), 112)
-  write_set(tmp_path / 'two')
+ARRAYS = ('template', 'media', 'detector', 'template_ids', 'left', 'right', 'same', 'subject')
+
+
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+@pytest.mark.parametrize(
+  ('mark', 'encoding'),
+  [
+    (b'', 'utf-8'),
+    (codecs.BOM_UTF8, 'utf-8'),
+    (codecs.BOM_UTF16_LE, 'utf-16-le'),
+    (codecs.BOM_UTF16_BE, 'utf-16-be'),
+  ],
+)
+def test_lists_saved_by_other_programs_are_the_same(tmp_path, end, mark, encoding):
+  """Line ends, marks and encodings, tabs, blank lines; names whose bytes in UTF-8 are white space in Latin-1."""
+  images = [('à Å\u2705'.replace(' ', '') + name, *rest) for name, *rest in IMAGES]
+  one = open_benchmark(str(write_set(tmp_path / 'one', images=images, pictures=_pictures())), 112)
+  write_set(tmp_path / 'two', images=images, pictures=_pictures())
   for path in (tmp_path / 'two' / 'meta').iterdir():
-    path.write_bytes(b'\r\n' + path.read_bytes().replace(b'\n', b'\r\n').replace(b' ', b'\t') + b'\r\n')
+    text = '\n \t\n' + path.read_text().replace(' ', ' \t').replace('\n', ' \n\n')
+    path.write_bytes(mark + text.replace('\n', end).encode(encoding))
   two = open_benchmark(str(tmp_path / 'two'), 112)
-  for key in ('template', 'media', 'detector', 'template_ids', 'left', 'right', 'same', 'subject'):
+  for key in ARRAYS:
+    np.testing.assert_array_equal(getattr(one, key), getattr(two, key))
+  np.testing.assert_array_equal(one.images[:], two.images[:])
+
+
+def test_labels_may_be_written_as_floats(tmp_path):
+  one = open_benchmark(str(write_set(tmp_path / 'one')), 112)
+  two = open_benchmark(str(write_set(tmp_path / 'two', pairs=[(*ids, float(label)) for *ids, label in PAIRS])), 112)
+  for key in ARRAYS:
     np.testing.assert_array_equal(getattr(one, key), getattr(two, key))
 
 
@@ -123,31 +148,60 @@ def _row(which, row):
 @pytest.mark.parametrize(
   ('which', 'row', 'message'),
   [
-    ('face_tid_mid', ('2.png', 7), r'face_tid_mid\.txt, line 4: 2 columns, wanted IMAGE TEMPLATE MEDIA; copy'),
+    ('face_tid_mid', ('2.png', 7), r'mid\.txt, line 4: 2 columns, wanted IMAGE TEMPLATE MEDIA between white space;'),
     ('face_tid_mid', ('2.png', 7, 2, 1), r'line 4: 4 columns'),
-    ('face_tid_mid', ('2.png', 'x7', 2), r'line 4: x7 is not a number that can be a TEMPLATE'),
-    ('face_tid_mid', ('2.png', 7.5, 2), r'line 4: 7\.5 is not a number that can be a TEMPLATE'),
+    ('face_tid_mid', ('2.png', 'x7', 2), r"line 4, column 2: 'x7' is not a whole number that can be a TEMPLATE; .*\.$"),
+    ('face_tid_mid', ('2.png', 7.5, 2), r"line 4, column 2: '7\.5' is not a whole number that can be a TEMPLATE"),
+    ('face_tid_mid', ('2.png', 2**63, 2), r"line 4, column 2: '9223372036854775808' is not a whole number that"),
+    ('face_tid_mid', ('2.png', 7, -(2**63) - 1), r"line 4, column 3: '-9223372036854775809' is not .* be a MEDIA"),
     ('face_tid_mid', ('2.jpg', 7, 2), r'line 4: 2\.jpg, but .*name_5pts_score\.txt, line 4: 2\.png \(1 such'),
     ('face_tid_mid', ('3.png', 7, 2), r'line 4: 3\.png, but .*line 4: 2\.png'),
     ('name_5pts_score', ('2.png', *range(10)), r'name_5pts_score\.txt, line 4: 11 columns, wanted IMAGE x1 y1'),
-    ('name_5pts_score', ('2.png', *range(10), 'high'), r'line 4: high is not a number that can be a SCORE'),
-    ('name_5pts_score', ('2.png', *range(10), 'nan'), r'line 4: a number that is not finite \(1 such'),
-    ('name_5pts_score', ('2.png', *range(9), 'inf', 1), r'line 4: a number that is not finite'),
+    ('name_5pts_score', ('2.png', *range(10), 'high'), r"line 4, column 12: 'high' is not a number that can be"),
+    ('name_5pts_score', ('2.png', *range(10), 'nan'), r'line 4: a score of nan, not finite and above 0 .*\(1 such'),
+    ('name_5pts_score', ('2.png', *range(9), 'inf', 1), r'line 4: a number that is not finite, y5 \(1 such'),
     ('template_pair_label', (31, 32), r'template_pair_label\.txt, line 4: 2 columns, wanted TEMPLATE TEMPLATE 1\|0'),
     ('template_pair_label', (31, 32, 1, 1), r'line 4: 4 columns'),
-    ('template_pair_label', (31, 33, 1), r'line 4: a template that .*face_tid_mid\.txt lacks \(1 such lines\); copy'),
-    ('template_pair_label', (9999, 32, 1), r'line 4: a template that'),
-    ('template_pair_label', (31, 32, 2), r'line 4: a label that is neither 0 nor 1'),
-    ('template_pair_label', (31, 32, -1), r'line 4: a label that is neither 0 nor 1'),
-    ('template_pair_label', (31, 32, '1.0'), r'line 4: 1\.0 is not a number that can be a 1\|0'),
-    ('template_pair_label', (31, 32, '1_0'), r'line 4: 1_0 is not a number'),
-    ('template_pair_label', (31, 32, '9' * 30), r'template_pair_label\.txt cannot be used'),
+    ('template_pair_label', (31, 33, 1), r'line 4: a template 33 that .*tid_mid\.txt lacks \(1 such lines\); copy'),
+    ('template_pair_label', (9999, 32, 1), r'line 4: a template 9999 that'),
+    ('template_pair_label', (31, 32, 2), r'line 4: a label 2 that is neither 0 nor 1'),
+    ('template_pair_label', (31, 32, -1), r'line 4: a label -1 that is neither 0 nor 1'),
+    ('template_pair_label', (31, 32, 'nan'), r'line 4: a label nan that is neither'),
+    ('template_pair_label', (31, 32, 0.5), r'line 4: a label 0\.5 that is neither'),
+    ('template_pair_label', (31, 32, '1_0'), r"line 4, column 3: '1_0' is not a number that can be a 1\|0"),
+    ('template_pair_label', ('9' * 30, 32, 1), r"line 4, column 1: '9{30}' is not a whole number"),
+    ('template_pair_label', (31, 'x' * 9999, 1), r"line 4, column 2: 'x{40}\.\.\.x{20}' is not"),
+    ('template_pair_label', ('31,32,1',), r'line 4: 1 columns, wanted TEMPLATE TEMPLATE 1\|0 between white space'),
   ],
 )
 def test_rows_that_cannot_be_used(tmp_path, which, row, message):
   write_set(tmp_path)
   write(tmp_path, f'ijbc_{which}', _row(which, row))
   with pytest.raises(DataError, match=message):
+    open_benchmark(str(tmp_path), 112)
+
+
+@pytest.mark.parametrize('score', [0, '-0.0', -0.7, '-inf', 'inf', '1e-60', '1e39'])
+def test_scores_that_cannot_weight_images(tmp_path, score):
+  """0 leaves an image out, less takes its opposite; as float32, which they become, 1e-60 is 0 and 1e39 infinite."""
+  images = [*IMAGES[:5], (*IMAGES[5][:3], score), *IMAGES[6:]]
+  with pytest.raises(DataError, match=r'_score\.txt, line 6: a score of .*, not finite and above 0 .*; copy'):
+    open_benchmark(str(write_set(tmp_path, images=images)), 112)
+
+
+@pytest.mark.parametrize(
+  ('which', 'header'),
+  [
+    ('face_tid_mid', 'image template media'),
+    ('name_5pts_score', 'name x1 y1 x2 y2 x3 y3 x4 y4 x5 y5 score'),
+    ('name_5pts_score', 'name points score'),
+    ('template_pair_label', 'TEMPLATE_1\tTEMPLATE_2\tLABEL'),
+  ],
+)
+def test_a_header_is_named_as_one(tmp_path, which, header):
+  path = write_set(tmp_path) / 'meta' / f'ijbc_{which}.txt'
+  path.write_text(f'\n{header}\n{path.read_text()}')
+  with pytest.raises(DataError, match=rf'{which}\.txt, line 2: a header, which the file must not have; remove'):
     open_benchmark(str(tmp_path), 112)
 
 
@@ -189,7 +243,7 @@ def test_an_empty_file(tmp_path, which):
 def test_images_that_are_not_there_are_missed_before_anything_is_embedded(tmp_path):
   write_set(tmp_path, pictures=_pictures())
   (tmp_path / 'loose_crop' / '9.png').unlink()
-  with pytest.raises(DataError, match=r'name_5pts_score\.txt, line 5: an image that .*loose_crop lacks \(1 such'):
+  with pytest.raises(DataError, match=r"name_5pts_score\.txt, line 5: no image '9\.png' in .*loose_crop \(1 such"):
     open_benchmark(str(tmp_path), 112)
 
 
@@ -197,7 +251,7 @@ def test_images_may_lie_in_folders(tmp_path):
   images = [(f'img/{name}', *rest) for name, *rest in IMAGES]
   write_set(tmp_path, images=images)
   (tmp_path / 'loose_crop').mkdir()
-  with pytest.raises(DataError, match=r'line 1: an image that .*loose_crop lacks \(10 such'):
+  with pytest.raises(DataError, match=r"line 1: no image 'img/5\.png' in .*loose_crop \(10 such"):
     open_benchmark(str(tmp_path), 112)
   (tmp_path / 'loose_crop' / 'img').mkdir()
   pictures = _pictures()
@@ -210,8 +264,86 @@ def test_points_that_no_face_has(tmp_path):
   points = np.repeat(template(112)[None], 10, 0)
   points[6] = 30
   write_set(tmp_path, points=points, pictures=_pictures())
-  with pytest.raises(DataError, match=r'name_5pts_score\.txt, line 7: five points that all but coincide'):
+  with pytest.raises(DataError, match=r'_score\.txt, line 7: points that all but coincide; they must be in pixels'):
     open_benchmark(str(tmp_path), 112)
+
+
+@pytest.mark.parametrize('pictures', [True, False])
+@pytest.mark.parametrize(
+  ('wrong', 'message'),
+  [
+    (lambda points: points[:, [1, 0, 2, 4, 3]], r'line 1: left and right are swapped \(10 such lines\); .*the eye'),
+    (lambda points: points[..., ::-1], r'line 1: y comes before x \(10'),
+    (lambda points: points[:, [0, 1, 3, 4, 2]], r'line 1: the nose comes last \(10'),
+    (lambda points: points.swapaxes(1, 2).reshape(10, 5, 2), r'line 1: all x come before all y \(10'),
+    (lambda points: points / 112, r'line 1: points that all but coincide; they must be in pixels, not shares .*\(10'),
+    (lambda points: points - [[[300, 0]]], r'line 1: points that do not lie in the picture \(10'),
+    (lambda points: points - 300 * (np.arange(10) == 3)[:, None, None], r'line 4: .* the picture \(1 such'),
+    (lambda points: points * 1e12, r'line 1: points that are not numbers \(10'),
+  ],
+)
+def test_points_that_are_wrong_in_most_lines(tmp_path, wrong, message, pictures):
+  """As of `--landmarks`; embeddings made elsewhere need no points."""
+  points = wrong(np.repeat(template(112)[None], 10, 0))
+  write_set(tmp_path, points=points, pictures=_pictures() if pictures else None)
+  if not pictures:
+    assert open_benchmark(str(tmp_path), 112).images is None
+    return
+  with pytest.raises(DataError, match=r'name_5pts_score\.txt, ' + message):
+    open_benchmark(str(tmp_path), 112)
+
+
+@pytest.mark.parametrize('away', [(90, 0), (0, 90), (4000, 4000)])
+def test_points_outside_of_their_picture_are_named_when_it_is_read(tmp_path, away):
+  points = np.repeat(template(112)[None], 10, 0)
+  points[6] += away
+  images = open_benchmark(str(write_set(tmp_path, points=points, pictures=_pictures())), 112).images
+  assert len(images[:6]) == 6
+  with pytest.raises(DataError, match=r'_score\.txt, line 7: points that do not lie in the picture .*/6\.png, .*x112'):
+    images[np.array([2, 6])]
+
+
+def test_faces_that_ijb_has_are_taken(tmp_path):
+  """A profile at the edge, a face found mirrored, one turned by a quarter: single rows that the field measures too."""
+  points = np.repeat(template(112)[None], 10, 0)
+  points[1] = [[4, 50], [3, 50], [-14, 70], [6, 92], [5, 92]]
+  points[2] = points[2][[1, 0, 2, 4, 3]]
+  points[3] = (points[3] - 56) @ [[0, 1], [-1, 0]] + 56
+  points[4] -= [40, 50]
+  images = open_benchmark(str(write_set(tmp_path, points=points, pictures=_pictures())), 112).images
+  assert images[:].reshape(10, -1).any(1).all()
+
+
+def test_an_image_in_several_rows_counts_in_each(tmp_path):
+  images = [*IMAGES, ('1.png', 32, 9, 0.5), ('1.png', 7, 1, 0.9)]
+  found = open_benchmark(str(write_set(tmp_path, images=images, pictures=[*_pictures(), *_pictures()[[1, 1]]])), 112)
+  assert found.template.tolist()[-2:] == [2, 0] and len(found.images) == 12
+  np.testing.assert_array_equal(found.images[-2:], _pictures()[[1, 1]])
+
+
+@pytest.mark.parametrize(
+  ('listed', 'there'),
+  [
+    ('./img/Zoë 1.png', 'img/Zoë 1.png'),
+    ('img//Zoë/.//1.png', 'img/Zoë/1.png'),
+    ('img\\Zoë\\1.png', 'img/Zoë/1.png'),
+    ('Zoe\u0308/1.png', 'Zoë/1.png'),
+    ('Zoë/1.png', 'Zoe\u0308/1.png'),
+    ('Zoë\\e\u0301.png', 'Zoe\u0308/é.png'),
+  ],
+)
+def test_names_in_every_spelling_are_one(tmp_path, listed, there):
+  listed, there = listed.replace(' ', '_'), there.replace(' ', '_')
+  images = [*IMAGES[:4], (listed, *IMAGES[4][1:]), *IMAGES[5:]]
+  (tmp_path / 'loose_crop' / there).parent.mkdir(parents=True)
+  write_set(tmp_path, images=images)
+  # The two lists spell it unlike each other, too.
+  write(tmp_path, 'ijbc_face_tid_mid', [(f'./{row[0]}' if row[0] == '8.png' else row[0], *row[1:3]) for row in images])
+  pictures = _pictures()
+  for row, picture in zip(IMAGES, pictures):
+    path = tmp_path / 'loose_crop' / (there if row[0] == IMAGES[4][0] else row[0])
+    path.write_bytes(cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
+  np.testing.assert_array_equal(open_benchmark(str(tmp_path), 112).images[:], pictures)
 
 
 @pytest.mark.parametrize('content', [b'', b'no image', None])

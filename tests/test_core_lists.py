@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import time
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from gif_jax.core.files import write_text
 from gif_jax.core.lists import (
   Names,
   indexed,
+  is_number,
   nearest,
   normal,
   open_text,
@@ -21,6 +23,7 @@ from gif_jax.core.lists import (
   read_rows,
   table_text,
   tidy,
+  whole,
   write_rows,
   yes_or_no,
 )
@@ -66,8 +69,6 @@ def test_the_same_text_is_read_the_same(tmp_path, end, last, mark, encoding):
   assert rows(tmp_path / 'a', ',') == [(1, ['Zoë', '1\t2']), (4, ['b c', '陈 '])]
   with open_text(tmp_path / 'a') as file:
     assert file.read() == text
-  with open_text(tmp_path / 'a', as_bytes=True) as file:
-    assert file.read() == text.encode().decode('latin-1')
 
 
 @pytest.mark.parametrize('content', [b'', codecs.BOM_UTF8, codecs.BOM_UTF16_LE, b'\n\n', b' \r\n\t\n'])
@@ -194,6 +195,27 @@ def test_any_name_has_one_spelling(name):
     assert spelling(spelling(name)) == spelling(name)
   assert path_key(f'a/{name}') == path_key(f'./a/.//{name}') == path_key(f'a\\{name}//')
   assert path_key(f'/{name}') == path_key(f'//{name}') == f'/{path_key(f"./{name}")}'
+
+
+@pytest.mark.parametrize(
+  ('text', 'kinds'),
+  [
+    ('12', 'iw'), ('-9223372036854775808', 'iw'), ('9223372036854775808', 'i'), ('+7', 'iw'), ('1.0', 'i'),
+    ('1e5', 'i'), ('nan', 'i'), ('-inf', 'i'), ('1_0', ''), ('', ''), ('x', ''), ('0x10', ''), ('9' * 5000, 'i'),
+    ('1.', 'i'), ('.', ''),
+  ],
+)  # fmt: skip
+def test_numbers_of_lists(text, kinds):
+  assert is_number(text) == ('i' in kinds) and is_number(text, whole) == ('w' in kinds)
+  if 'w' in kinds:
+    assert whole(text) == int(text)
+
+
+def test_names_that_no_disk_can_have_take_no_time():
+  started = time.process_time()
+  path_key('a' + '\u0301\u0323' * 250_000)
+  assert time.process_time() - started < 2
+  assert normal('e\u0301' * 2000) == 'é' * 2000
 
 
 def test_the_spelling_of_names():

@@ -52,6 +52,16 @@ def test_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path):
   assert 'line 1 is a row of values' in _error(tmp_path)
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_lists_saved_by_spreadsheets(tmp_path, encoding):
+  plain = open_galleries(_write(tmp_path), 'ijbc', IDS)
+  for path in tmp_path.iterdir():
+    path.write_bytes(path.read_text().replace('\n', '\r\n').replace(',', ' , ').encode(encoding))
+  again = open_galleries(tmp_path, 'ijbc', IDS)
+  np.testing.assert_array_equal(again.probe, plain.probe)
+  np.testing.assert_array_equal(again.galleries[0].template, plain.galleries[0].template)
+
+
 def test_none_where_there_are_none_and_an_error_where_some_are(tmp_path):
   assert open_galleries(tmp_path, 'ijbc', IDS) is None
   _write(tmp_path)
@@ -78,6 +88,8 @@ def test_none_where_there_are_none_and_an_error_where_some_are(tmp_path):
     ({'g1': [*G1, 'x,1']}, 'gallery_G1.csv, line 5', 'two integers'),
     ({'g1': [*G1, '3.0,7']}, 'gallery_G1.csv, line 5', 'two integers'),
     ({'g1': [*G1, '3']}, 'gallery_G1.csv, line 5', 'two integers'),
+    ({'g1': [*G1, '3;7;x.jpg']}, 'gallery_G1.csv, line 5', "'3;7;x.jpg', but a row begins with"),
+    ({'g1': [*G1, '1_1,7']}, 'gallery_G1.csv, line 5', "'1_1,7'"),
     ({'g1': [*G1, f'3,{2**63}']}, 'gallery_G1.csv, line 5', 'two integers'),
     ({'g1': [*G1, '8,901,x.jpg']}, 'gallery_G1.csv, line 5', 'subject 901, but of subject 900 in line 2'),
     ({'g1': [*G1, '5,900,x.jpg']}, 'gallery_G1.csv, line 2', 'subject 900 occurs again; a gallery has one'),

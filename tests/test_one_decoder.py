@@ -118,7 +118,7 @@ def by_every_path(contents, folder):
   found['.bin'] = PairSet(folder / 'a.bin', SIZE).images[:n]
   names = [photos.name(i) for i in range(n)]
   points = np.broadcast_to(template(SIZE), (n, 5, 2))
-  found['IJB'] = LooseCrops(folder / 'people', np.array([name.encode() for name in names]), points, SIZE)
+  found['IJB'] = LooseCrops(folder / 'people', names, points, SIZE, str)
   found['TinyFace'] = FaceFiles(folder / 'people', names, SIZE)
   numbers = ' '.join(map(str, template(SIZE).ravel()))
   (folder / 'points.txt').write_text(''.join(f'{name} {numbers}\n' for name in names))

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_curve
 from gif_jax.data.benchmarks.opening import open_benchmark
 from gif_jax.evaluation import bootstrap, templates
 from gif_jax.evaluation.benchmarks import measure
+from gif_jax.evaluation.result import EvaluationError
 from gif_jax.evaluation.templates import evaluate_templates, nearest_points, pair_scores, template_embeddings
 from tests.template_files import IMAGES, PAIRS, write_set
 
@@ -235,9 +236,48 @@ def test_embeddings_are_read_once_and_a_few_rows_at_a_time(monkeypatch):
     np.testing.assert_allclose(few[mode], z, atol=1e-12)
 
 
-def test_images_that_cancel_leave_a_template_of_nothing():
-  z = template_embeddings(np.array([[1.0, 2], [-1, -2], [3, 4]]), np.array([0, 0, 1]), np.array([1, 2, 1]), np.ones(3))
-  np.testing.assert_allclose(z['N1D1'], [[0, 0], [0.6, 0.8]])
+# Images of template 1 of two; what follows is of template 0.
+@pytest.mark.parametrize(
+  ('rows', 'media', 'modes'),
+  [
+    ([[1, 2], [-1, -2]], [1, 2], 'N1D1|N0D1'),  # two photographs
+    ([[1, 2], [1, 2], [-2, -4]], [1, 1, 1], 'N1D1|N1D0'),  # frames of one video
+    ([[0.3, 0.1], [-0.6, -0.2], [0.3, 0.1]], [1, 2, 3], 'N1D1|N1D0'),  # what rounding leaves has no direction
+    ([[3, 1], [-6, -2]], [1, 2], 'N0D1'),
+    ([[0, 0]], [1], 'N1D1'),
+    ([[np.nan, 1]], [1], 'N1D1'),
+    ([[np.inf, 1], [1, 1]], [1, 2], 'N1D1'),
+  ],
+)
+@pytest.mark.parametrize('scale', [1, 1e-3, 1e6])
+def test_templates_whose_images_cancel_are_named(rows, media, modes, scale):
+  embedding = np.array([[3, 4], *rows]) * scale
+  template = np.array([0] + [1] * len(rows))
+  arrays = template, np.array([1, *media]), np.ones(len(template))
+  for mode in modes.split('|'):
+    with pytest.raises(EvaluationError, match=rf'^template 1: in {mode} its images cancel .*\(1 such'):
+      template_embeddings(embedding.astype(np.float32), *arrays, [mode])
+  if modes == 'N0D1':
+    np.testing.assert_allclose(template_embeddings(embedding, *arrays, ['N1D1'])['N1D1'][1], [-(0.9**0.5), -(0.1**0.5)])
+
+
+@pytest.mark.parametrize('score', [0, -0.5, np.nan, np.inf])
+def test_scores_that_cannot_be_weights_are_named(score):
+  """Below 0 a template points the wrong way; also where the weights add up to something."""
+  detector = np.array([0.9, 0.8, score, 0.7])
+  with pytest.raises(EvaluationError, match=rf'^template 1: the .* score of image 2 is {float(score)},.*above 0'):
+    template_embeddings(np.eye(4, 3) + 1, np.array([0, 1, 1, 1]), np.arange(4), detector)
+
+
+def test_templates_are_named_as_in_their_list():
+  benchmark, embedding = _people(np.random.default_rng(14))
+  benchmark.template_ids = np.arange(120) * 7
+  embedding[benchmark.template == 50] = 0
+  with pytest.raises(EvaluationError, match=r'^ijbc: template 350: in N1D1 its images cancel out'):
+    evaluate_templates(benchmark, embedding, None, 0)
+  benchmark.detector[np.flatnonzero(benchmark.template == 3)[0]] = -1
+  with pytest.raises(EvaluationError, match=r'^ijbc: template 21: the .* is -1\.0'):
+    evaluate_templates(benchmark, embedding, None, 0)
 
 
 def test_intervals_are_of_subjects_and_hold_the_figure():

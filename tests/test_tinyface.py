@@ -171,6 +171,23 @@ def test_what_is_missing_is_named(tree):
   assert _error(tree).startswith(f'{folder / "Gallery_Distractor"} holds no image')
 
 
+@pytest.mark.parametrize(
+  ('listed', 'there'),
+  [
+    ('3_Zoë.png', '3_Zoe\u0308.png'),
+    ('Probe/3_Zoe\u0308.jpg', '3_Zoë.png'),
+    ('Probe\\3_Zoë.png', '3_Zoë.png'),
+    ('./3_Zoë.png', '3_Zoe\u0308.png'),
+  ],
+)
+def test_names_in_every_spelling_are_one(tree, listed, there):
+  before = TinyFaceSet(tree, SIZE).images[:]
+  folder = tree / 'Testing_Set'
+  (folder / 'Probe' / PROBES[1]).rename(folder / 'Probe' / there)
+  savemat(folder / 'probe_img_ID_pairs.mat', {'probe_set': _cells([PROBES[0], listed, PROBES[2]])})
+  np.testing.assert_array_equal(TinyFaceSet(tree, SIZE).images[:], before)
+
+
 def test_names_without_a_person_and_other_folders(tree, tmp_path):
   folder = tree / 'Testing_Set'
   shutil.copy(folder / 'Probe' / PROBES[0], folder / 'Probe' / 'anna.png')

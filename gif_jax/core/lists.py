@@ -29,7 +29,8 @@ _COMPARED = 20_000  # names that one is compared with, a letter at a time, to fi
 
 def normal(name: str) -> str:
   """The one spelling of a name that may come composed or decomposed (macOS), used wherever names are compared."""
-  return unicodedata.normalize('NFC', name)
+  # No path is longer than 4096 bytes; the time that it takes to put accents in order grows with their square.
+  return unicodedata.normalize('NFC', name) if len(name) <= 4096 else name
 
 
 def path_key(name: str) -> str:
@@ -49,15 +50,13 @@ def yes_or_no(cell: str) -> bool | None:
   return True if _YES.fullmatch(cell) else False if _NO.fullmatch(cell) else None
 
 
-def open_text(path: str | Path, *, as_bytes: bool = False, newline: str | None = None) -> TextIO:
+def open_text(path: str | Path, *, newline: str | None = None) -> TextIO:
   """A text file, opened for reading whatever its encoding is.
 
-  as_bytes: every character stands for a byte of the text in UTF-8, so that all of them are known by number. newline: as
-  for `open`; None has lines end in LF. Raises OSError.
+  newline: as for `open`; None has lines end in LF. Raises OSError.
   """
   file = open(path, 'rb')  # noqa: SIM115  closed with what is returned
-  encoding = {'encoding': 'latin-1'} if as_bytes else {'encoding': 'utf-8', 'errors': 'surrogateescape'}
-  encoding['newline'] = newline
+  encoding = {'encoding': 'utf-8', 'errors': 'surrogateescape', 'newline': newline}
   head = file.read(3)
   if head.startswith(_UTF16):
     with file:
@@ -137,6 +136,22 @@ def _defused(cell: str) -> str:
 
 def _armed(cell: str) -> str:
   return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell
+
+
+def whole(text: str) -> int:
+  """An integer of 64 bits as lists have it: Python alone takes 1_000 for one. Raises ValueError."""
+  value = int(text)
+  if '_' in text or not -(2**63) <= value < 2**63:
+    raise ValueError(f'{text} is no integer of 64 bits')
+  return value
+
+
+def is_number(text: str, kind: Callable[[str], object] = float) -> bool:
+  """Whether a field of a list is a number; kind: `float`, or `whole`."""
+  try:
+    return '_' not in text and kind(text) is not None
+  except ValueError:
+    return False
 
 
 def indexed(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from gif_jax.core.errors import ConfigError, DataError, UnreadableError, removed
 from gif_jax.core.files import read_json, remove_left_over, replacing, write_json, writing
 from gif_jax.core.lists import normal, write_rows
 from gif_jax.core.workers import on_all_cores
-from gif_jax.data.align import PointsError, crop, mirrored, usable
+from gif_jax.data.align import PointsError, crop, mirrored
 from gif_jax.data.detectors import FaceError, find_face, open_detector
 from gif_jax.data.images import png_chunks, read_whole
 from gif_jax.data.landmarks import read_landmarks
@@ -124,7 +124,7 @@ def target_names(names: list[str]) -> list[str]:
 
 def _align_all(work: _Job) -> tuple[list[str], int]:
   """Aligns what is not done: for every photograph why it is skipped or '', and how many were done before."""
-  found = np.ones(len(work.photos), bool) if work.points is None else usable(work.points)
+  found = np.ones(len(work.photos), bool) if work.points is None else np.isfinite(work.points).all((1, 2))
   reasons = ['' if known else f'no points in {work.source.landmarks}' for known in found.tolist()]
   todo = [row for row in np.flatnonzero(found).tolist() if not _is_done(work, row)]
   jobs = [_part(work, todo[i : i + _BLOCK]) for i in range(0, len(todo), _BLOCK)]

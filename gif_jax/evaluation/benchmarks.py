@@ -50,7 +50,7 @@ def measure(
     replicates: of the bootstrap behind the intervals; 0 leaves them out.
 
   Raises:
-    EvaluationError: embeddings of another shape, or a benchmark that is too small.
+    EvaluationError: embeddings of another shape, a benchmark that is too small, or a template whose images cancel out.
   """
   check_shape(embedding, len(benchmark.identity), benchmark.name)
   return EVALUATORS[benchmark.kind].evaluate(benchmark, embedding, norm, replicates)

@@ -5,14 +5,23 @@ the face detector, D0 not. Papers report different ones, and theirs differ by mo
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.metrics import roc_curve
 
 from gif_jax.evaluation import bootstrap
-from gif_jax.evaluation.result import Hardest, Result, hardest, histogram, rate_name, resolvable, thinned
+from gif_jax.evaluation.result import (
+  EvaluationError,
+  Hardest,
+  Result,
+  hardest,
+  histogram,
+  rate_name,
+  resolvable,
+  thinned,
+)
 from gif_jax.evaluation.search import evaluate_galleries
 
 FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -32,6 +41,7 @@ _LEFT = 512  # templates whose scores with others are worked out at a time
 _DENSE = 0.02  # share of the pairs of a block from which on all of them are cheaper than those asked for
 _GATHERED = 16384  # pairs whose templates are gathered at a time
 _DIGITS = 14  # of a score, after the point
+_CANCELLED = 1e-6  # share of the lengths of its images from which on a template is more than the rounding of float32
 # The impostors that intervals are made of: times the largest FAR, and at least. Of few subjects, one drawn several
 # times may have so many of the largest scores that a replicate needs more; but then all pairs together are not many.
 _TAIL, _LEAST = 1.5, 2**18
@@ -45,10 +55,14 @@ def evaluate_templates(benchmark, embedding: np.ndarray, norm: np.ndarray | None
 
   A threshold is half-way between the score of the last pair accepted at the point that gives TAR and the next score; a
   FAR at which the point accepts no pair has none. hardest: of each template the image of the largest detector score.
+  Raises EvaluationError as `template_embeddings` does.
   """
   del norm  # N1 is the length of f(x) + f(flip x) itself
   weights = _Weights(benchmark)
-  z = template_embeddings(embedding, benchmark.template, benchmark.media, benchmark.detector)
+  z = template_embeddings(
+    embedding, benchmark.template, benchmark.media, benchmark.detector,
+    called=lambda i: f'{benchmark.name}: template {benchmark.template_ids[i]}',
+  )  # fmt: skip
   results = [_result(benchmark, mode, z[mode], weights, replicates) for mode in _MODES]
   if benchmark.search:
     results += [evaluate_galleries(benchmark.name, z[mode], benchmark.search, mode, replicates) for mode in _MODES]
@@ -61,16 +75,25 @@ def template_embeddings(
   media: np.ndarray,
   detector: np.ndarray,
   modes: Sequence[str] = tuple(_MODES),
+  called: Callable[[int], str] = 'template {}'.format,
 ) -> dict[str, np.ndarray]:
-  """Unit embeddings of the templates in each mode: {mode: float64 [t, d]}; 0 for a template whose images cancel.
+  """Unit embeddings of the templates in each mode: {mode: float64 [t, d]}.
 
   Args:
     embedding: float [n, d], read once, some rows at a time, in order: may be memory-mapped.
-    template: int [n], 0..t-1, all of them there; media: int [n]; detector: float [n]. In any order.
+    template: int [n], 0..t-1, all of them there; media: int [n]; detector: float [n], above 0. In any order.
+    modes: some of N1D1, N0D1, N1D0, N0D0.
+    called: what template i is called in errors.
+
+  Raises:
+    EvaluationError: the score of an image is not above 0 or not finite; or the images of a template cancel out, are 0
+      or not finite, so that it has no direction. Names the template.
   """
+  _check_scores(detector, template, called)
   t = int(template.max()) + 1
   share = 1 / _of_one_medium(template, media)
   z = {mode: np.zeros((t, embedding.shape[1])) for mode in modes}
+  lengths = {mode: np.zeros(t) for mode in modes}
   for start in range(0, len(embedding), _ROWS):
     rows = slice(start, start + _ROWS)
     x = embedding[rows].astype(np.float64)
@@ -78,12 +101,33 @@ def template_embeddings(
     here, place = np.unique(template[rows], return_inverse=True)
     for mode in modes:
       keeps_length, scored, _ = _MODES[mode]
-      weight = share[rows] * (1 if keeps_length else 1 / length) * (detector[rows].astype(np.float64) if scored else 1)
+      part = share[rows] * (detector[rows].astype(np.float64) if scored else 1)
+      weight = part if keeps_length else part / length
       z[mode][here] += csr_array((weight, (place, np.arange(len(x)))), shape=(len(here), len(x))) @ x
-  for sums in z.values():
+      lengths[mode][here] += np.bincount(place, part * length if keeps_length else part)
+  for mode, sums in z.items():
     length = np.sqrt(np.einsum('td,td->t', sums, sums))
-    sums /= np.where(length > 0, length, 1)[:, None]
+    _check_directions(length > _CANCELLED * lengths[mode], mode, called)
+    sums /= length[:, None]
   return z
+
+
+def _check_scores(detector, template, called):
+  usable = np.isfinite(detector) & (detector > 0)
+  if not usable.all():
+    image = int(np.argmin(usable))
+    raise EvaluationError(
+      f"{called(template[image])}: the detector's score of image {image} is {detector[image]}, but images are weighted "
+      'with it: give scores above 0, such as probabilities.'
+    )
+
+
+def _check_directions(there, mode, called):
+  if not there.all():
+    raise EvaluationError(
+      f'{called(int(np.argmin(there)))}: in {mode} its images cancel out, are 0 or not finite, so that nothing can be '
+      f'compared with it ({np.count_nonzero(~there)} such templates): look at the embeddings of its images.'
+    )
 
 
 def _of_one_medium(template, media):

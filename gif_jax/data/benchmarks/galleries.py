@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gif_jax.core.errors import DataError
-from gif_jax.core.lists import read_lines
+from gif_jax.core.lists import read_lines, whole
+from gif_jax.core.texts import quoted
 
 
 class Gallery(NamedTuple):
@@ -117,7 +118,10 @@ def _integers(path, number, text):
   """The first two columns of a row."""
   values = _pair(text)
   if values is None:
-    raise DataError(f'{path}, line {number}: a row begins with a template and a subject, two integers; copy it again.')
+    raise DataError(
+      f'{path}, line {number}: {quoted(",".join(text.split(",", 2)[:2]))}, but a row begins with a template and a '
+      'subject, two integers with a comma between them; copy it again.'
+    )
   return values
 
 
@@ -129,8 +133,8 @@ def _check_header(path, text):
 def _pair(text):
   """The first two columns; None where they are no integers of 64 bits."""
   try:
-    first, second = array('q', map(int, text.split(',', 2)[:2]))
-  except (ValueError, OverflowError):
+    first, second = map(whole, text.split(',', 2)[:2])
+  except ValueError:
     return None
   return first, second
 

@@ -1,19 +1,23 @@
 """IJB-B and IJB-C, 1:1: templates of several images, pairs of templates, loosely cropped faces with five points.
 
 A folder as InsightFace distributes it (recognition/_evaluation_/ijb, arcface_torch's eval_ijbc.py), NAME ijbb or ijbc;
-text files of columns between white space, without a header, a row a line:
+text files of columns between white space, without a header, a row a line, saved by whatever program (core/lists.py):
 
     meta/NAME_face_tid_mid.txt         image, template, media
     meta/NAME_name_5pts_score.txt      image, x1 y1 .. x5 y5, score of the detector; the same images in the same order
     meta/NAME_template_pair_label.txt  template, template, 1 of one person or 0 of two
     meta/NAME_1N_*.csv                 for 1:N, see galleries.py; may be missing
     loose_crop/                        the images
+
+An image may have several rows, and each counts, as in the field. Points are those of data/landmarks.py; scores
+in InsightFace's lists are from 0.1 to 1.
 """
 
 import hashlib
 import itertools
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -23,18 +27,21 @@ from scipy.sparse.csgraph import connected_components
 
 from gif_jax.core import checksums
 from gif_jax.core.errors import DataError, UnreadableError, cure, reason
-from gif_jax.core.lists import open_text, read_lines
-from gif_jax.data.align import similarity, template, usable
+from gif_jax.core.lists import indexed, is_number, open_text, path_key, read_lines, whole
+from gif_jax.core.texts import quoted
+from gif_jax.data.align import faults, similarity, template
 from gif_jax.data.benchmarks.galleries import open_galleries
 from gif_jax.data.images import read_whole
+from gif_jax.data.landmarks import check_points
 
 _NAMES = ('ijbb', 'ijbc')
 _LISTS = {
   'face_tid_mid': ('IMAGE TEMPLATE MEDIA', [('template', np.int64), ('media', np.int64)]),
-  'name_5pts_score': ('IMAGE x1 y1 x2 y2 x3 y3 x4 y4 x5 y5 SCORE', [('points', np.float64, 10), ('score', np.float32)]),
-  'template_pair_label': ('TEMPLATE TEMPLATE 1|0', [('left', np.int64), ('right', np.int64), ('label', np.int64)]),
+  'name_5pts_score': ('IMAGE x1 y1 x2 y2 x3 y3 x4 y4 x5 y5 SCORE', [('points', np.float64, 10), ('score', np.float64)]),
+  'template_pair_label': ('TEMPLATE TEMPLATE 1|0', [('left', np.int64), ('right', np.int64), ('label', np.float64)]),
 }
-_WHOLE = ('TEMPLATE', 'MEDIA', '1|0')  # columns of whole numbers
+_POINTS = _LISTS['name_5pts_score'][0].split()[1:-1]  # names of columns
+_WHOLE = ('TEMPLATE', 'MEDIA')  # columns of whole numbers
 
 
 def is_template_set(folder: Path) -> bool:
@@ -57,7 +64,7 @@ class TemplateSet:
       made elsewhere can be measured.
     template: int32 [n], number of every image's template, 0..t-1.
     media: int64 [n]: images of one template with the same number are frames of one video, or one photograph.
-    detector: float32 [n], the detector's score.
+    detector: float32 [n], the detector's score, above 0.
     template_ids: int64 [t], the templates' numbers in the files, rising.
     left, right: int32 [p], templates.
     same: bool [p], whether they are of one person.
@@ -86,22 +93,31 @@ class TemplateSet:
 
   def _read_images(self, faces, points, loose_crop, size):
     """Sets what is known of the images; returns their crops."""
-    rows, found = _rows(faces), _rows(points)
-    _check_aligned(faces, rows['name'], points, found['name'])
+    (names, rows), (others, found) = _rows(faces), _rows(points)
+    _check_aligned(faces, names, points, others)
     self.template_ids, number = np.unique(rows['template'], return_inverse=True)
     self.template, self.media = number.astype(np.int32), rows['media'].copy()
-    self.detector, landmarks = found['score'].copy(), found['points'].reshape(-1, 5, 2)
-    _check(points, ~np.isfinite(self.detector) | ~np.isfinite(landmarks).all((1, 2)), 'a number that is not finite')
+    score, landmarks = found['score'], found['points'].reshape(-1, 5, 2)
+    with np.errstate(over='ignore'):
+      self.detector = score.astype(np.float32)
+    # Images are weighted with it: at 0 one would be left out, below it one's opposite would be taken.
+    weights = np.isfinite(self.detector) & (self.detector > 0)
+    _check(points, ~weights, lambda row: f'a score of {score[row]}, not finite and above 0 as probabilities are')
+    finite = np.isfinite(found['points'])
+    _check(points, ~finite.all(1), lambda row: f'a number that is not finite, {_POINTS[finite[row].argmin()]}')
     if not loose_crop.is_dir():
       return None
-    _check(points, ~usable(landmarks), 'five points that all but coincide; they must be in pixels')
-    _check(points, ~_present(loose_crop, rows['name']), f'an image that {loose_crop} lacks')
-    return LooseCrops(loose_crop, rows['name'].copy(), landmarks, size)
+    check_points(points, landmarks, lambda row: _line(points, row))
+    files = _files(loose_crop, names)
+    lacking = np.array([file is None for file in files])
+    _check(points, lacking, lambda row: f'no image {quoted(names[row])} in {loose_crop}')
+    return LooseCrops(loose_crop, files, landmarks, size, lambda row: f'{points}, line {_line(points, row)}')
 
   def _read_pairs(self, pairs, faces):
-    rows = _rows(pairs)
-    _check(pairs, (rows['label'] != 0) & (rows['label'] != 1), 'a label that is neither 0 nor 1')
-    self.same = rows['label'] == 1
+    _, rows = _rows(pairs)
+    label = rows['label']
+    _check(pairs, (label != 0) & (label != 1), lambda row: f'a label {label[row]:g} that is neither 0 nor 1')
+    self.same = label == 1
     if self.same.all() or not self.same.any():
       raise DataError(f'{pairs} has no {"impostor" if self.same.any() else "genuine"} pairs; copy it again, whole.')
     self.left, self.right = (self._numbers(pairs, rows[side], faces) for side in ('left', 'right'))
@@ -113,35 +129,50 @@ class TemplateSet:
     """0..t-1 for the templates' ids in the files: int32, as many as `ids`."""
     place = np.searchsorted(self.template_ids, ids).astype(np.int32)
     np.minimum(place, len(self.template_ids) - 1, out=place)
-    _check(pairs, self.template_ids[place] != ids, f'a template that {faces} lacks')
+    _check(pairs, self.template_ids[place] != ids, lambda row: f'a template {ids[row]} that {faces} lacks')
     return place
 
 
 class LooseCrops:
   """Loosely cropped faces, aligned when they are asked for: [rows] gives uint8 [k, size, size, 3] RGB.
 
-  May be read by several threads at once; holds a name and a matrix for each image.
+  May be read by several threads at once; holds a name and five points for each image.
   """
 
-  def __init__(self, folder: Path, names: np.ndarray, points: np.ndarray, size: int):
-    """names: bytes [n], below `folder`; points: float64 [n, 5, 2], usable as in data/align.py."""
-    self.folder, self.size, self._names = folder, size, names
-    self._matrices = similarity(points, template(size))
+  def __init__(self, folder: Path, names: list[str], points: np.ndarray, size: int, where: Callable[[int], str]):
+    """names: n paths below `folder`; points: float64 [n, 5, 2] that `align.faults` has nothing against; where: the file
+    and line of row i.
+    """
+    self.folder, self.size, self._names, self._points, self._where = folder, size, names, points.copy(), where
 
   def __len__(self):
     return len(self._names)
 
   def __getitem__(self, index):
-    matrices, names = self._matrices[index], self._names[index]
-    crops = np.empty((len(names), self.size, self.size, 3), np.uint8)
-    for crop, name, matrix in zip(crops, names.tolist(), matrices):
+    rows = np.arange(len(self))[index]
+    crops = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+    sizes = np.empty((len(rows), 2), np.int64)
+    matrices = similarity(self._points[rows], template(self.size))
+    for crop, row, size, matrix in zip(crops, rows.tolist(), sizes, matrices):
+      image = self._decoded(self._names[row])
+      size[:] = image.shape[1::-1]
       # Not `align.warp`: that shrinks large faces first, so that no pixel of them is left out. The field does not when
       # it measures on IJB, and figures are comparable only on the same pixels.
-      crop[:] = cv2.warpAffine(self._decoded(name), matrix, (self.size, self.size), flags=cv2.INTER_LINEAR)
+      crop[:] = cv2.warpAffine(image, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR)
+    self._check(rows, *sizes.T)
     return crops
 
+  def _check(self, rows, width, height):
+    for what, bad in faults(self._points[rows], width, height).items():
+      if bad.any():
+        i = int(bad.argmax())
+        raise DataError(
+          f'{self._where(rows[i])}: {what} {self.folder / self._names[rows[i]]}, which has {width[i]}x{height[i]} '
+          'pixels; copy the lists and the images again, all of one release.'
+        )
+
   def _decoded(self, name):
-    path = self.folder / os.fsdecode(name)
+    path = self.folder / name
     try:
       return read_whole(path)
     except UnreadableError as error:
@@ -153,49 +184,54 @@ def _path(folder, name, which):
 
 
 def _rows(path):
-  """Rows of one of the text files: a structured array, its names as `_LISTS` has them, the image's bytes as `name`."""
+  """One of the text files: names of images, str, where it has them, and a structured array as `_LISTS` has it."""
   if not path.is_file():
     raise DataError(f'{path} does not exist; copy the whole folder meta of the set, it has {", ".join(_LISTS)}.')
   form, fields = next(kind for which, kind in _LISTS.items() if path.stem.endswith(which))
+  names = []
   try:
-    if form.startswith('IMAGE'):
-      with open_text(path, as_bytes=True) as lines:
-        fields = [('name', f'S{max(map(len, lines), default=1)}'), *fields]  # as long as a line: no name is cut
-    with warnings.catch_warnings(), open_text(path, as_bytes=True) as lines:
+    with warnings.catch_warnings(), open_text(path) as lines:
       warnings.simplefilter('error')  # what loadtxt warns of, such as an empty file, is as bad as what it refuses
-      return np.loadtxt(lines, fields, comments=None, encoding='latin-1', ndmin=1)
+      numbers = _without_names(lines, names) if form.startswith('IMAGE') else lines
+      return names, np.loadtxt(numbers, fields, comments=None, encoding='utf-8', ndmin=1)
   except OSError as error:
     raise DataError(f'{path} cannot be read ({reason(error)}): {cure(error)}.') from error
   except (ValueError, Warning) as error:
-    raise DataError(f'{_complaint(path, form)} ({error})') from error
+    raise DataError(_complaint(path, form, error)) from error
 
 
-def _complaint(path, form):
+def _without_names(lines, names):
+  """The lines without their first column, which is added to `names`."""
+  for line in lines:
+    if fields := line.split(None, 1):
+      names.append(fields[0])
+      yield fields[-1]  # a name alone is no row of numbers
+
+
+def _complaint(path, form, error):
   """What is wrong with a text file that NumPy refused; the line is looked for only now."""
-  wanted = form.split()
+  wanted, first = form.split(), True
   for number, line in read_lines(path):
-    fields = line.split()
+    fields, where = line.split(), f'{path}, line {number}'
+    if first and len(fields) > 1 and not any(map(is_number, fields[1:])):
+      return f'{where}: a header, which the file must not have; remove the line.'
     if len(fields) != len(wanted):
-      return f'{path}, line {number}: {len(fields)} columns, wanted {form}; copy the file again.'
-    for field, kind in zip(fields, wanted):
-      if kind != 'IMAGE' and not _is_number(field, int if kind in _WHOLE else float):
-        return f'{path}, line {number}: {field} is not a number that can be a {kind}, wanted {form}; copy it again.'
-  return f'{path} cannot be used, wanted lines {form}; copy it again.'
-
-
-def _is_number(text, kind):
-  try:
-    return '_' not in text and kind(text) is not None
-  except ValueError:
-    return False
+      return f'{where}: {len(fields)} columns, wanted {form} between white space; copy the file again.'
+    for column, (field, kind) in enumerate(zip(fields, wanted), 1):
+      if kind != 'IMAGE' and not is_number(field, whole if kind in _WHOLE else float):
+        what = 'whole number' if kind in _WHOLE else 'number'
+        return f'{where}, column {column}: {quoted(field)} is not a {what} that can be a {kind}; copy the file again.'
+    first = False
+  return f'{path} cannot be used, wanted lines {form}; copy it again ({error}).'
 
 
 def _check(path, bad, what):
-  """Raises DataError for the first of the rows that are bad, bool [rows]."""
+  """Raises DataError for the first of the rows that are bad, bool [rows]; what: of a row, in words."""
   if bad.any():
+    row = int(bad.argmax())
     raise DataError(
-      f'{path}, line {_line(path, int(bad.argmax()))}: {what} ({np.count_nonzero(bad)} such lines); copy the files '
-      'again, all of one release.'
+      f'{path}, line {_line(path, row)}: {what(row)} ({np.count_nonzero(bad)} such lines); copy the files again, all '
+      'of one release.'
     )
 
 
@@ -208,21 +244,28 @@ def _check_aligned(faces, names, points, others):
   cure = 'row i of both must be of the same image: copy both again, of one release.'
   if len(names) != len(others):
     raise DataError(f'{faces} has {len(names)} rows, {points} {len(others)}; {cure}')
-  if (unlike := names != others).any():
-    row = int(unlike.argmax())
+  pairs = enumerate(zip(names, others))
+  if unlike := [row for row, (name, other) in pairs if name != other and path_key(name) != path_key(other)]:
+    row = unlike[0]
     raise DataError(
-      f'{faces}, line {_line(faces, row)}: {os.fsdecode(names[row])}, but {points}, line {_line(points, row)}: '
-      f'{os.fsdecode(others[row])} ({np.count_nonzero(unlike)} such rows); {cure}'
+      f'{faces}, line {_line(faces, row)}: {names[row]}, but {points}, line {_line(points, row)}: {others[row]} '
+      f'({len(unlike)} such rows); {cure}'
     )
 
 
-def _present(folder, names):
-  """Which images are there: bool [n]. Folders are listed, which is far cheaper than asking for each file."""
-  names = names.tolist()
-  parents = {os.path.dirname(name) for name in names}
+def _files(folder, names):
+  """The images as they are spelled on the disk, None for those that are not there.
+
+  Folders are listed, which is far cheaper than asking for each file.
+  """
   there = set()
-  for parent in parents:
-    below = os.path.join(os.fsencode(folder), parent)
+  for parent in {os.path.dirname(name) for name in names}:
+    below = os.path.join(folder, parent)
     if os.path.isdir(below):
       there.update(os.path.join(parent, name) for name in os.listdir(below))
-  return np.fromiter((name in there for name in names), bool, len(names))
+  if there.issuperset(names):
+    return names
+  every = [os.path.relpath(os.path.join(at, file), folder) for at, _, files in os.walk(folder) for file in files]
+  places = indexed(every, path_key)
+  spelled = {name: every[places[key]] for name in set(names) if (key := path_key(name)) in places}
+  return [name if name in there else spelled.get(name) for name in names]

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from gif_jax.core.errors import DataError, UnreadableError
+from gif_jax.core.lists import path_key
 from gif_jax.data.benchmarks.matlab import read_names
 from gif_jax.data.images import is_image_name, read_whole
 
@@ -111,8 +112,10 @@ def _images(folder, name):
     return files
   source, variable = folder / _LISTS[name][0], _LISTS[name][1]
   listed = _listed(source, variable)
-  stems = {Path(file).stem: file for file in files}
-  chosen = [file if file in files else stems.get(Path(file).stem) for file in listed]
+  # Lists may have folders before the names, and accents in another spelling than the disk.
+  keys = [path_key(file).rpartition('/')[2] for file in listed]
+  names, stems = ({key(path_key(file)): file for file in files} for key in (str, _stem))
+  chosen = [names.get(key) or stems.get(_stem(key)) for key in keys]
   if None in chosen:
     raise DataError(
       f'{folder / name / listed[chosen.index(None)]} is missing, which {source.name} lists ({chosen.count(None)} of '
@@ -122,6 +125,10 @@ def _images(folder, name):
     twice = next(file for i, file in enumerate(chosen) if file in chosen[:i])
     raise DataError(f'{source} lists {twice} twice; unpack the set again.')
   return {file: files[file] for file in chosen}
+
+
+def _stem(name):
+  return Path(name).stem
 
 
 def _files(folder):
