@@ -89,6 +89,11 @@ class Merged:
     records, index = self._find(index)
     return records.where(index)
 
+  def name(self, index):
+    """As the input calls the image."""
+    records, index = self._find(index)
+    return records.name(index)
+
 
 def _united(count, pairs):
   """Labels of members 0..count-1, dense and in the order of everybody's first member: int64 [count]."""

@@ -67,6 +67,9 @@ class Records(Protocol):
   def where(self, index: int) -> str:
     """What to call an image in a message: its file, and its place or key in it."""
 
+  def name(self, index: int) -> str:
+    """The image's path below its folder, with '/'; '' where the data has none."""
+
 
 class _Opened:
   """images.bin and the arrays of a folder in the training format; closed when nobody reads it any more."""
@@ -141,6 +144,15 @@ class Packed:
   def where(self, index):
     """images.bin and the number of the image in it."""
     return f'{self.path / "images.bin"}, image {index}'
+
+  def name(self, index):
+    """Images of this format have no names."""
+    return ''
+
+  def picture_keys(self) -> np.ndarray | None:
+    """Of each image its length << 32 | CRC-32: uint64 [n]; None for a folder of an earlier version, without CRCs."""
+    opened = self._open()
+    return None if opened.crcs is None else opened.lengths.astype(np.uint64) << np.uint64(32) | opened.crcs
 
   def _open(self):
     # Two threads may both open what was unpickled: each has files of its own then, and those of one of them are closed.

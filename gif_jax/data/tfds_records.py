@@ -45,7 +45,7 @@ class TfdsRecords:
     """
     place, self.split = _place(where.removeprefix(PREFIX))
     builder = _builder(place)
-    self.path, self.name = Path(builder.data_path), builder.name
+    self.path, self._set = Path(builder.data_path), builder.name
     self.image, self.label = _features(builder)
     self._source, self._ahead = _source(self.path, self.split, self.image), (0, [])
     shape = builder.info.features[self.image].shape
@@ -86,11 +86,15 @@ class TfdsRecords:
 
   def people(self):
     """Who the m labels are, in the order of the ClassLabel, or sorted; origin: DATA_SET:NAME."""
-    return [Person(name, f'{self.name}:{name}') for name in self._names]
+    return [Person(name, f'{self._set}:{name}') for name in self._names]
 
   def where(self, index):
     """The folder of the data set, split and number of the record in it."""
     return f'{self.path} ({self.split}), record {int(self._rows[index])}'
+
+  def name(self, index):
+    """Images of this format have no names."""
+    return ''
 
   def _read(self, start, stop):
     return self._source.__getitems__(list(range(start, stop)))

@@ -37,6 +37,10 @@ class PairedImages:
     """The file and the image's place in it."""
     return f'{self.path}, image {index}'
 
+  def name(self, index):
+    """Images of this format have no names."""
+    return ''
+
 
 class PairSet:
   """N pairs of images: pair i is images 2i and 2i + 1. The encoded images are held in memory, once.

@@ -140,13 +140,24 @@ class LooseCrops:
       crop[:] = cv2.warpAffine(self._decoded(name), matrix, (self.size, self.size), flags=cv2.INTER_LINEAR)
     return crops
 
-  def _decoded(self, name):
+  def encoded(self, index: int) -> bytes:
+    """The file of an image."""
+    return self._read(self._names[index])
+
+  def name(self, index: int) -> str:
+    """The path of an image below loose_crop."""
+    return os.fsdecode(self._names[index])
+
+  def _read(self, name, use=bytes):
     path = self.folder / os.fsdecode(name)
     try:
-      return decode_whole(path.read_bytes())
+      return use(path.read_bytes())
     except (OSError, UnreadableError) as error:
       reason = error.strerror if isinstance(error, OSError) else error
       raise DataError(f'{path} {reason}; copy it again: without it no figure would be comparable.') from error
+
+  def _decoded(self, name):
+    return self._read(name, decode_whole)
 
 
 def _path(folder, name, which):

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gif_jax.core.errors import DataError, UnreadableError
+from gif_jax.core.errors import DataError, UnreadableError, reason
 from gif_jax.data.benchmarks.matlab import read_names
 from gif_jax.data.images import is_image_name, read_whole
 
@@ -40,6 +40,18 @@ class FaceFiles:
     for image, row in zip(images, rows):
       image[:] = self._read(self.folder / self.names[row])
     return images
+
+  def encoded(self, index: int) -> bytes:
+    """The file of an image."""
+    path = self.folder / self.names[index]
+    try:
+      return path.read_bytes()
+    except OSError as error:
+      raise DataError(f'{path} cannot be read ({reason(error)}); copy it again, every image counts.') from error
+
+  def name(self, index: int) -> str:
+    """The path of an image below the folder."""
+    return self.names[index]
 
   def _read(self, path):
     try:

@@ -96,6 +96,10 @@ class RecordIO:
     """The file and the key of the record in .idx; without .idx, which record it is."""
     return f'{self.path}, {"key" if self._idx() else "record"} {self._load().keys[index]}'
 
+  def name(self, index) -> str:
+    """Images of this format have no names."""
+    return ''
+
   @property
   def skipped(self) -> list[Skipped]:
     """Records and lines of .idx left out; of very many for one reason the first, and how many more."""
