@@ -148,7 +148,7 @@ class _Checkpoint:
     some = kept.exists() and kept.stat().st_size
     convert = f'python -m gif_jax.convert --input=DATA --people={kept} --output=KEPT, DATA being what it was trained on'
     raise DataError(
-      f'{overlap.words(benchmark.name)[:-1]}: fewer than two who have two images are left over. Measure on other people'
+      f'{overlap.words(benchmark.name)[:-1]}: fewer than two with two or more images remain. Measure on other people'
       + (f', or on those kept apart: {convert}.' if some else '.')
     )
 
