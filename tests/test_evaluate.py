@@ -11,6 +11,7 @@ from scipy.io import savemat
 from gif_jax import main
 from gif_jax.core import resume
 from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.data.benchmarks.opening import open_benchmark
 from gif_jax.data.pairs import read_pairs, write_pairs
 from gif_jax.data.seen import KEPT, PEOPLE, PICTURES
 from gif_jax.data.sources import open_faces
@@ -114,6 +115,19 @@ def test_results_report_and_thresholds(run, results):
   low, high = results[0].intervals['accuracy']
   assert 0 <= low <= results[0].figures['accuracy'] <= high <= 1 and results[0].figures['xnorm'] > 0
   assert set(json.loads((folder / 'thresholds.json').read_text())['benchmarks']) == {'six', 'people'}
+
+
+def test_images_are_known_by_their_files(run, results):
+  folder = run[0]
+  known = {name: open_benchmark(str(folder / name), 32).images.name for name in BENCHMARKS}
+  assert known['six.bin'](17) == 'image 17' and known['people'](3) == 'image 3'
+  assert [known['IJBC'](i) for i in (0, 9)] == ['5.png', '10.png']
+  assert known['tinyface'](0) == 'Probe/1_0.jpg' and known['tinyface'](23) == 'Gallery_Distractor/6_23.jpg'
+  page = (folder / 'run' / 'evaluation' / 'evaluation.html').read_text()
+  hardest = {result.benchmark: result.hardest for result in results if result.hardest is not None}
+  for name, benchmark in (('six', 'six.bin'), ('ijbc', 'IJBC'), ('tinyface', 'tinyface')):
+    for rows in zip(hardest[name].left.tolist(), hardest[name].right.tolist()):
+      assert ''.join(f'<span>{known[benchmark](row)}</span>' for row in rows) in page
 
 
 def test_a_run_says_of_itself_what_the_command_says_of_it(run, results):
@@ -322,6 +336,10 @@ def test_whoever_was_trained_on_is_left_out_and_said_so(trained, photographs, tm
   alone = evaluate(_on(trained, kept))[0]
   assert alone[0].figures == found[0][0].figures and alone[0].thresholds == found[0][0].thresholds
   assert 'trained on' not in caplog.text and not alone[0].overlap.trained_on
+  page = (folder / 'run' / 'evaluation' / 'evaluation.html').read_text()
+  files = [str(path.relative_to(kept)) for path in sorted(kept.glob('*/*'))]
+  for rows in zip(alone[0].hardest.left.tolist(), alone[0].hardest.right.tolist()):
+    assert ''.join(f'<span>{files[row]}</span>' for row in rows) in page
   assert photographs.name in read_thresholds(folder / 'run' / 'thresholds.json')
 
 
