@@ -138,7 +138,8 @@ def _trained_keys(faces):
     _LOG.info('%d images are not in the training format: people trained on are noted by name, not by their pictures; '
               'convert the data first to have both (python -m gif_jax.convert)', unread)  # fmt: skip
     return None
-  return np.unique(np.concatenate([picture_keys(part, 'noting pictures') for part in faces.named]))
+  keys = np.sort(np.concatenate([picture_keys(part, 'noting pictures') for part in faces.named]))
+  return keys[np.append(True, keys[1:] != keys[:-1])]  # np.unique takes ten times as long
 
 
 def _has_keys(part):
