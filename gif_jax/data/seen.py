@@ -94,18 +94,16 @@ def note_trained(workdir: Path, faces: FaceSets) -> None:
 
   Of people without names (synthetic faces) there are none. Raises DataError for images that cannot be read, DiskError.
   """
-  if not faces.named:
-    for name in (NOTE, PEOPLE, KEPT, PICTURES):
-      remove(workdir / name)
-    return
   data = _data_of(faces)
-  if _is_noted(workdir, data):
+  if faces.named and _is_noted(workdir, data):
     return
-  remove(workdir / NOTE)  # first of all: it must not vouch for a part of what follows
+  for name in (NOTE, PEOPLE, KEPT, PICTURES):  # of other data; a run that is killed here has noted nothing
+    remove(workdir / name)
+  if not faces.named:
+    return
   for name, which in ((PEOPLE, 'trained'), (KEPT, 'kept')):
     write_rows(workdir / name, (person for part in faces.named for person in part.people(getattr(part, which))), '\t')
   keys = _trained_keys(faces)
-  remove(workdir / PICTURES)
   if keys is not None:
     save_array(workdir / PICTURES, keys)
   pictures = None if keys is None else len(keys)

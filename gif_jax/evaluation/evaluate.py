@@ -46,6 +46,8 @@ class Settings(NamedTuple):
 def evaluate(settings: Settings) -> tuple[list[Result], dict[str, Any]]:
   """Measures everything in `settings.benchmarks` and writes the report: the results, and what was measured.
 
+  Whoever a run was trained on is left out of labelled sets; what other benchmarks share with its training set is said.
+
   Raises ConfigError for settings that do not go together, DataError for benchmarks that are not there or cannot be
   used, CheckpointError and EvaluationError for networks and embeddings, InUseError where another evaluation writes
   there, DiskError; nothing is left out without saying so.
