@@ -29,6 +29,7 @@ def run(config, workdir: Path, accept: bool = False) -> dict | None:
     from gif_jax.codes import make
     from gif_jax.core import locks, processes
     from gif_jax.core.files import make_writable, write_json
+    from gif_jax.data.seen import note_trained, warn_of_targets
     from gif_jax.data.sources import open_faces
     from gif_jax.training import record
     from gif_jax.training.loop import check_table, train
@@ -51,6 +52,10 @@ def run(config, workdir: Path, accept: bool = False) -> dict | None:
       check_table(table, config, faces)  # before people.json, which must say whose table and checkpoints lie beside it
     if faces.people is not None and processes.first():
       write_json(workdir / 'people.json', faces.people)
+    if processes.first():
+      note_trained(workdir, faces)
+      warn_of_targets(workdir, faces)
+    processes.wait()
     return train(config, workdir, faces, table, accept)
 
 

@@ -111,6 +111,9 @@ class Pictures:
   def __init__(self, size=32):
     self.size, self.calls = size, 0
 
+  def name(self, index):
+    return f'someone/{index}.jpg'
+
   def __getitem__(self, rows):
     self.calls += 1
     y, x = np.mgrid[: self.size, : self.size]

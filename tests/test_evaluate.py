@@ -1,6 +1,7 @@
 """The command that measures networks: from a checkpoint, from files, and everything that can be wrong with either."""
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -10,12 +11,18 @@ from scipy.io import savemat
 from gif_jax import main
 from gif_jax.core import resume
 from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.data.benchmarks.opening import open_benchmark
 from gif_jax.data.pairs import read_pairs, write_pairs
+from gif_jax.data.seen import KEPT, PEOPLE, PICTURES
+from gif_jax.data.sources import open_faces
 from gif_jax.evaluation.evaluate import Settings, evaluate
+from gif_jax.evaluation.page import terminal_text
 from gif_jax.evaluation.result import EvaluationError
+from gif_jax.evaluation.thresholds import read_thresholds
 from gif_jax.models import cache
 from gif_jax.models.saved import CheckpointError
 from tests import template_files, tiny
+from tests.photographs import folder_config, names
 from tests.pictures import encode
 from tests.record_files import packed_faces, six_people
 
@@ -62,6 +69,29 @@ def run(tiny_faces, tmp_path_factory):
   return folder, summary
 
 
+@pytest.fixture(scope='module')
+def trained(photographs, tiny_faces, tmp_path_factory):
+  """A run of one step on photographs of 15 people with 5 kept apart, beside it benchmarks with some of its pictures."""
+  folder = tmp_path_factory.mktemp('trained')
+  config = folder_config(photographs, people=(2, 3))
+  config.train.steps, config.eval.pairs = 1, 20
+  config.eval.targets = f'{folder / "some.bin"},{photographs}'
+  faces = open_faces(folder_config(photographs, people=(2, 3)), None)
+  seen = [path.read_bytes() for name in names(faces, 'train')[:3] for path in sorted((photographs / name).iterdir())]
+  _write_ijbc(folder / 'IJBC', tiny_faces)
+  _write_tinyface(folder / 'tinyface', tiny_faces.test)
+  (folder / 'IJBC' / 'loose_crop' / '7.png').write_bytes(seen[0])
+  (folder / 'tinyface' / 'Testing_Set' / 'Gallery_Distractor' / 'x.png').write_bytes(seen[1])
+  six_people(folder / 'six.bin', tiny_faces.test)
+  images, same = read_pairs(folder / 'six.bin')
+  write_pairs(folder / 'some.bin', [*seen[:5], *images[5:]], same)
+  with pytest.MonkeyPatch.context() as patch:
+    said = []
+    patch.setattr(logging.getLogger('gif_jax.data.seen'), 'warning', lambda text, *args: said.append(text % args))
+    main.run(config, folder / 'run')
+  return folder, faces, said
+
+
 def _settings(run, **changes):
   benchmarks = ','.join(str(run[0] / name) for name in BENCHMARKS)
   return Settings(benchmarks, workdir=str(run[0] / 'run'), replicates=20, batch_size=16)._replace(**changes)
@@ -85,6 +115,19 @@ def test_results_report_and_thresholds(run, results):
   low, high = results[0].intervals['accuracy']
   assert 0 <= low <= results[0].figures['accuracy'] <= high <= 1 and results[0].figures['xnorm'] > 0
   assert set(json.loads((folder / 'thresholds.json').read_text())['benchmarks']) == {'six', 'people'}
+
+
+def test_images_are_known_by_their_files(run, results):
+  folder = run[0]
+  known = {name: open_benchmark(str(folder / name), 32).images.name for name in BENCHMARKS}
+  assert known['six.bin'](17) == 'image 17' and known['people'](3) == 'image 3'
+  assert [known['IJBC'](i) for i in (0, 9)] == ['5.png', '10.png']
+  assert known['tinyface'](0) == 'Probe/1_0.jpg' and known['tinyface'](23) == 'Gallery_Distractor/6_23.jpg'
+  page = (folder / 'run' / 'evaluation' / 'evaluation.html').read_text()
+  hardest = {result.benchmark: result.hardest for result in results if result.hardest is not None}
+  for name, benchmark in (('six', 'six.bin'), ('ijbc', 'IJBC'), ('tinyface', 'tinyface')):
+    for rows in zip(hardest[name].left.tolist(), hardest[name].right.tolist()):
+      assert ''.join(f'<span>{known[benchmark](row)}</span>' for row in rows) in page
 
 
 def test_a_run_says_of_itself_what_the_command_says_of_it(run, results):
@@ -253,3 +296,123 @@ def test_the_command_on_eight_devices_says_what_one_says(run, results, command, 
     assert one['figures'] == pytest.approx(result.figures, abs=1e-5)
   done = command('evaluate', f'--workdir={run[0] / "run"}', '--benchmarks=IJBC')
   assert done.returncode == 1 and 'DataError: IJBC does not exist' in done.stdout
+
+
+# --- people and pictures that the network was trained on
+
+
+def _copied(photographs, names, folder):
+  for name in names:
+    shutil.copytree(photographs / name, folder / name)
+  return folder
+
+
+def _on(trained, *benchmarks, **changes):
+  return _settings(trained, benchmarks=','.join(map(str, benchmarks)), **changes)
+
+
+def _everywhere(folder, found, text, times=1):
+  """Whether all forms of a report say something."""
+  report = folder / 'run' / 'evaluation'
+  assert text in ' '.join(terminal_text(*found).split())
+  for name in ('evaluation.md', 'evaluation.html'):
+    assert (report / name).read_text().count(text) >= times, name
+  return json.loads((report / 'evaluation.json').read_text())['results']
+
+
+def test_whoever_was_trained_on_is_left_out_and_said_so(trained, photographs, tmp_path, caplog):
+  folder, faces, _ = trained
+  found = evaluate(_on(trained, photographs))
+  text = '15 of 20 people were trained on (15 by name, 15 by picture) and are left out.'
+  assert f'{photographs.name}: {text}' in caplog.text
+  written = _everywhere(folder, found, text, times=2)  # under the figures, and under those to quote
+  assert written[0]['overlap'] == {
+    'people': 20, 'by_name': 15, 'by_picture': 15, 'trained_on': 15, 'images': 80, 'pictures': 60, 'left_out': True,
+  }  # fmt: skip
+  assert found[0][0].counts['identities'] == 5 and found[0][0].counts['images'] == 20
+  # The figures are those of a benchmark of the others alone.
+  kept = _copied(photographs, names(faces, 'validation') + names(faces, 'test'), tmp_path / photographs.name)
+  caplog.clear()
+  alone = evaluate(_on(trained, kept))[0]
+  assert alone[0].figures == found[0][0].figures and alone[0].thresholds == found[0][0].thresholds
+  assert 'trained on' not in caplog.text and not alone[0].overlap.trained_on
+  page = (folder / 'run' / 'evaluation' / 'evaluation.html').read_text()
+  files = [str(path.relative_to(kept)) for path in sorted(kept.glob('*/*'))]
+  for rows in zip(alone[0].hardest.left.tolist(), alone[0].hardest.right.tolist()):
+    assert ''.join(f'<span>{files[row]}</span>' for row in rows) in page
+  assert photographs.name in read_thresholds(folder / 'run' / 'thresholds.json')
+
+
+def test_pictures_under_other_names_and_names_with_other_pictures(trained, photographs, tmp_path, caplog):
+  _, faces, _ = trained
+  known, kept = names(faces, 'train'), names(faces, 'test')
+  _copied(photographs, [known[0], known[1], *kept], tmp_path / 'set')
+  (tmp_path / 'set' / known[0]).rename(tmp_path / 'set' / 'unknown')
+  for path in (tmp_path / 'set' / known[1]).iterdir():
+    path.write_bytes(encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8), quality=40))
+  found, _ = evaluate(_on(trained, tmp_path / 'set'))
+  assert '2 of 5 people were trained on (1 by name, 1 by picture) and are left out' in caplog.text
+  assert found[0].counts['identities'] == 3
+
+
+def test_nobody_left_is_an_error_with_the_list_of_those_kept_apart(trained, photographs, tmp_path):
+  folder, faces, _ = trained
+  known, kept = names(faces, 'train'), names(faces, 'test')
+  for number, chosen in enumerate((known[:4], [*known[:4], kept[0]])):
+    some = _copied(photographs, chosen, tmp_path / f'set{number}')
+    wanted = rf'4 of {len(chosen)} people were trained on .* fewer than two .*convert .*--people={folder}/run/{KEPT}'
+    with pytest.raises(DataError, match=wanted) as error:
+      evaluate(_on(trained, some))
+    assert '\n' not in str(error.value)
+
+
+def test_protocols_that_cannot_be_cut_are_measured_whole_with_a_warning_and_without_thresholds(trained, caplog):
+  folder, *_ = trained
+  thresholds = folder / 'run' / 'thresholds.json'
+  moved = folder / PICTURES
+  (folder / 'run' / PICTURES).rename(moved)  # as measured by an earlier version
+  evaluate(_on(trained, folder / 'six.bin', folder / 'some.bin'))
+  assert {'six', 'some'} <= read_thresholds(thresholds).keys()
+  moved.rename(folder / 'run' / PICTURES)
+  caplog.clear()
+  found = evaluate(_on(trained, *(folder / name for name in ('six.bin', 'some.bin', 'IJBC', 'tinyface'))))
+  assert found[0][1].counts['pairs'] == 48 and found[0][0].overlap.pictures == 0
+  for text in ('some: 5 of 96 images', 'ijbc: 1 of 10 images', 'tinyface: 1 of 25 images'):
+    assert text in caplog.text
+    written = _everywhere(folder, found, f'{text} are pictures that were trained on; its figures are too good', times=2)
+  assert [one['overlap']['pictures'] for one in written if one['benchmark'] == 'some'] == [5]
+  assert 'six: ' not in caplog.text
+  _everywhere(folder, found, 'thresholds.json has none of its thresholds')
+  assert 'six' in read_thresholds(thresholds) and not {'some', 'ijbc'} & read_thresholds(thresholds).keys()
+  assert found[0][1].thresholds  # as the report shows
+
+
+def test_targets_that_were_trained_on_are_named_before_the_first_step(trained, photographs):
+  _, _, said = trained
+  assert said == [
+    'config.eval.targets: some: 5 of 96 images are pictures that were trained on; its figures are too good to be those '
+    'of unseen people.',
+    f'config.eval.targets: {photographs.name}: 15 of 20 people were trained on (15 by name, 15 by picture); its '
+    'figures are too good to be those of unseen people.',
+  ]
+
+
+def test_runs_that_noted_nothing_and_embeddings_made_elsewhere(run, trained, tmp_path, caplog):
+  caplog.set_level(logging.INFO)
+  assert all(result.overlap is None for result in evaluate(_settings(run))[0])
+  assert caplog.text.count(f'has no {PEOPLE}, no {PICTURES}') == 1
+  np.save(tmp_path / 'z.npy', np.random.default_rng(0).normal(size=(96, 8)))
+  some = trained[0] / 'some.bin'
+  found, _ = evaluate(Settings(str(some), embeddings=str(tmp_path / 'z.npy'), output=str(tmp_path / 'out')))
+  assert found[0].overlap is None
+
+
+def test_damaged_lists_stop_an_evaluation(trained, tmp_path):
+  for name in (PEOPLE, PICTURES):
+    shutil.copytree(trained[0] / 'run' / 'checkpoints', tmp_path / name / 'checkpoints')
+    for file in (trained[0] / 'run').glob('trained*'):
+      shutil.copy(file, tmp_path / name)
+    content = (tmp_path / name / name).read_bytes()
+    (tmp_path / name / name).write_bytes(content[:-50] + bytes([content[-50] ^ 1]) + content[-49:])
+    with pytest.raises(DataError, match=rf'{name} .*give the training command again'):
+      evaluate(_on(trained, trained[0] / 'six.bin', workdir=str(tmp_path / name)))

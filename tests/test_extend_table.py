@@ -1,5 +1,6 @@
 """People added to a table, as a user does it: the rows of before, a network that goes on, and what can go wrong."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gif_jax.models.saved import CheckpointError
 from gif_jax.training.loop import check_table
 from gif_jax.training.program import open_trained
 from tests.photographs import folder_config, names, write_people
+from tests.record_files import six_people
 
 RUN = (
   'main', '--config=tests/tiny.py', '--config.tokenizer.slack=0.25',
@@ -271,6 +273,109 @@ def test_photographs_of_newcomers_come_after_all_others(root, newcomers, tmp_pat
       check_table(table, alone, open_faces(alone, None))
   with pytest.raises(DataError, match=r'is in data.path and in data.newcomers'):
     open_faces(config, None)
+
+
+def _folder_of(photographs, names, folder):
+  for name in names:
+    shutil.copytree(photographs / name, folder / name)
+  return str(folder)
+
+
+def test_somebody_kept_apart_may_become_a_newcomer(photographs, tmp_path, caplog):
+  caplog.set_level('INFO')
+  config = folder_config(photographs, people=(4, 5))
+  before = open_faces(config, None)
+  kept = {role: names(before, role) for role in ('validation', 'test')}
+  new = [kept['test'][1], kept['validation'][0], kept['test'][4]]
+  config.data.newcomers = _folder_of(photographs, new, tmp_path / 'new')
+  after = open_faces(config, None)
+  assert names(after, 'train') == after.names() == [*names(before, 'train'), *sorted(new)]
+  assert after.m == 14 and len(after.train) == 14 * 3 and len(after.held_out) == 14
+  for role, left in (('validation', [1, 2, 3]), ('test', [0, 2, 3])):
+    assert names(after, role) == [kept[role][i] for i in left]
+    images, faces = getattr(before, role), getattr(after, role)
+    rows = np.flatnonzero(np.isin(images.labels(), left))
+    np.testing.assert_array_equal(faces[:], images[rows])
+    np.testing.assert_array_equal(faces.labels(), np.repeat(np.arange(3), 4))
+    index = np.array([5, 0])
+    np.testing.assert_array_equal(faces[index], images[rows[index]])
+    np.testing.assert_array_equal(faces.labels(index), [1, 0])
+  (part, more) = after.named
+  assert [person.name for person in part.people(part.kept)] == names(after, 'validation') + names(after, 'test')
+  assert not len(more.kept)
+  said = [record.getMessage() for record in caplog.records if 'kept apart are newcomers' in record.getMessage()]
+  assert said == [
+    '3 people who were kept apart are newcomers: trained on, and no longer evaluated on: '
+    f'{kept["validation"][0]}, {kept["test"][1]}, {kept["test"][4]}'
+  ]
+
+
+def test_newcomers_who_are_trained_on_already_or_all_that_are_evaluated_on(photographs, tmp_path):
+  config = folder_config(photographs, people=(2, 3))
+  faces = open_faces(config, None)
+  train, validation, test = (names(faces, role) for role in ('train', 'validation', 'test'))
+  for number, (new, wanted) in enumerate([
+    ([train[3], test[0]], rf'{train[3]} is in data\.path and in data\.newcomers \(1 such'),
+    (test, r'0 of the 3 people of config\.eval\.identities are no newcomers, .* out of config\.data\.newcomers'),
+    (test[:2], r'1 of the 3 people of config\.eval\.identities are no newcomers'),
+    (validation[:1], r'1 of the 2 people of config\.eval\.validation_identities are no newcomers'),
+  ]):  # fmt: skip
+    config.data.newcomers = _folder_of(photographs, new, tmp_path / str(number))
+    with pytest.raises(DataError, match=wanted):
+      open_faces(config, None)
+  first = _folder_of(photographs, test[:1], tmp_path / 'first')
+  config.eval.pairs = 20
+  config.data.newcomers = f'{first},{first}'  # by then trained on
+  with pytest.raises(DataError, match=rf'{test[0]} is in data\.path and in data\.newcomers'):
+    open_faces(config, None)
+
+
+def test_benchmarks_are_measured_with_newcomers_too(root, newcomers, tiny_faces, tmp_path):
+  six_people(tmp_path / 'six.bin', tiny_faces.test)
+  config = folder_config(root, people=(0, 2), newcomers=str(newcomers))
+  config.eval.targets = str(tmp_path / 'six.bin')
+  assert open_faces(config, None).targets.keys() == {'six'}
+
+
+def test_a_run_that_takes_in_somebody_it_kept_apart(command, photographs, tmp_path):
+  """From the run that keeps people apart to the one that names them: tokenize --extend, training, identification."""
+  workdir, config = tmp_path / 'run', folder_config(photographs, people=(0, 4))
+  flags = [
+    '--config=tests/tiny.py', '--config.data.source=folder', f'--config.data.path={photographs}',
+    '--config.eval.validation_identities=0', '--config.eval.identities=4', '--config.tokenizer.slack=0.2',
+    '--config.train.steps=1', f'--workdir={workdir}', '--config.tokenizer.v=20',
+  ]  # fmt: skip
+  done = command('main', *flags)
+  assert done.returncode == 0, done.stdout
+  kept = [line.split('\t')[0] for line in (workdir / 'kept_people.txt').read_text().splitlines()]
+  new = _folder_of(photographs, kept[1:3], tmp_path / 'new')
+  made = command(
+    'tokenize', '--config=tests/tiny.py', '--config.data.source=folder', f'--config.data.path={new}',
+    f'--extend={workdir / "table"}', f'--output={tmp_path / "table"}',
+  )  # fmt: skip
+  assert made.returncode == 0 and 'm=18' in made.stdout, made.stdout
+  more = [*flags, f'--config.tokenizer.table={tmp_path / "table"}', f'--config.data.newcomers={new}']
+  done = command('main', *more, '--config.train.steps=2', '--accept_changes')
+  assert done.returncode == 0 and 'continuing from step 1' in done.stdout, done.stdout
+  assert f'2 people who were kept apart are newcomers: trained on, and no longer evaluated on: {kept[1]}' in done.stdout
+  people = json.loads((workdir / 'people.json').read_text())
+  assert [person['name'] for person in people['train'][16:]] == sorted(kept[1:3])
+  assert [person['name'] for person in people['test']] == [kept[0], kept[3]]
+  lines = {name: (workdir / name).read_text().splitlines() for name in ('trained_people.txt', 'kept_people.txt')}
+  assert [line.split('\t')[0] for line in lines['kept_people.txt']] == [kept[0], kept[3]]
+  assert [line.split('\t')[0] for line in lines['trained_people.txt']][16:] == sorted(kept[1:3])
+  assert len(np.load(workdir / 'eval.npz')['identity']) == 2 * 4
+  assert 0 <= json.loads((workdir / 'summary.json').read_text())['decode_top1'] <= 1
+
+  # The rows of the table are those of the pictures that training gives these labels, and their codes name them.
+  table, config.data.newcomers = CodeTable.open(tmp_path / 'table'), new
+  after = open_faces(config, None)
+  means = identity_moments(pixels, after.train, after.train.labels(), 18, 16, within=False, progress='').means
+  h = table.transform.apply(means[16:])
+  np.testing.assert_allclose(table.vectors[16:], h / np.linalg.norm(h, axis=1, keepdims=True), atol=1e-3)
+  log_probs = jnp.log(0.01 + 0.9 * (table.codes[16:, :, None] == np.arange(table.v)))
+  identity, _ = decode(build_index(table.codes, table.v), log_probs, beam=5, k=1)
+  np.testing.assert_array_equal(identity[:, 0], [16, 17])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The report on a table: the command from end to end, what it draws and says, and errors with their cures."""
 
+import shutil
 from types import SimpleNamespace
 
 import matplotlib.image
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 
 from gif_jax.codes import make, plots
+from gif_jax.codes.quality import measure
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.codes.tree import random_codes
+from gif_jax.codes.wording import spaced
 from gif_jax.data.sources import open_faces
+from tests.photographs import folder_config
 
 SECTIONS = ['Table', 'Variance explained', 'Balance', 'Digit names', 'Nearest neighbours', 'Homogenisation']
 
@@ -68,6 +72,29 @@ def test_a_config_of_other_people(tiny_config, tiny_faces, tiny_table, key, valu
   other.data[key] = value
   with pytest.raises(TableError, match=f'(?s){expected}.*Give the --config.*or leave --config out'):
     make.check_people(tiny_table, open_faces(other, cache=None))
+
+
+def test_people_are_called_by_their_names(photographs, tmp_path, monkeypatch):
+  people = {'Anna $x$ B': r'Anna \$x\$ B', 'J\u00fcrgen': 'J\u00fcrgen'}
+  people |= {'Maximilian of a long name': 'Maximilian of...'} | {str(number): str(number) for number in range(9)}
+  for name, source in zip(people, sorted(photographs.iterdir())):
+    shutil.copytree(source, tmp_path / 'faces' / name)
+  config = folder_config(tmp_path / 'faces', people=(0, 0))
+  config.tokenizer.l, config.tokenizer.v = 2, 4
+  faces = open_faces(config, None)
+  table = make.make_table(config, faces, tmp_path / 'table')
+  drawn = []
+  monkeypatch.setattr(plots, 'save', lambda figure, path: drawn.append(figure))
+  text = plots.inspect(table, faces, tmp_path)
+  near = measure(np.asarray(table.codes), table.vectors, progress=False).neighbours
+  one = near.stranger_cosine.argmax()
+  names = faces.names()
+  for label in sorted((near.label[one], near.stranger[one])):
+    assert f'{names[label]} ({spaced(table.codes[label])})' in text
+  shown = [label.get_text() for label in drawn[1].get_axes()[0].texts]
+  for name, label in zip(names, table.codes):
+    assert f'{people[name]}\n{spaced(label)}' in shown
+  assert any('Below a face: the name and the code' in text for text in shown)
 
 
 def _table(path, codes, v, equal=False):

@@ -10,12 +10,15 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
 from PIL import Image
 
 from gif_jax.core import texts
 from gif_jax.core.errors import DiskError
 from gif_jax.evaluation import curves, tables
-from gif_jax.evaluation.hard_pairs import hard_pairs
+from gif_jax.evaluation import hard_pairs as hard_pairs_module
+from gif_jax.evaluation.hard_pairs import draw_pairs, hard_pairs
 from gif_jax.evaluation.page import terminal_text, write_report
 from gif_jax.evaluation.result import Curve, Histogram, Result
 from tests import results
@@ -166,12 +169,46 @@ def test_large_pictures_become_small(found, tmp_path):
   assert pairs.pairs[0].picture.shape == (112, 228, 3)
 
 
+def test_hardest_pairs_are_known_by_the_names_of_their_images(found, report, page):
+  text, (pairs, *_) = (report[0] / 'evaluation.md').read_text(), found
+  for one in found:
+    if one.hardest:
+      for left, right in zip(one.hardest.left.tolist(), one.hardest.right.tolist()):
+        names = [f'image {i}' if one.benchmark == 'agedb_30' else f'someone/{i}.jpg' for i in (left, right)]
+        assert f'- {" and ".join(names)}: ' in text.replace('\\', '') and ''.join(names) in page.text
+  assert any(f'someone/{pairs.hardest.left[0]}.jpg' in value for key, value in page.attributes if key == 'alt')
+
+
+def test_names_below_pictures_are_drawn_whole_or_their_ends(found, tmp_path, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(hard_pairs_module, 'save', lambda figure, path: drawn.append(figure))
+
+  class Named(results.Pictures):
+    def name(self, index):
+      return f'{"x" * 50}/$J\u00fcrgen$\n{index}.jpg' if index % 2 else '\udcff\u4e2d'
+
+  assert draw_pairs(hard_pairs(found[:1], Named()), tmp_path / 'pairs.jpg')
+  _, names = drawn[0].get_axes()[0].texts  # pair i of the set is images 2i and 2i + 1
+  left, right = names.get_text().split('\n')
+  assert left == r'\udcff?' and right.startswith('...xx')
+  assert right.endswith(f'xx/\\$J\u00fcrgen\\$ {found[0].hardest.right[0]}.jpg')
+  assert len(right.replace('\\', '')) == 34
+
+
+def test_what_plots_are_given_is_in_the_font_they_are_drawn_with():
+  font = FT2Font(findfont('DejaVu Sans')).get_charmap()
+  for code in range(0x2100):
+    assert all(ord(letter) in font for letter in texts.for_plot(chr(code))), hex(code)
+  assert texts.for_plot('Ju\u0308rgen M\u00fcller \u0416 \u4e2d') == 'J\u00fcrgen M\u00fcller \u0416 ?'
+
+
 def test_odd_names_are_text_everywhere(tmp_path):
   names, one = [ODD, '../../up', 'a/B', 'A_b', ''], results.pair_set(pairs=100)
   one = one._replace(hardest=type(one.hardest)(*(values[11:13] for values in one.hardest)))
   found = [one._replace(benchmark=name, rule=ODD) for name in names]
   found += [some._replace(benchmark=ODD, mode=ODD + some.mode) for some in results.templates(impostors=2000)]
   pictures = {name: results.Pictures() for name in names}
+  pictures[ODD].name = lambda index: f'{ODD} {index}'
   files = write_report(tmp_path / 'report', found, pictures, {'name': ODD, ODD: ODD, 'where': tmp_path})
   assert list(tmp_path.iterdir()) == [tmp_path / 'report']
   assert sorted((tmp_path / 'report').iterdir()) == sorted(files)
@@ -192,7 +229,7 @@ def test_results_of_figures_alone_and_of_nothing(tmp_path):
   page = Page((tmp_path / 'evaluation.html').read_text())
   assert page.tables[1] == [['benchmark', 'TAR@FAR=1e-4', 'eer'], ['x', '-', '-']]
   left, right = odd.hardest.left[0], odd.hardest.right[0]
-  assert f'- images {left} and {right}: {odd.hardest.cosine[0]:.3f}\n' in (tmp_path / 'evaluation.md').read_text()
+  assert f'- image {left} and image {right}: {odd.hardest.cosine[0]:.3f}\n' in (tmp_path / 'evaluation.md').read_text()
   written = json.loads((tmp_path / 'evaluation.json').read_text(), parse_constant=_no_constants)
   assert written['results'][0]['figures'] == {'tar@far=1e-4': None, 'eer': None}
   assert write_report(tmp_path / 'none', [], {}, {})[0].stat().st_size > 1000

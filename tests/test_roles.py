@@ -8,6 +8,7 @@ import pytest
 
 from gif_jax import main
 from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.data import roles as roles_module
 from gif_jax.data.recordio import write_insightface
 from gif_jax.data.roles import Rest, first_images, roles
 from gif_jax.data.sources import open_faces
@@ -140,6 +141,28 @@ def test_newcomers_of_another_set(packed, tiny_faces, tmp_path):
     open_faces(_config(packed, newcomers=str(again.path)), None)
   with pytest.raises(ConfigError, match=r'config\.data\.newcomers=.*nowhere does not exist'):
     open_faces(_config(packed, newcomers=str(tmp_path / 'nowhere')), None)
+
+
+@pytest.mark.parametrize('named', [100, 3])
+def test_somebody_kept_apart_becomes_a_newcomer(packed, tmp_path, monkeypatch, named):
+  """Also where people are too many for people.json to name those who are trained on."""
+  monkeypatch.setattr(roles_module, '_NAMED', named)
+  before = open_faces(_config(packed, test=4), None)
+  test = [int(person['name']) for person in before.people['test']]
+  chosen = np.flatnonzero(packed.labels() == test[2])
+  images, origin = [packed[i] for i in chosen.tolist()], f'test:{test[2]}'
+  more = write_records(tmp_path / 'more', images, [0] * len(images), names=[str(test[2])])
+  assert more.people()[0].origin == origin
+  config = _config(packed, test=4, newcomers=str(more.path))
+  after = open_faces(config, None)
+  assert [int(person['name']) for person in after.people['test']] == [*test[:2], test[3]]
+  assert after.m == before.m + 1 and after.names()[-1] == str(test[2])
+  assert set(_digests(after.train)) | set(_digests(after.held_out)) > {
+    hashlib.sha256(image).hexdigest() for image in before.test[:][before.test.labels() == 2]
+  }
+  config.data.newcomers = f'{more.path},{more.path}'
+  with pytest.raises(DataError, match=rf'{test[2]} is in data\.path and in data\.newcomers \(1 such people\)'):
+    open_faces(config, None)
 
 
 def test_no_path_and_no_data(tmp_path):

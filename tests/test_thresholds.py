@@ -6,6 +6,7 @@ import math
 import pytest
 
 from gif_jax.core.files import write_json
+from gif_jax.data.seen import Overlap
 from gif_jax.evaluation.result import EvaluationError, Result
 from gif_jax.evaluation.thresholds import read_thresholds, write_thresholds
 from tests import results
@@ -144,3 +145,17 @@ def test_cosines_of_other_embeddings_are_not_mixed_up(tmp_path):
   with pytest.raises(EvaluationError, match=r"metric 'cosine of f\(x\)', wanted"):
     read_thresholds(path, 'a')
   assert set(read_thresholds(path, 'a', 'cosine of f(x)')) == {'lfw'}
+
+
+@pytest.mark.parametrize('left_out', [False, True])
+@pytest.mark.parametrize('shared', [{}, {'pictures': 1}, {'trained_on': 1}])
+def test_thresholds_are_for_people_the_model_has_never_seen(tmp_path, left_out, shared):
+  """Those of a benchmark it was trained on are not written, and go where an earlier evaluation wrote them."""
+  path, about = tmp_path / 'thresholds.json', {'fingerprint': 'a'}
+  write_thresholds(path, [results.pair_set(name) for name in ('lfw', 'cfp_fp')], about)
+  overlap = Overlap(0, 0, 0, 0, 9, 0, left_out)._replace(**shared)
+  again = [results.pair_set('lfw')._replace(overlap=overlap)]
+  tainted = bool(shared) and not left_out
+  assert write_thresholds(path, again, about) == (not tainted)
+  assert set(read_thresholds(path, 'a')) == ({'cfp_fp'} if tainted else {'lfw', 'cfp_fp'})
+  assert write_thresholds(tmp_path / 'new.json', again, about) == (tmp_path / 'new.json').exists() == (not tainted)

@@ -1,7 +1,7 @@
 """Plots of an identity-code table: its figures, and the people below a few prefixes."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from gif_jax.codes.quality import Balance, Quality, balance, measure
 from gif_jax.codes.table import CodeTable
 from gif_jax.codes.wording import describe, spaced
 from gif_jax.core.plots import new_figure, save, tidy
+from gif_jax.core.texts import for_plot, one_line
 
 BRANCHES = ((), (8,), (4, 3), (3, 2, 2))  # children drawn of each node, by the number of levels drawn
 ACROSS = 8  # people drawn below a prefix
@@ -22,6 +23,7 @@ COLUMN = 1.4  # width of a level of the tree, in faces
 ROW = 1.25  # from one row of faces to the next
 DOTS = 6  # digits of a code up to which a prefix shows how many are missing
 CODE = 13  # characters of a code in a line
+NAME = 16  # characters of a name
 INCHES = 0.8  # side of a face
 CHANCE = {'color': '0.6', 'label': 'chance'}
 
@@ -147,10 +149,12 @@ def branches(codes: np.ndarray, seed: int = 0) -> list[list[Branch]]:
   return levels
 
 
-def plot_tree(codes: np.ndarray, portrait: Callable[[int], np.ndarray] | None, path: Path) -> None:
+def plot_tree(
+  codes: np.ndarray, portrait: Callable[[int], np.ndarray] | None, path: Path, names: Sequence[str] = ()
+) -> None:
   """Draws a few branches of the tree of codes uint8 [m, l], with people below each.
 
-  portrait: label -> uint8 [h, w, 3]; None draws labels in place of faces.
+  portrait: label -> uint8 [h, w, 3]; None draws labels in place of faces. names: of the m people, () for none.
   """
   levels = branches(codes)
   left = COLUMN * len(levels)
@@ -164,9 +168,12 @@ def plot_tree(codes: np.ndarray, portrait: Callable[[int], np.ndarray] | None, p
       _draw_node(axes, node, depth, codes.shape[1], height)
   for node in tqdm(levels[-1], desc='faces', unit='prefix', disable=portrait is None):
     for i, person in enumerate(node.people):
-      _draw_person(axes, left + i, height[node.prefix], person, codes[person], portrait)
+      below = textwrap.fill(spaced(codes[person]), CODE)
+      below = f'{shown(names[person])}\n{below}' if names else below
+      _draw_person(axes, left + i, height[node.prefix], person, below, portrait)
   text = 'People below the same prefix, drawn at random, should look alike. '
-  text += 'Below a face: the code.' if portrait else 'Label, and code below it; give --config to see faces.'
+  name = 'the name and ' if names else ''
+  text += f'Below a face: {name}the code.' if portrait else 'Label, and code below it; give --config to see faces.'
   axes.text(0.05, -0.35, text, fontsize=9, color='0.3')
   axes.set(xlim=(0, left + ACROSS), ylim=(bottom, -0.6), aspect='equal')
   save(figure, path)
@@ -197,13 +204,18 @@ def _draw_node(axes: Axes, node: Branch, depth: int, l: int, height: dict[tuple[
   axes.text(x + 0.05, y + 0.06, size, fontsize=7, color='0.35', va='top')
 
 
-def _draw_person(axes: Axes, x: float, y: float, person: int, code: np.ndarray, portrait) -> None:
+def shown(name: str) -> str:
+  """A name below a face, as much of it as there is room for."""
+  name = one_line(name)
+  return for_plot(name if len(name) <= NAME else f'{name[: NAME - 3]}...')
+
+
+def _draw_person(axes: Axes, x: float, y: float, person: int, below: str, portrait) -> None:
   if portrait:
     axes.imshow(portrait(person), extent=(x + 0.03, x + 0.97, y + 0.97, y + 0.03), interpolation='bilinear')
   else:
     axes.text(x + 0.5, y + 0.5, str(person), fontsize=8, ha='center', va='bottom')
-  name = textwrap.fill(spaced(code), CODE)
-  axes.text(x + 0.5, y + (1.0 if portrait else 0.55), name, fontsize=6, color='0.35', ha='center', va='top')
+  axes.text(x + 0.5, y + (1.0 if portrait else 0.55), below, fontsize=6, color='0.35', ha='center', va='top')
 
 
 def portraits(faces) -> Callable[[int], np.ndarray]:
@@ -226,5 +238,6 @@ def inspect(table: CodeTable, faces, output: Path) -> str:
   codes = np.asarray(table.codes)
   figures, quality = balance(codes, table.v), measure(codes, table.vectors)
   plot_report(table.meta, figures, quality, output / 'report.png')
-  plot_tree(codes, portraits(faces) if faces else None, output / 'tree.png')
-  return describe(table.meta, codes, figures, quality)
+  names = faces.names() if faces else []
+  plot_tree(codes, portraits(faces) if faces else None, output / 'tree.png', names)
+  return describe(table.meta, codes, figures, quality, names)

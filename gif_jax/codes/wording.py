@@ -2,26 +2,29 @@
 
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from gif_jax.codes.neighbours import Neighbours
 from gif_jax.codes.quality import Balance, Quality
+from gif_jax.core.texts import one_line
 
 NEAR_CHANCE = 0.02  # share of the variance left by chance that a first digit must explain, or a warning is given
 PAIRS = 5  # of people who share no prefix, listed
 _WIDTH = 100
 
 
-def describe(meta: dict, codes: np.ndarray, balance: Balance, quality: Quality) -> str:
-  """The whole report. meta: of the table; codes: uint8 [m, l]."""
+def describe(
+  meta: dict, codes: np.ndarray, balance: Balance, quality: Quality, names: Sequence[str] = ()
+) -> str:
+  """The whole report. meta: of the table; codes: uint8 [m, l]; names: of the m people, () where labels must do."""
   sections = {
     'Table': _table_itself(meta),
     'Variance explained by the digits': _explained(meta, quality),
     'Balance': _balance(meta, balance),
     'Digit names: does a digit mean the same under every parent?': _names(quality),
-    'Nearest neighbours: do people who look alike share a prefix?': _neighbours(codes, quality.neighbours),
+    'Nearest neighbours: do people who look alike share a prefix?': _neighbours(codes, quality.neighbours, names),
     'Homogenisation': _homogenisation(meta['homogenisation']),
   }
   return '\n\n'.join(
@@ -139,7 +142,7 @@ def _names(quality: Quality) -> list[str]:
   )
 
 
-def _neighbours(codes: np.ndarray, near: Neighbours | None) -> list[str]:
+def _neighbours(codes: np.ndarray, near: Neighbours | None, names: Sequence[str]) -> list[str]:
   if near is None:
     return ['cannot be measured: there is only one identity']
   lines = [
@@ -158,10 +161,10 @@ def _neighbours(codes: np.ndarray, near: Neighbours | None) -> list[str]:
   })  # fmt: skip
   lines += _meaning('Good: far above chance, so that digits read right narrow down to people who look alike. Bad: near '
                     'chance.')  # fmt: skip
-  return lines + _strangers(codes, near)
+  return lines + _strangers(codes, near, names)
 
 
-def _strangers(codes: np.ndarray, near: Neighbours) -> list[str]:
+def _strangers(codes: np.ndarray, near: Neighbours, names: Sequence[str]) -> list[str]:
   pairs = {
     tuple(sorted(map(int, pair))): cosine
     for *pair, cosine in zip(near.label, near.stranger, near.stranger_cosine)
@@ -170,8 +173,9 @@ def _strangers(codes: np.ndarray, near: Neighbours) -> list[str]:
   if not pairs:
     return ['all have the same first digit']
   lines = ['closest people without a common prefix:']
-  for (one, other), cosine in sorted(pairs.items(), key=lambda item: -item[1])[:PAIRS]:
-    lines.append(f'  {one} ({spaced(codes[one])}) and {other} ({spaced(codes[other])}): cosine {cosine:.3f}')
+  for pair, cosine in sorted(pairs.items(), key=lambda item: -item[1])[:PAIRS]:
+    who = (f'{one_line(names[label]) if names else label} ({spaced(codes[label])})' for label in pair)
+    lines.append(f'  {" and ".join(who)}: cosine {cosine:.3f}')
   return lines + _meaning('They look alike and share no digit at the beginning: the border between two branches runs '
                           'between them. A few are unavoidable. Bad: as close as the nearest neighbours of '
                           'most people.')  # fmt: skip

@@ -1,6 +1,9 @@
 """Names of files and people in messages, reports and plots: they may hold anything, and must do nothing there."""
 
 import re
+import unicodedata
+
+_UNDRAWN = re.compile('[^\x20-\u024f\u0384-\u0525]')
 
 
 def one_line(text: object) -> str:
@@ -23,5 +26,5 @@ def markdown(text: object) -> str:
 
 
 def for_plot(text: object) -> str:
-  """One line that Matplotlib's own font can draw and that it does not take for a formula."""
-  return one_line(text).encode('ascii', 'replace').decode().replace('$', r'\$')
+  """One line that Matplotlib's own font can draw (Latin, Greek, Cyrillic) and that it does not take for a formula."""
+  return _UNDRAWN.sub('?', unicodedata.normalize('NFC', one_line(text))).replace('$', r'\$')

@@ -13,6 +13,7 @@ from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.files import move_folder, remove, remove_left_over, write_bytes
 from gif_jax.core.lists import read_rows
 from gif_jax.core.resume import Draft
+from gif_jax.data.inputs import state
 from gif_jax.data.listing import Skipped, counted
 from gif_jax.data.merge import Merged, open_inputs
 from gif_jax.data.odd_sizes import CURE, described
@@ -75,7 +76,7 @@ def _convert(settings):
   chosen = _choose(records, pairs, settings)
   size = settings.size or records.size or _SIZE
   made_with = {
-    'inputs': [_state(each) for each in inputs.values()], 'size': size, 'packing': PACKING,
+    'inputs': [state(each) for each in inputs.values()], 'size': size, 'packing': PACKING,
     'rows': hashlib.sha256(chosen.rows.tobytes()).hexdigest(), 'bad_images': settings.bad_images,
   }  # fmt: skip
   if output.exists():
@@ -156,16 +157,6 @@ def _choose(records, pairs, settings):
       most = usable_pairs(counts, sum(counts) ** 2 // _FOLDED * _FOLDED)
       raise ConfigError(f'--pairs={wanted}: give a multiple of {_FOLDED}, at most {most} with these images.')
   return chosen
-
-
-def _state(records):
-  """Changes when the data does."""
-  path = records.path
-  if isinstance(records, Photos):
-    return [str(path.resolve()), records.fingerprint]
-  files = [path] if path.is_file() else sorted(filter(Path.is_file, path.iterdir()))
-  stats = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-  return [str(path.resolve()), len(records), stats]
 
 
 def _complete(packing, records, chosen, size, settings):

@@ -33,6 +33,15 @@ class Crops:
         ) from error
     return images
 
+  def encoded(self, index: int) -> bytes:
+    """Crop `index` as it is stored."""
+    return self.records[int(self.rows[index])]
+
+  def name(self, index: int) -> str:
+    """What people know it by: its file, or its number among the records."""
+    row = int(self.rows[index])
+    return self.records.name(row) or f'image {row}'
+
   def labels(self, index=slice(None)) -> np.ndarray:
     """Labels of the crops asked for: int64."""
     return self.label[index]

@@ -14,7 +14,8 @@ from gif_jax.core.lists import normal
 from gif_jax.data.images import read_image
 from gif_jax.data.listing import Skipped, counted, list_people
 from gif_jax.data.odd_sizes import CURE, described, odd_sizes
-from gif_jax.data.sets import FaceSets, check_enough
+from gif_jax.data.photos import Photos
+from gif_jax.data.sets import FaceSets, Named, check_enough
 from gif_jax.data.survey import survey
 
 _LOG = logging.getLogger(__name__)
@@ -145,8 +146,16 @@ def open_folder(config, cache: Path | None) -> FaceSets:
     m=len(sets.train),
     label_space=f'folder of {len(sets.train)} people, {space}',
     people=_record(sets, skipped, listing.not_images, odd),
+    named=(_named(root, listing, sets, number),),
     **{name: _faces(pixels, number, chosen) for name, chosen in sets._asdict().items()},
   )
+
+
+def _named(root, listing, sets, number):
+  place = {name: label for label, name in enumerate(listing.people)}
+  trained, kept = ([place[name] for name in names] for names in (sets.train, [*sets.validation, *sets.test]))
+  rows = sorted(number[file] for chosen in (sets.train, sets.held_out) for own in chosen.values() for file in own)
+  return Named(Photos(root, listing=listing), *(np.array(one, np.int64) for one in (trained, kept, rows)))
 
 
 def _faces(pixels, number, chosen):

@@ -72,6 +72,18 @@ def is_image_name(name: str) -> bool:
   return Path(name).suffix.lower() in _SUFFIXES
 
 
+def read_file(path: str | Path) -> bytes:
+  """The bytes of a photograph. Raises UnreadableError for a file that cannot be read or is too large."""
+  try:
+    with Path(path).open('rb') as file:
+      encoded = file.read(_BYTES + 1)
+  except OSError as error:
+    raise UnreadableError(error.strerror or str(error)) from error
+  if len(encoded) > _BYTES:
+    raise UnreadableError(f'more than {_BYTES} bytes; make it smaller')
+  return encoded
+
+
 def read_image(source: str | Path | bytes, size: int) -> Picture:
   """Decodes a file (its path or its bytes), turns it as its EXIF orientation says, brings it to [size, size, 3].
 
@@ -81,7 +93,7 @@ def read_image(source: str | Path | bytes, size: int) -> Picture:
 
   Raises UnreadableError, with the reason, for whatever cannot be decoded whole.
   """
-  encoded = _bytes(source)
+  encoded = source if isinstance(source, bytes) else read_file(source)
   header = _plain(encoded)
   if header and not (header.format == 'JPEG' and min(header.width, header.height) >= 4 * size):
     pixels = _decode_plain(encoded)
@@ -101,7 +113,7 @@ def read_whole(source: str | Path | bytes) -> np.ndarray:
 
   Raises UnreadableError, with the reason, for whatever cannot be decoded whole.
   """
-  encoded = _bytes(source)
+  encoded = source if isinstance(source, bytes) else read_file(source)
   header = _plain(encoded)
   pixels = _decode_plain(encoded) if header else None
   if pixels is not None:
@@ -112,7 +124,7 @@ def read_whole(source: str | Path | bytes) -> np.ndarray:
 
 def read_sides(source: str | Path | bytes) -> tuple[int, int]:
   """(width, height) as the file's header has them. Raises UnreadableError where there is none."""
-  encoded = _bytes(source)
+  encoded = source if isinstance(source, bytes) else read_file(source)
   if header := _plain(encoded):
     return header.width, header.height
   with _opened(encoded, source) as image:
@@ -126,19 +138,6 @@ def is_plain(encoded: bytes, size: int) -> bool:
     return bool(header) and header[1:3] == (size, size) and _decode_plain(encoded) is not None
   except UnreadableError:
     return False
-
-
-def _bytes(source):
-  if isinstance(source, bytes):
-    return source
-  try:
-    with Path(source).open('rb') as file:
-      encoded = file.read(_BYTES + 1)
-  except OSError as error:
-    raise UnreadableError(error.strerror or str(error)) from error
-  if len(encoded) > _BYTES:
-    raise UnreadableError(f'more than {_BYTES} bytes; make it smaller')
-  return encoded
 
 
 def _plain(encoded) -> _Header | None:

@@ -29,3 +29,13 @@ def open_records(where: str | Path, cache: Path | None = None, *, damaged: str =
   if path.is_dir():  # last of all: any folder may be one of people
     return Photos(path, damaged)
   raise DataError(f'{where} is no data set: give a folder (of records, with train.rec, of people) or a .rec file.')
+
+
+def state(records: Records) -> list:
+  """JSON that changes when the data does: where it lies, and sizes and times of its files."""
+  path = records.path
+  if isinstance(records, Photos):
+    return [str(path.resolve()), records.fingerprint]
+  files = [path] if path.is_file() else sorted(filter(Path.is_file, path.iterdir()))
+  stats = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+  return [str(path.resolve()), len(records), stats]

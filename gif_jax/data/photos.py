@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from gif_jax.core.errors import DataError
-from gif_jax.data.listing import list_people
+from gif_jax.data.listing import Listing, list_people
 from gif_jax.data.records import Names, Person
 
 
@@ -15,13 +15,13 @@ class Photos:
 
   size = 0  # not known before the images are opened
 
-  def __init__(self, path: str | Path, damaged: str = 'skip'):
-    """Lists the folder. damaged='error' raises DataError where a person's folder holds no image, 'skip' lists it.
+  def __init__(self, path: str | Path, damaged: str = 'skip', listing: Listing | None = None):
+    """damaged='error' raises DataError where a person's folder holds no image, 'skip' lists it; listing: of the folder.
 
     Raises DataError, too, for what `list_people` refuses.
     """
     self.path = Path(path)
-    listing = list_people(self.path)
+    listing = listing or list_people(self.path)
     if listing.empty and damaged == 'error':
       raise DataError(f'{self.path / listing.empty[0].name}: {listing.empty[0].reason}; remove it, or leave it out.')
     self.skipped = sorted(listing.empty + listing.skipped)

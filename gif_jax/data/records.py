@@ -198,6 +198,11 @@ class Packed:
       ))  # fmt: skip
     return self._names[index]
 
+  def picture_keys(self) -> np.ndarray | None:
+    """Of each image its length << 32 | CRC-32: uint64 [n]; None for a folder of an earlier version, without CRCs."""
+    opened = self._open()
+    return None if opened.crcs is None else opened.lengths.astype(np.uint64) << np.uint64(32) | opened.crcs
+
   def _open(self):
     # Two threads may both open what was unpickled: each has files of its own then, and those of one of them are closed.
     opened = self._opened

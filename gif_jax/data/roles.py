@@ -12,7 +12,7 @@ from gif_jax.data.inputs import open_records
 from gif_jax.data.odd_sizes import CURE, look_at
 from gif_jax.data.photos import Photos
 from gif_jax.data.records import Packed, Records, fingerprint
-from gif_jax.data.sets import FaceSets, check_enough
+from gif_jax.data.sets import FaceSets, Named, check_enough
 
 _LOG = logging.getLogger(__name__)
 _PEOPLE, _IMAGES = 0, 1  # streams of random numbers
@@ -104,6 +104,7 @@ def open_record_sets(config, cache: Path | None) -> FaceSets:
     validation=_people(records, labels, validation, kept_apart, config),
     test=_people(records, labels, test, kept_apart, config),
     people=_record(records, test, validation, apart, held_out),
+    named=(Named(records, Rest(m + len(apart), apart), np.append(validation, test), Rest(len(records), kept_apart)),),
   )
 
 

@@ -1,6 +1,7 @@
 """What a run is given to train on and to evaluate with, whatever the source."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -8,6 +9,10 @@ import numpy as np
 
 from gif_jax.core.errors import DataError
 from gif_jax.core.lists import normal
+from gif_jax.data.records import Person, Records
+
+_LOG = logging.getLogger(__name__)
+_SAID = 5  # names in a message
 
 
 class Faces(Protocol):
@@ -70,6 +75,50 @@ class _Both:
     return both
 
 
+class _Some:
+  """Some faces of another set, their labels renumbered without gaps."""
+
+  def __init__(self, faces, rows):
+    self.faces, self.rows = faces, rows
+    self.label = np.unique(faces.labels(rows), return_inverse=True)[1].astype(np.int64)
+
+  def __len__(self):
+    return len(self.rows)
+
+  def __getitem__(self, index):
+    return self.faces[self.rows[index]]
+
+  def labels(self, index=slice(None)):
+    """Labels of the faces asked for: int64."""
+    return self.label[index]
+
+
+class Named:
+  """Who the people of one input are, and their encoded images.
+
+  Attributes:
+    records: the input.
+    trained: its labels of the people trained on, in the order of the run's labels; indexed like int64 [m].
+    kept: int64 [k], its labels of those kept for validation, then of those for the figures.
+    rows: all its images of the people trained on, held-out ones too; indexed like int64 [n].
+  """
+
+  def __init__(self, records: Records, trained, kept: np.ndarray, rows):
+    self.records, self.trained, self.kept, self.rows = records, trained, kept, rows
+
+  def __len__(self):
+    return len(self.rows)
+
+  def encoded(self, index: int) -> bytes:
+    """Image `index` of the people trained on, as it is stored."""
+    return self.records[int(self.rows[index])]
+
+  def people(self, labels) -> Iterator[Person]:
+    """Who these labels of the input are, in their order."""
+    people = self.records.people()
+    return (people[label] for label in labels[:].tolist())
+
+
 class FaceSets(NamedTuple):
   """The sets of a run. Labels of `train` and `held_out` are 0..m-1; the others are of people who are in neither."""
 
@@ -81,24 +130,28 @@ class FaceSets(NamedTuple):
   test: Faces  # for the figures reported
   people: dict | None = None  # who is who, for people.json, where people have names
   targets: Mapping[str, Any] = MappingProxyType({})  # benchmarks by name, see data.benchmarks.opening
+  named: tuple[Named, ...] = ()  # where people have names: those of data.path, then those of each of data.newcomers
+
+  def names(self) -> list[str]:
+    """Names of the training people in the order of their labels; [] where they have none."""
+    return [person.name for part in self.named for person in part.people(part.trained)]
 
 
 def joined(first: FaceSets, then: FaceSets) -> FaceSets:
-  """The people of `first` followed by those of `then`, all trained on; evaluated on are those of `first` alone.
+  """The people of `first` followed by those of `then`, all trained on.
 
-  Raises DataError where a name is in both.
+  Evaluated on are those of `first` alone, without the ones whom `then` has, too, who are trained on from now on.
+  Raises DataError where somebody is trained on in both, or nobody is left to be evaluated on.
   """
-  people = None
   if first.people and then.people:
-    people = _joined_people(first.people, then.people, first.m)
-  return FaceSets(
+    first = _without_newcomers(first, then)
+  return first._replace(
     m=first.m + then.m,
     label_space=f'{first.label_space} + {then.label_space}',
     train=_Both(first.train, then.train, first.m),
     held_out=_Both(first.held_out, then.held_out, first.m),
-    validation=first.validation,
-    test=first.test,
-    people=people,
+    people=_joined_people(first, then) if first.people and then.people else None,
+    named=first.named + then.named,
   )
 
 
@@ -107,14 +160,46 @@ def _who(person):
   return person['origin'] if person['name'].isdecimal() and 'origin' in person else normal(person['name'])
 
 
-def _joined_people(first, then, m):
-  if isinstance(first['train'], str) or isinstance(then['train'], str):  # too many to be named one by one
-    return first | {'train': f'{first["train"]}; then the newcomers'}
-  known = {_who(person) for role in ('train', 'validation', 'test') for person in first[role]}
-  twice = [person['name'] for person in then['train'] if _who(person) in known]
+def _trained(faces):
+  """Everybody trained on as people.json has them, also where they are too many for it to name."""
+  train = faces.people['train']
+  if isinstance(train, list):
+    return train
+  return (person._asdict() for part in faces.named for person in part.people(part.trained))
+
+
+def _without_newcomers(first, then):
+  """`first` with those of `then` no longer evaluated on. Raises DataError as `joined`."""
+  new = {_who(person) for person in _trained(then)}
+  twice = [person['name'] for person in _trained(first) if _who(person) in new]
   if twice:
     raise DataError(
       f'{twice[0]} is in data.path and in data.newcomers ({len(twice)} such people): give the newcomers alone.'
     )
-  train = [*first['train'], *(person | {'label': person['label'] + m} for person in then['train'])]
-  return first | {'train': train} | {key: first[key] + then[key] for key in ('skipped', 'not_images', 'odd_sizes')}
+  stay = {role: [_who(person) not in new for person in first.people[role]] for role in ('validation', 'test')}
+  if all(map(all, stay.values())):
+    return first
+  people = {role: [person for person, stays in zip(first.people[role], stay[role]) if stays] for role in stay}
+  gone = [person['name'] for role in stay for person, stays in zip(first.people[role], stay[role]) if not stays]
+  _LOG.info('%d people who were kept apart are newcomers: trained on, and no longer evaluated on: %s',
+            len(gone), ', '.join(gone[:_SAID]) + (' ...' if len(gone) > _SAID else ''))  # fmt: skip
+  for role, key in (('validation', 'validation_identities'), ('test', 'identities')):
+    if len(people[role]) < min(2, len(stay[role])):
+      raise DataError(
+        f'{len(people[role])} of the {len(stay[role])} people of config.eval.{key} are no newcomers, too few to be '
+        f'evaluated on: leave some of them out of config.data.newcomers, such as {gone[0]}.'
+      )
+  sets = {role: _Some(getattr(first, role), np.flatnonzero(np.array(stay[role], bool)[getattr(first, role).labels()]))
+          for role in stay if not all(stay[role])}  # fmt: skip
+  part = first.named[0]
+  kept = part.kept[stay['validation'] + stay['test']]
+  named = (Named(part.records, part.trained, kept, part.rows), *first.named[1:])
+  return first._replace(people=first.people | people, named=named, **sets)
+
+
+def _joined_people(first, then):
+  old, new = first.people, then.people
+  if isinstance(old['train'], str) or isinstance(new['train'], str):  # too many to be named one by one
+    return old | {'train': f'{old["train"]}; then the newcomers'}
+  train = [*old['train'], *(person | {'label': person['label'] + first.m} for person in new['train'])]
+  return old | {'train': train} | {key: old[key] + new[key] for key in ('skipped', 'not_images', 'odd_sizes')}

@@ -1,5 +1,6 @@
 """From a network, or embeddings made elsewhere, and the paths of benchmarks to a report and thresholds."""
 
+import logging
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.files import make_writable
 from gif_jax.data.benchmarks.opening import open_benchmarks
 from gif_jax.data.colour import check_colour
+from gif_jax.data.seen import KEPT, Overlap, Seen
 from gif_jax.evaluation.benchmarks import check, measure
 from gif_jax.evaluation.page import write_report
 from gif_jax.evaluation.result import Result, check_embedding
@@ -21,6 +23,8 @@ from gif_jax.evaluation.thresholds import write_thresholds
 from gif_jax.models import cache
 from gif_jax.models.gif import INPUT
 from gif_jax.models.trained import open_network
+
+_LOG = logging.getLogger(__name__)
 
 _SIZE = 112  # pixels a side of pictures in a report where no network says
 
@@ -42,6 +46,8 @@ class Settings(NamedTuple):
 def evaluate(settings: Settings) -> tuple[list[Result], dict[str, Any]]:
   """Measures everything in `settings.benchmarks` and writes the report: the results, and what was measured.
 
+  Whoever a run was trained on is left out of labelled sets; what other benchmarks share with its training set is said.
+
   Raises ConfigError for settings that do not go together, DataError for benchmarks that are not there or cannot be
   used, CheckpointError and EvaluationError for networks and embeddings, InUseError where another evaluation writes
   there, DiskError; nothing is left out without saying so.
@@ -60,13 +66,15 @@ def _evaluate(settings, source, folder):
   # All of them are opened first: what is missing shows itself now and not after hours of work.
   benchmarks = open_benchmarks(_listed(settings.benchmarks), source.size)
   source.check(benchmarks.values())
+  overlaps = source.overlaps(benchmarks)
   for benchmark in benchmarks.values():
     check(benchmark)
   results = []
   for i, (name, benchmark) in enumerate(benchmarks.items()):
     found = source.embeddings(i, benchmark)
     check_embedding(found.embedding, len(benchmark.identity), name)
-    results += measure(benchmark, found.embedding, norm=found.norm, replicates=settings.replicates)
+    measured = measure(benchmark, found.embedding, norm=found.norm, replicates=settings.replicates)
+    results += [result._replace(overlap=overlaps.get(name)) for result in measured]
   if not processes.first():
     return results, source.about
   write_report(folder, results, {name: benchmark.images for name, benchmark in benchmarks.items()}, source.about)
@@ -117,6 +125,35 @@ class _Checkpoint:
       if self.settings.check_colour:
         check_colour(benchmark.images, benchmark.name, 'Or give --nocheck_colour.')
 
+  def overlaps(self, benchmarks: dict[str, Any]) -> dict[str, Overlap]:
+    """What each benchmark shares with the training set. Of labelled sets, whoever was trained on is taken out.
+
+    Raises DataError where too few people are left.
+    """
+    seen, found = Seen(self.settings.workdir), {}
+    for name, benchmark in benchmarks.items():
+      if (both := seen.overlap(benchmark, left_out=True)) is None:
+        continue
+      found[name], shared = both
+      if processes.first() and (words := found[name].words(name)):
+        _LOG.warning('%s', words)
+      if found[name].left_out and shared.any():
+        benchmarks[name] = benchmark.only(np.flatnonzero(~shared))
+        self._check_left(benchmarks[name], found[name])
+    return found
+
+  def _check_left(self, benchmark, overlap):
+    able = np.unique(benchmark.identity, return_counts=True)[1] > 1
+    if able.sum() > 1:
+      return
+    kept = Path(self.settings.workdir) / KEPT
+    some = kept.exists() and kept.stat().st_size
+    convert = f'python -m gif_jax.convert --input=DATA --people={kept} --output=KEPT, DATA being what it was trained on'
+    raise DataError(
+      f'{overlap.words(benchmark.name)[:-1]}: fewer than two with two or more images remain. Measure on other people'
+      + (f', or on those kept apart: {convert}.' if some else '.')
+    )
+
   def embeddings(self, _, benchmark) -> cache.Embeddings:
     """Kept in WORKDIR/embeddings."""
     key = f'{self.encoder.name}; {self.about["embedding"]}; {benchmark.fingerprint}'
@@ -137,6 +174,11 @@ class _Files:
 
   def check(self, benchmarks):
     """Pictures were looked at by whoever made the embeddings."""
+
+  def overlaps(self, benchmarks):
+    """Nobody knows what made the embeddings."""
+    del benchmarks
+    return {}
 
   def embeddings(self, i, benchmark) -> cache.Embeddings:
     """File i."""

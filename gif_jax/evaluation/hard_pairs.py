@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from gif_jax.core.plots import new_figure, save
+from gif_jax.core.texts import for_plot, one_line
 from gif_jax.evaluation.result import Hardest, Result
 from gif_jax.evaluation.tables import quoted_far
 
@@ -17,6 +18,7 @@ _SIDE = 112  # pixels of a face in the report, at most
 _GAP = 4  # pixels between two faces of a pair
 _QUALITY = 82  # of a JPEG
 _ACROSS = 6  # pairs in a row of a sheet
+_LETTERS = 34  # of a name below a pair of a sheet, the last ones
 _WRONG = '#b00020'
 
 
@@ -25,12 +27,14 @@ class Pair(NamedTuple):
 
   Attributes:
     left, right: their numbers.
+    names: what people know them by, one line each; 'image NUMBER' where nobody gave them names.
     wrong: on which side of the threshold they are; None without a threshold.
     picture: both side by side, uint8 [s, 2 s + 4, 3]; None where the benchmark has no pictures.
   """
 
   left: int
   right: int
+  names: tuple[str, str]
   cosine: float
   same: bool
   wrong: bool | None
@@ -66,7 +70,8 @@ class HardPairs(NamedTuple):
 def hard_pairs(results: Sequence[Result], images: Any) -> HardPairs | None:
   """Those of the first result that has any; None where none has.
 
-  images: of the benchmark, [rows] gives uint8 [k, s, s, 3] RGB and is asked once; None gives pairs without pictures.
+  images: of the benchmark, [rows] gives uint8 [k, s, s, 3] RGB and is asked once, name(i) gives texts; None gives pairs
+    without pictures and names.
   """
   result = next((one for one in results if one.hardest is not None and len(one.hardest.left)), None)
   if result is None:
@@ -75,7 +80,7 @@ def hard_pairs(results: Sequence[Result], images: Any) -> HardPairs | None:
   threshold = result.thresholds.get(far, math.nan)
   pictures = _pictures(found, images)
   pairs = [
-    Pair(left, right, cosine, same, _wrong(cosine, same, threshold), picture)
+    Pair(left, right, _names(images, left, right), cosine, same, _wrong(cosine, same, threshold), picture)
     for left, right, cosine, same, picture in zip(*(values.tolist() for values in found), pictures)
   ]
   return HardPairs(pairs, far if math.isfinite(threshold) else '', threshold)
@@ -93,7 +98,7 @@ def draw_pairs(pairs: HardPairs, path: str | Path) -> bool:
   if any(pair.picture is None for pair in pairs.pairs):
     return False
   groups = [(pairs.title(same), pairs.of(same)) for same in (True, False) if pairs.of(same)]
-  rows = [1.3 * math.ceil(len(group) / _ACROSS) + 0.35 for _, group in groups]
+  rows = [1.5 * math.ceil(len(group) / _ACROSS) + 0.35 for _, group in groups]
   figure = new_figure(12, sum(rows))
   for part, (title, group) in zip(figure.subfigures(len(groups), 1, height_ratios=rows, squeeze=False)[:, 0], groups):
     part.suptitle(title, fontsize=9, x=0.01, ha='left')
@@ -104,8 +109,18 @@ def draw_pairs(pairs: HardPairs, path: str | Path) -> bool:
       axes.set_axis_off()
       colour = _WRONG if pair.wrong else '0.2'
       axes.text(0.5, -0.04, pair.caption(), transform=axes.transAxes, ha='center', va='top', fontsize=8, color=colour)
+      names = '\n'.join(for_plot(_last(name)) for name in pair.names)
+      axes.text(0.5, -0.22, names, transform=axes.transAxes, ha='center', va='top', fontsize=5.5, color='0.4')
   save(figure, path)
   return True
+
+
+def _names(images, *rows):
+  return tuple(one_line(images.name(row)) if images is not None else f'image {row}' for row in rows)
+
+
+def _last(name):
+  return name if len(name) <= _LETTERS else f'...{name[3 - _LETTERS :]}'
 
 
 def _wrong(cosine, same, threshold):

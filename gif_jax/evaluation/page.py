@@ -25,8 +25,8 @@ def write_report(
   Args:
     folder: where to; made if it is not there.
     results: of all benchmarks; the first of a benchmark and protocol is the one to quote.
-    images: by the name of the benchmark, [rows] gives uint8 [k, s, s, 3] RGB; those without pictures may be absent
-      or None. Each is asked once.
+    images: by the name of the benchmark, [rows] gives uint8 [k, s, s, 3] RGB, name(i) what people know image i by;
+      those without pictures may be absent or None. Each is asked for pictures once.
     about: lines about the model by their titles: name, fingerprint, step ...; texts, numbers or booleans.
 
   Returns:
@@ -132,12 +132,10 @@ def _markdown(sections: Sequence[Section], about) -> str:
 def _pairs_in_markdown(pairs: HardPairs | None, sheet: Path | None) -> list[str]:
   if pairs is None:
     return []
-  if sheet:
-    return ['### Hardest pairs', f'![The hardest pairs]({sheet.name})']
   lists = [
     f'{markdown(pairs.title(same))}:\n\n'
-    + '\n'.join(f'- images {pair.left} and {pair.right}: {pair.caption()}' for pair in pairs.of(same))
+    + '\n'.join(f'- {" and ".join(map(markdown, pair.names))}: {pair.caption()}' for pair in pairs.of(same))
     for same in (True, False)
     if pairs.of(same)
   ]
-  return ['### Hardest pairs', *lists]
+  return ['### Hardest pairs', *([f'![The hardest pairs]({sheet.name})'] if sheet else []), *lists]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gif_jax.core.errors import UserError
+from gif_jax.data.seen import Overlap
 
 _BINS = 400  # of a histogram of cosines, .005 each
 _POINTS = 2000  # of a curve, at most
@@ -60,6 +61,7 @@ class Result(NamedTuple):
     curve: of the 1:1 protocols.
     histogram: of the 1:1 protocols.
     hardest: pairs of images, where the evaluator can tell; numbers of the benchmark's images.
+    overlap: what the benchmark shares with the training set; None where nobody looked.
   """
 
   benchmark: str
@@ -73,6 +75,7 @@ class Result(NamedTuple):
   curve: Curve | None = None
   histogram: Histogram | None = None
   hardest: Hardest | None = None
+  overlap: Overlap | None = None
 
 
 def rate_name(rate: float) -> str:

@@ -63,7 +63,8 @@ def protocol_table(results: Sequence[Result]) -> Table:
     (Cell(one_line(result.mode if modes else result.benchmark) or '-'), *(cell(result, name) for name in names))
     for result in results
   ]
-  notes = (*_notes(results, lambda result: counts_text(result.counts)), *_notes(results, lambda result: result.rule))
+  parts = (overlap_text, lambda result: counts_text(result.counts), lambda result: result.rule)
+  notes = tuple(note for text_of in parts for note in _notes(results, text_of))
   title = f'{one_line(first.benchmark)}, {one_line(first.protocol)}'
   return Table(title, ('mode' if modes else 'benchmark', *map(title_of, names)), rows, notes)
 
@@ -98,7 +99,7 @@ def overview(results: Iterable[Result]) -> list[Table]:
 def _sets_table(sets):
   names = [name for name in figure_names(sets) if name in ('accuracy', 'val@far=1e-3', 'xnorm')]
   rows = [(Cell(one_line(result.benchmark)), *(cell(result, name) for name in names)) for result in sets]
-  return Table('All .bin sets', ('set', *map(title_of, names)), rows)
+  return Table('All .bin sets', ('set', *map(title_of, names)), rows, _warnings(sets))
 
 
 def _quoted_table(firsts):
@@ -107,7 +108,12 @@ def _quoted_table(firsts):
     name = quoted(result)
     what = (result.benchmark, result.protocol, result.mode, title_of(name) if name else '-')
     rows.append((*(Cell(one_line(text)) for text in what), cell(result, name)))
-  return Table('Figures to quote', ('benchmark', 'protocol', 'mode', 'figure', 'value'), rows, labels=4)
+  columns = ('benchmark', 'protocol', 'mode', 'figure', 'value')
+  return Table('Figures to quote', columns, rows, _warnings(firsts), labels=4)
+
+
+def _warnings(results):
+  return tuple(dict.fromkeys(filter(None, map(overlap_text, results))))
 
 
 def quoted(result: Result) -> str:
@@ -152,6 +158,12 @@ def cell(result: Result, name: str) -> Cell:
     return Cell('-')
   low, high = (_number(bound, scale) for bound in result.intervals.get(name, (None, None)))
   return Cell(value if deviation == '-' else f'{value} ± {deviation}', '' if '-' in (low, high) else f'[{low}, {high}]')
+
+
+def overlap_text(result: Result) -> str:
+  """What a benchmark shares with the training set, in words; '' where nothing."""
+  words = result.overlap.words(result.benchmark) if result.overlap else ''
+  return f'{words} thresholds.json has none of its thresholds.' if words and result.overlap.tainted else words
 
 
 def counts_text(counts) -> str:

@@ -36,7 +36,8 @@ _CURE = 'evaluate the model again to write it anew'
 def write_thresholds(path: str | Path, results: Iterable[Result], about: Mapping[str, Any]) -> bool:
   """Writes the thresholds of each benchmark's first result that has any; False, and no file, if none has.
 
-  Those of other benchmarks, measured before with the same model, stay in the file.
+  Those of other benchmarks, measured before with the same model, stay in the file. Those of a benchmark that shows what
+  the model was trained on are not for people it has never seen: they are left out, also where the file has them.
 
   The file: {'format': 1, 'model': about['fingerprint'], 'metric': ..., 'use': ..., 'benchmarks': {name: {'protocol',
   'mode', 'fars': {FAR: {'cosine', 'tar', 'interval'}}}}}; TAR is a share or null, its interval [low, high] or null.
@@ -48,14 +49,17 @@ def write_thresholds(path: str | Path, results: Iterable[Result], about: Mapping
       'f(x) + f(flip x)' unless it says otherwise, is what the cosines are of.
   """
   metric = f'cosine of {about["embedding"]}' if 'embedding' in about else METRIC
-  benchmarks = {}
+  benchmarks, results = {}, list(results)
+  tainted = {result.benchmark for result in results if result.overlap and result.overlap.tainted}
   for result in results:
-    if result.thresholds and result.benchmark not in benchmarks:
+    if result.thresholds and result.benchmark not in {*benchmarks, *tainted}:
       fars = {far: _at(result, far) for far in result.thresholds}
       benchmarks[result.benchmark] = {'protocol': result.protocol, 'mode': result.mode, 'fars': fars}
-  if benchmarks:
+  earlier = _earlier(path, about['fingerprint'], metric) if benchmarks or tainted else {}
+  stay = {name: found for name, found in earlier.items() if name not in tainted}
+  if benchmarks or len(stay) < len(earlier):
     head = {'format': _FORMAT, 'model': about['fingerprint'], 'metric': metric, 'use': _USE}
-    write_json(path, head | {'benchmarks': _earlier(path, about['fingerprint'], metric) | benchmarks}, checksum=True)
+    write_json(path, head | {'benchmarks': stay | benchmarks}, checksum=True)
   return bool(benchmarks)
 
 

@@ -44,8 +44,8 @@ figcaption { font-size: .8rem; color: #5b6670; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.4rem, 1fr)); gap: .7rem; }
 .pair { padding: 4px; border: 2px solid #e3e8ec; border-radius: 6px; }
 .pair img { border-radius: 3px; }
-.pair figcaption { display: flex; justify-content: space-between; gap: .3rem; flex-wrap: wrap; padding: .2rem .1rem 0;
-  font-variant-numeric: tabular-nums; line-height: 1.25; }
+.pair figcaption { padding: .2rem .1rem 0; font-variant-numeric: tabular-nums; line-height: 1.25; }
+.pair span { display: block; font-size: .7rem; overflow-wrap: anywhere; }
 .pair b { color: #1c2126; }
 .wrong { border-color: #b00020; }
 .wrong b { color: #b00020; }
@@ -125,9 +125,9 @@ def _pairs(pairs: HardPairs, same: bool) -> str:
 
 
 def _pair(pair: Pair) -> str:
-  images = f'images {pair.left} and {pair.right}'
-  picture = '' if pair.picture is None else _picture('jpeg', jpeg(pair.picture), images)
-  caption = f'<b>{html.escape(pair.caption())}</b> <span title="{images}">{pair.left}, {pair.right}</span>'
+  picture = '' if pair.picture is None else _picture('jpeg', jpeg(pair.picture), ' and '.join(pair.names))
+  names = ''.join(f'<span>{html.escape(name)}</span>' for name in pair.names)
+  caption = f'<b>{html.escape(pair.caption())}</b> {names}'
   return _figure('pair wrong' if pair.wrong else 'pair', picture, caption)
 
 

@@ -1,6 +1,7 @@
 """Any data set with identities as a benchmark: all its pairs are compared."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import numpy as np
 from gif_jax.core.arrays import load_array
 from gif_jax.core.errors import DataError
 from gif_jax.data.crops import Crops
+from gif_jax.data.images import DECODING
 from gif_jax.data.inputs import open_records
-from gif_jax.data.records import fingerprint
+from gif_jax.data.records import Person, fingerprint
 
 _LOOKED_AT = 64  # images whose bytes are part of a set's fingerprint
 
@@ -22,12 +24,14 @@ class LabelledSet:
     name: of the folder or file.
     images: n crops, [rows] gives uint8 [k, size, size, 3] RGB; None where only the identities are known.
     identity: int64 [n].
+    people: who the identities are, in their order; () where only the identities are known.
   """
 
   kind = 'all_pairs'
 
-  def __init__(self, name, images, identity, fingerprint):
+  def __init__(self, name, images, identity, fingerprint, people: Sequence[Person] = ()):
     self.name, self.images, self.identity, self.fingerprint = name, images, identity, fingerprint
+    self.people = people
 
   @classmethod
   def of_records(cls, where: str | Path, size: int) -> 'LabelledSet':
@@ -35,11 +39,19 @@ class LabelledSet:
     records = open_records(where)
     identity = np.asarray(records.labels())
     images = Crops(records, size, np.arange(len(records)), identity)
-    digest = hashlib.sha256(f'{fingerprint(records.people(), identity)} {size}'.encode() + identity.tobytes())
+    people = records.people()
+    digest = hashlib.sha256(f'{fingerprint(people, identity)} {size} {DECODING}'.encode() + identity.tobytes())
     for row in np.linspace(0, len(records) - 1, _LOOKED_AT).astype(np.int64).tolist():
       digest.update(records[row])
     name = str(where).rstrip('/').rsplit('/', 1)[-1].replace(':', '_')
-    return cls(name, images, identity, digest.hexdigest()[:16])
+    return cls(name, images, identity, digest.hexdigest()[:16], people)
+
+  def only(self, rows: np.ndarray) -> 'LabelledSet':
+    """The same of some of its images, int64 [k], rising; there are pictures."""
+    crops, identity = self.images, self.identity[rows]
+    images = Crops(crops.records, crops.size, crops.rows[rows], identity)
+    digest = hashlib.sha256(self.fingerprint.encode() + rows.tobytes())
+    return LabelledSet(self.name, images, identity, digest.hexdigest()[:16], self.people)
 
   @classmethod
   def of_identities(cls, path: str | Path) -> 'LabelledSet':

@@ -8,6 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from gif_jax.data.crops import Crops
+from gif_jax.data.images import DECODING
 from gif_jax.data.pairs import read_pairs
 
 
@@ -36,6 +37,10 @@ class PairedImages:
   def where(self, index):
     """The file and the image's place in it."""
     return f'{self.path}, image {index}'
+
+  def name(self, index):
+    """Images of this format have no names."""
+    return ''
 
 
 class PairSet:
@@ -66,7 +71,8 @@ class PairSet:
     self.images = Crops(encoded, size, np.arange(len(encoded)), np.zeros(len(encoded), np.int64))
     contents = [hashlib.blake2b(encoded[i], digest_size=16).digest() for i in range(len(encoded))]
     self.identity = _identities(contents, self.same)
-    self.fingerprint = hashlib.sha256(b''.join(contents) + self.same.tobytes() + str(size).encode()).hexdigest()[:16]
+    how = f'{size} {DECODING}'.encode()
+    self.fingerprint = hashlib.sha256(b''.join(contents) + self.same.tobytes() + how).hexdigest()[:16]
 
 
 def _identities(contents, same):

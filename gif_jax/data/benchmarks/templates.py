@@ -31,7 +31,7 @@ from gif_jax.core.lists import indexed, is_number, open_text, path_key, read_lin
 from gif_jax.core.texts import quoted
 from gif_jax.data.align import faults, similarity, template
 from gif_jax.data.benchmarks.galleries import open_galleries
-from gif_jax.data.images import read_whole
+from gif_jax.data.images import DECODING, read_file, read_whole
 from gif_jax.data.landmarks import check_points
 
 _NAMES = ('ijbb', 'ijbc')
@@ -89,7 +89,7 @@ class TemplateSet:
     self.identity = self.subject[self.template]
     self.search = open_galleries(folder / 'meta', self.name, self.template_ids)
     digests = ''.join(map(checksums.sha256, (faces, points, pairs)))
-    self.fingerprint = hashlib.sha256(f'{digests} {size}'.encode()).hexdigest()[:16]
+    self.fingerprint = hashlib.sha256(f'{digests} {size} {DECODING}'.encode()).hexdigest()[:16]
 
   def _read_images(self, faces, points, loose_crop, size):
     """Sets what is known of the images; returns their crops."""
@@ -154,7 +154,7 @@ class LooseCrops:
     sizes = np.empty((len(rows), 2), np.int64)
     matrices = similarity(self._points[rows], template(self.size))
     for crop, row, size, matrix in zip(crops, rows.tolist(), sizes, matrices):
-      image = self._decoded(self._names[row])
+      image = self._read(row, read_whole)
       size[:] = image.shape[1::-1]
       # Not `align.warp`: that shrinks large faces first, so that no pixel of them is left out. The field does not when
       # it measures on IJB, and figures are comparable only on the same pixels.
@@ -171,12 +171,21 @@ class LooseCrops:
           'pixels; copy the lists and the images again, all of one release.'
         )
 
-  def _decoded(self, name):
-    path = self.folder / name
+  def encoded(self, index: int) -> bytes:
+    """The file of an image."""
+    return self._read(index, read_file)
+
+  def name(self, index: int) -> str:
+    """The path of an image below loose_crop."""
+    return self._names[index]
+
+  def _read(self, index, read):
+    path = self.folder / self._names[index]
     try:
-      return read_whole(path)
+      return read(path)
     except UnreadableError as error:
       raise DataError(f'{path}: {error}; copy it again: without it no figure would be comparable.') from error
+
 
 
 def _path(folder, name, which):

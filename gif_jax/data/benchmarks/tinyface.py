@@ -11,7 +11,7 @@ import numpy as np
 from gif_jax.core.errors import DataError, UnreadableError
 from gif_jax.core.lists import path_key
 from gif_jax.data.benchmarks.matlab import read_names
-from gif_jax.data.images import is_image_name, read_whole
+from gif_jax.data.images import DECODING, is_image_name, read_file, read_whole
 
 # Folder -> the list of its images and the variable it is; of distractors there is no list.
 _LISTS = {
@@ -39,14 +39,25 @@ class FaceFiles:
     rows = np.arange(len(self.names))[index].tolist()
     images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
     for image, row in zip(images, rows):
-      image[:] = self._read(self.folder / self.names[row])
+      image[:] = self._fitted(self._read(row, read_whole))
     return images
 
-  def _read(self, path):
+  def encoded(self, index: int) -> bytes:
+    """The file of an image."""
+    return self._read(index, read_file)
+
+  def name(self, index: int) -> str:
+    """The path of an image below the folder."""
+    return self.names[index]
+
+  def _read(self, index, read):
+    path = self.folder / self.names[index]
     try:
-      image = read_whole(path)
+      return read(path)
     except UnreadableError as error:
       raise DataError(f'{path}: {error}; copy it again, every image counts in the figures.') from error
+
+  def _fitted(self, image):
     if image.shape[:2] == (self.size, self.size):
       return image
     smaller = max(image.shape[:2]) > self.size
@@ -92,7 +103,7 @@ class TinyFaceSet:
     self.identity = np.array(people + [NOBODY] * len(found['Gallery_Distractor']), np.int64)
     self.probe, self.gallery = np.split(np.arange(len(names)), [len(found['Probe'])])
     sizes = [size for files in found.values() for size in files.values()]
-    digest = '\n'.join([str(size), *map('{} {}'.format, names, sizes)])
+    digest = '\n'.join([f'{size} {DECODING}', *map('{} {}'.format, names, sizes)])
     self.fingerprint = hashlib.sha256(digest.encode(errors='surrogateescape')).hexdigest()[:16]
 
 
