@@ -1,7 +1,7 @@
 """Measures a network: python -m gif_jax.evaluate --workdir=runs/ms1mv3_r50 --benchmarks=lfw.bin,IJBC,tinyface
 
 A benchmark is NAME.bin (LFW, CFP-FP, AgeDB-30, RFW ...), the folder of IJB-B, IJB-C or TinyFace, or any set of known
-people, all of whose pairs are compared, without those the run was trained on. Tables, curves and the hardest pairs go to
+people, all of whose pairs are compared, without those the run was trained on. Tables, curves and hardest pairs go to
 WORKDIR/evaluation, thresholds to WORKDIR/thresholds.json. Embeddings made elsewhere: --embeddings=FILE.npy,... instead
 of --workdir, one per benchmark.
 """
