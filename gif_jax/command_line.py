@@ -28,7 +28,7 @@ def launch(main: Callable, names: Sequence[str] = ()) -> None:
   names: of the arguments that stand without a flag, all of which must be given. The docstring of the file that `main`
   is in begins what --help prints. Exit status: 0, or 1 after an error, 130 after Ctrl-C.
   """
-  description = sys.modules[main.__module__].__doc__
+  description = main.__globals__['__doc__']
   app.run(partial(_guarded, main), flags_parser=partial(parse_flags, names=names, description=description))
 
 
@@ -77,6 +77,9 @@ def parse_flags(argv: list[str], names: Sequence[str] = (), description: str = '
     mistakes.check_keys_given(argv[1:])
     absl_logging.get_absl_logger().disabled = True  # what is wrong is said below
     rest = flags.FLAGS(argv)
+    mistakes.check_values()
+    if usage.takes_settings() and flags.FLAGS['config'].value is not None:
+      read_flag(flags.FLAGS['config'])  # before the libraries, which take seconds to import
   except UserError as error:
     sys.exit(explain(error))
   except (Exception, SystemExit) as error:  # absl, ml_collections, and the config file, which is a program
@@ -125,8 +128,11 @@ def _is_not_raised_too(record) -> bool:
   return 'orbax' not in record.pathname
 
 
-def read_flag(holder) -> ConfigDict:
-  """The value of a config-file flag. Raises ConfigError where the file could not be loaded, or is of no settings."""
+def read_flag(holder: flags.FlagHolder | flags.Flag) -> ConfigDict:
+  """The settings of --config, as the flags after it change them.
+
+  Raises ConfigError where the file could not be loaded, and as `config.check_keys`.
+  """
   from gif_jax.config import check_keys
 
   file = config_flags.get_config_filename(flags.FLAGS[holder.name])

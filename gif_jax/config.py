@@ -211,7 +211,7 @@ def check_keys(config: ConfigDict) -> None:
   known = default()
   for section in config:
     if section not in known:
-      raise ConfigError(f'config.{section} is no setting.{nearest(section, known)} --help lists all.')
+      raise ConfigError(f'config.{section} is no setting.{nearest(section, known, "config.")} --help lists all.')
   for section, defaults in known.items():
     keys = config.get(section)
     if not isinstance(keys, ConfigDict):

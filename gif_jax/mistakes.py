@@ -1,6 +1,7 @@
 """What is wrong with a command line, or with the file that --config names: one line with the cure."""
 
 import linecache
+import math
 import re
 import traceback
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,13 @@ def check_keys_given(arguments: Sequence[str]) -> None:
       raise unknown(found[1])
     if not file_given:
       raise ConfigError(f'{argument} changes a setting of --config=FILE, which must stand before it.')
+
+
+def check_values() -> None:
+  """Raises ConfigError for a number that is none, which passes as being within any bounds."""
+  for flag in own_flags():
+    if isinstance(flag.value, float) and not math.isfinite(flag.value):
+      raise ConfigError(f'--{flag.name}={flag.value}: give {flag_words(flag)}.')
 
 
 def of_flags(error: BaseException, arguments: Sequence[str]) -> ConfigError:

@@ -42,7 +42,7 @@ def training_seconds(config, faces: FaceSets, steps: int, flops: float, peak: fl
   images = steps * config.train.batch_size
   computing = images * flops / (_USED * peak)
   workers = max(1, config.data.workers) * jax.process_count()
-  rendering = rendering_seconds(faces.train) / len(faces.train) * images / workers
+  rendering = rendering_seconds(faces.train, shuffled=True) / len(faces.train) * images / workers
   return computing + rendering if jax.default_backend() == 'cpu' else max(computing, rendering)
 
 
@@ -58,17 +58,17 @@ def warn_of_hours(config, faces: FaceSets, workdir: Path) -> None:
   seconds = training_seconds(config, faces, steps, image_flops(config, 1, 2, faces.m), devices_peak(config))
   if seconds < _LONG:
     return
-  short = f'give --config={config.log.short} to see that it works' if config.log.short else 'set config.train.steps'
+  cure = f'try --config={config.log.short} first' if config.log.short else 'lower config.train.steps'
   _LOG.warning('%d steps of %d images (%s, %d pixels) are %s on this CPU: use a GPU or a TPU, %s, or take a smaller '
                'network, such as config.model.backbone=small with config.data.size=56', steps, config.train.batch_size,
-               config.model.backbone, config.data.size, duration(seconds), short)  # fmt: skip
+               config.model.backbone, config.data.size, duration(seconds), cure)  # fmt: skip
 
 
 def describe(config, faces: FaceSets, start: int, total: int, seconds: float) -> str:
   """What is about to be trained, in one line."""
   images, batch = len(faces.train), config.train.batch_size
-  where = f'step {start + 1} to {total}' if start else f'{total} steps'
+  where = f'steps {start + 1} to {total}' if start else f'{total} steps'
   return (
-    f'training on {images} images of {faces.m} people: {where} of {batch} images, {total * batch / images:.3g} epochs in '
-    f'all; {duration(seconds)}, by the arithmetic (the bar will know better)'
+    f'training on {images} images of {faces.m} people: {where} of {batch} images, in all {total * batch / images:.3g} '
+    f'epochs; {duration(seconds)} to go by the arithmetic, the bar will know better'
   )
