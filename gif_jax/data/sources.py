@@ -24,6 +24,7 @@ from gif_jax.data.sets import FaceSets, joined, numbers
 
 _LOG = logging.getLogger(__name__)
 
+_MANY = 5000  # faces from which on it is worth a word how long rendering them takes; a bar shows it always
 _TRIED = 32  # faces that are rendered to know how long all of them take
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
 # different numbers of identities are compared on the same faces.
@@ -116,8 +117,9 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
   shape = (len(faces), size, size, 3)
   if not is_whole(path, np.uint8, shape):
     block = faces.images * 25
-    _LOG.info('rendering %d %s faces once, into %s: %s',
-              len(faces), name, folder, duration(rendering_seconds(faces) / cores()))  # fmt: skip
+    if len(faces) >= _MANY:
+      _LOG.info('rendering %d %s faces once, into %s: %s',
+                len(faces), name, folder, duration(rendering_seconds(faces) / cores()))  # fmt: skip
 
     def blocks(start):
       jobs = [(faces, i, min(i + block, len(faces))) for i in range(start, len(faces), block)]
