@@ -67,5 +67,5 @@ def get_config(form=''):
     c.data.identities, c.data.images = 100, 4
     c.tokenizer.homogenize_epochs = 10
     c.train.steps, c.train.batch_size = 2, 8
-    c.eval.identities, c.eval.validation_identities = 10, 0
+    c.eval.identities = c.eval.validation_identities = 0  # two steps teach nothing that could be measured
   return c
