@@ -1,6 +1,6 @@
-"""Aligned faces from photographs: python -m gif_jax.align --input=PHOTOGRAPHS --output=FACES
+"""Aligned faces from photographs: python -m gif_jax.align --input=photographs --output=faces
 
-PHOTOGRAPHS has one sub-folder per person. FACES gets the same folders, with a square crop for every photograph: eyes,
+--input has one sub-folder per person. --output gets the same folders, with a square crop for every photograph: eyes,
 nose and mouth lie where the field has them (data/align.py). Those points come from --detector or a file, --landmarks.
 """
 
@@ -32,6 +32,6 @@ if __name__ == '__main__':
   _LANDMARKS = flags.DEFINE_string('landmarks', '', 'File of known points: PATH x1 y1 .. x5 y5 in every line.')
   _DETECTOR = flags.DEFINE_enum('detector', 'mtcnn', ['mtcnn', 'yunet'], 'What finds faces and their points.')
   _PATH = flags.DEFINE_string('detector_path', '', 'Its weights: for yunet, the ONNX file.')
-  _SIZE = flags.DEFINE_integer('size', 112, 'Pixels a side of the crops.')
+  _SIZE = flags.DEFINE_integer('size', 112, 'Pixels a side of the crops.', 16, 1024)
   flags.mark_flags_as_required(['input', 'output'])
   launch(main)

@@ -1,4 +1,4 @@
-"""Looks for what is wrong with data sets: python -m gif_jax.audit --input=FACES --against=lfw.bin --output=REPORT
+"""Looks for what is wrong with data sets: python -m gif_jax.audit --input=faces --against=lfw.bin --output=report
 
 Counts, images that cannot be used, pictures that are there twice, people who are evaluated on too, swapped colours;
 with --encoder people who may be the same. Several inputs have commas between. Nothing is changed; the report (audit.md,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -9,23 +10,26 @@ from functools import partial
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
-from gif_jax.core.errors import ConfigError, explain
+from gif_jax import mistakes, usage
+from gif_jax.core.errors import ConfigError, UserError, explain
 
 flags.disclaim_key_flags()  # flags defined here belong to the command that asks for them, and stand in its --help
 
 _FILES = 256  # file descriptors that a command may need, devices, threads and libraries included
+_HELP = re.compile(r'--?(h|\?|help|helpshort|helpfull|helpxml)(=.*)?')
 _INTERRUPTED = 130  # exit status of what Ctrl-C ended, by convention
 
 
 def launch(main: Callable, names: Sequence[str] = ()) -> None:
   """Runs a command, `main(argv)`: the one place where errors that a user can cure become one line.
 
-  names: of the arguments that stand without a flag, all of which must be given. Exit status: 0, or 1 after an error,
-  130 after Ctrl-C.
+  names: of the arguments that stand without a flag, all of which must be given. The docstring of the file that `main`
+  is in begins what --help prints. Exit status: 0, or 1 after an error, 130 after Ctrl-C.
   """
-  app.run(partial(_guarded, main), flags_parser=partial(parse_flags, names=names))
+  description = main.__globals__['__doc__']
+  app.run(partial(_guarded, main), flags_parser=partial(parse_flags, names=names, description=description))
 
 
 def _guarded(main, argv):
@@ -61,17 +65,26 @@ def _allow_many_files():
     raise ConfigError(f'{most} files may be open at a time, {_FILES} are needed: raise the limit, `ulimit -n 4096`.')
 
 
-def parse_flags(argv: list[str], names: Sequence[str] = ()) -> list[str]:
+def parse_flags(argv: list[str], names: Sequence[str] = (), description: str = '') -> list[str]:
   """What absl's app.run parses the command line with: a flag or key that cannot be is one line and exit status 1.
 
-  names: see `launch`.
+  names, description: see `launch`.
   """
+  if any(_HELP.fullmatch(argument) for argument in argv[1:]):
+    _print_help(usage.text(description))
+    sys.exit(0)
   try:
+    mistakes.check_keys_given(argv[1:])
+    absl_logging.get_absl_logger().disabled = True  # what is wrong is said below
     rest = flags.FLAGS(argv)
-  except SystemExit:
-    sys.exit(0)  # absl has printed what --help asks for, and calls that a failure
-  except Exception as error:  # absl, ml_collections, and the config file, which is a program
-    sys.exit(explain(_flag_error(error)))
+    mistakes.check_values()
+    if usage.takes_settings() and flags.FLAGS['config'].value is not None:
+      read_flag(flags.FLAGS['config'])  # before the libraries, which take seconds to import
+  except UserError as error:
+    sys.exit(explain(error))
+  except (Exception, SystemExit) as error:  # absl, ml_collections, and the config file, which is a program
+    sys.exit(explain(mistakes.of_flags(error, argv[1:])))
+  absl_logging.get_absl_logger().disabled = False
   given = len(rest) - 1
   if given > len(names):
     sys.exit(f'ConfigError: unexpected argument {rest[1 + len(names)]!r}; settings are given as --config.KEY=VALUE.')
@@ -80,14 +93,19 @@ def parse_flags(argv: list[str], names: Sequence[str] = ()) -> list[str]:
   return rest
 
 
-def _flag_error(error):
-  if isinstance(error, flags.Error):
-    return ConfigError(f'{error} (--help lists all flags)')
-  if isinstance(error, AttributeError):
-    cause = error.args[0] if error.args else error  # ml_collections wraps its own error, with a suggestion
-    message = cause.args[0] if isinstance(cause, Exception) and cause.args else cause
-    return ConfigError(f'unknown config key {message}; every key is in gif_jax/config.py.')
-  return ConfigError(f'the file given to --config cannot be loaded: {type(error).__name__}: {error}')
+def _print_help(text):
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:  # whoever read it has read enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def define_config(meaning: str) -> flags.FlagHolder:
+  """The flag --config, a file whose get_config() returns the settings; --config.KEY=VALUE after it changes them."""
+  try:
+    return config_flags.DEFINE_config_file('config', None, meaning)
+  except flags.Error as error:  # it looks at the command line already, where there may be a --flagfile
+    sys.exit(explain(ConfigError(str(error).removeprefix('ERROR:: '))))
 
 
 def define_processes() -> None:
@@ -110,9 +128,20 @@ def _is_not_raised_too(record) -> bool:
   return 'orbax' not in record.pathname
 
 
-def read_flag(holder) -> ConfigDict:
-  """The value of a config-file flag. Raises ConfigError where the file could not be loaded."""
+def read_flag(holder: flags.FlagHolder | flags.Flag) -> ConfigDict:
+  """The settings of --config, as the flags after it change them.
+
+  Raises ConfigError where the file could not be loaded, and as `config.check_keys`.
+  """
+  from gif_jax.config import check_keys
+
+  file = config_flags.get_config_filename(flags.FLAGS[holder.name])
   try:
-    return holder.value.copy_and_resolve_references()
+    found = holder.value
+    if not hasattr(found, 'copy_and_resolve_references'):
+      raise ConfigError(f'{file}: get_config() returns {found!r:.40}, not settings as gif_jax.config.default() does.')
+    config = found.copy_and_resolve_references()
   except OSError as error:
-    raise ConfigError(f'the file given to --config cannot be loaded: {error}') from error
+    raise mistakes.of_file(error, file) from error
+  check_keys(config)
+  return config

@@ -5,11 +5,12 @@ No key defaults to None, so that every key can be set by a flag.
 """
 
 import math
-from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from gif_jax.core.allowed import nearest, problem, shown
 from gif_jax.core.errors import ConfigError
+from gif_jax.core.pair_counts import too_few_pairs, usable_pairs
 
 
 def default() -> ConfigDict:
@@ -120,7 +121,8 @@ def default() -> ConfigDict:
   c.train = ConfigDict()
   c.train.steps = 0  # length of the run; 0 = train.epochs says
   c.train.epochs = 0.0  # passes over the training images; ignored where train.steps is above 0
-  c.train.batch_size = 128  # B, over all devices
+  c.train.steps_at_most = 0  # that train.epochs may come to, however many images there are; 0 = as many as it takes
+  c.train.batch_size = 128  # B, over all devices; of a single image BatchNorm learns nothing
   c.train.neighbours = 1  # images in a row of people with like codes, `joint`'s hard negatives; 1 = all drawn alone
   c.train.accumulate = 1  # parts of a batch taken one after the other: memory for B / accumulate images, one step
   c.train.ema = 0.0  # decay of a moving average of the weights, which is then what is evaluated; 0 = none
@@ -146,115 +148,126 @@ def default() -> ConfigDict:
   c.log = ConfigDict()
   c.log.every_steps = 50
   c.log.profile_steps = 0  # steps traced into WORKDIR/profile, from the 10th of this run on; 0 = none
+  c.log.short = ''  # a shorter form of the experiment, to be named where this one would take hours on a CPU
   return c
 
 
-_CHOICES = {
-  'data.source': ('synthetic', 'folder', 'records'),
-  'data.bad_images': ('skip', 'error'),
-  'tokenizer.encoder': ('pixels', 'clip', 'backbone'),
-  'tokenizer.codes': ('product', 'tree', 'random'),
-  'tokenizer.cluster': ('initial', 'homogenized'),
-  'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'),
+_COUNTED = 2**31 - 1  # steps, as int32 has them
+_FREE = ()  # any text
+# What every key may be that is not True or False: the range of a number, the choices of a text. Where 0 turns something
+# off it is in the range.
+ALLOWED = {
+  'data.source': ('synthetic', 'folder', 'records'), 'data.path': _FREE, 'data.newcomers': _FREE,
+  'data.identities': '[1, inf)', 'data.first_identity': '[0, inf)', 'data.images': '[1, 1e9]',
+  'data.imbalance': '[1, inf)', 'data.label_noise': '[0, 1)', 'data.held_out': '[0, 1e9]', 'data.size': '[16, 1024]',
+  'data.seed': '[0, 4294967295]', 'data.bad_images': ('skip', 'error'), 'data.workers': '[0, 1024]',
+  'augment.flip': '[0, 1]', 'augment.photometric': '[0, 1]', 'augment.grey': '[0, 1]', 'augment.blur': '[0, 1]',
+  'augment.low_resolution': '[0, 1]', 'augment.jpeg': '[0, 1]', 'augment.erase': '[0, 1]', 'augment.crop': '[0, 1]',
+  'tokenizer.table': _FREE, 'tokenizer.encoder': ('pixels', 'clip', 'backbone'), 'tokenizer.encoder_path': _FREE,
+  'tokenizer.vectors': _FREE, 'tokenizer.codes': ('product', 'tree', 'random'),
+  'tokenizer.cluster': ('initial', 'homogenized'), 'tokenizer.l': '[0, 62]', 'tokenizer.v': '[0, 256]',
+  'tokenizer.slack': '[0, 1000]', 'tokenizer.iterations': '[1, 1e6]', 'tokenizer.homogenize_epochs': '[0, 1e6]',
+  'tokenizer.homogenize_lr': '(0, inf)', 'tokenizer.homogenize_subset': '[2, 1e9]', 'tokenizer.seed': '[0, 4294967295]',
+  'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'), 'model.d': '[1, 65536]',
+  'model.projection': '[1, 65536]', 'model.sequence': '[0, 65536]', 'model.dropout': '[0, 1)',
   'model.dtype': ('bfloat16', 'float32'),
-  'loss.margin_type': ('cosface', 'arcface'),
-  'softmax.margin_type': ('arcface', 'cosface', 'adaface', 'combined'),
-  'joint.start': ('table', 'random'),
-  'optim.name': ('sgd', 'adamw'),
-  'optim.schedule': ('cosine', 'polynomial'),
-}
-
-_AT_LEAST = {
-  'data.identities': 1,
-  'data.first_identity': 0,
-  'data.images': 1,
-  'data.imbalance': 1,
-  'data.label_noise': 0,
-  'data.held_out': 0,
-  'data.size': 16,
-  'data.workers': 0,
-  'tokenizer.l': 0,
-  'tokenizer.v': 0,
-  'tokenizer.slack': 0,
-  'tokenizer.iterations': 1,
-  'tokenizer.homogenize_epochs': 0,
-  'tokenizer.homogenize_subset': 2,
-  'model.d': 1,
-  'model.projection': 1,
-  'model.sequence': 0,
-  'loss.sequence': 0,
-  'joint.weight': 0,
-  'joint.negatives': 0,
-  'joint.embeddings': 0,
-  'joint.uniformity': 0,
-  'joint.lr': 0,
-  'joint.retokenize_every_steps': 0,
-  'softmax.interclass_filtering_threshold': 0,
-  'optim.clip': 0,
-  'optim.warmup': 0,
-  'train.batch_size': 1,
-  'train.neighbours': 1,
-  'train.accumulate': 1,
-  'train.ema': 0,
-  'train.fsdp': 1,
-  'checkpoint.every_steps': 1,
-  'checkpoint.keep': 1,
-  'eval.every_steps': 0,
-  'eval.validation_identities': 0,
-  'eval.identities': 0,
-  'eval.images': 2,
-  'eval.pairs': 20,
-  'eval.closed_set': 1,
-  'eval.batch_size': 1,
-  'eval.beam': 1,
-  'eval.trees_up_to': 0,
-  'log.every_steps': 1,
-  'log.profile_steps': 0,
-}
+  'loss.margin_type': ('cosface', 'arcface'), 'loss.margin': '[0, pi/2)', 'loss.scale': '(0, inf)',
+  'loss.digits': '[0, inf)', 'loss.digits_until': '[0, 1]', 'loss.gamma': '[0, inf)', 'loss.sequence': '[0, inf)',
+  'joint.start': ('table', 'random'), 'joint.weight': '[0, inf)', 'joint.scale': '(0, inf)', 'joint.margin': '[0, 1)',
+  'joint.negatives': '[0, 1e7]', 'joint.embeddings': '[0, inf)', 'joint.uniformity': '[0, inf)',
+  'joint.lr': '[0, inf)', 'joint.retokenize_every_steps': '[0, inf)',
+  'softmax.sample_rate': '(0, 1]', 'softmax.margin_type': ('arcface', 'cosface', 'adaface', 'combined'),
+  'softmax.margin': '[0, pi/2)', 'softmax.combined': '(0, 4] [0, pi/2) [0, 1)', 'softmax.scale': '(0, inf)',
+  'softmax.adaface_h': '[0, inf)', 'softmax.adaface_rate': '(0, 1]',
+  'softmax.interclass_filtering_threshold': '[0, 1)',
+  'optim.name': ('sgd', 'adamw'), 'optim.lr': '(0, inf)', 'optim.momentum': '[0, 1)', 'optim.weight_decay': '[0, inf)',
+  'optim.clip': '[0, inf)', 'optim.schedule': ('cosine', 'polynomial'), 'optim.power': '(0, inf)',
+  'optim.warmup': '[0, 1]',
+  'train.steps': '[0, 2147483647]', 'train.epochs': '[0, 1e6]', 'train.steps_at_most': '[0, 2147483647]',
+  'train.batch_size': '[2, 1e6]', 'train.neighbours': '[1, 1e6]', 'train.accumulate': '[1, 1e6]',
+  'train.ema': '[0, 1)', 'train.fsdp': '[1, 1e6]', 'train.seed': '[0, 4294967295]',
+  'checkpoint.every_steps': '[1, inf)', 'checkpoint.keep': '[1, inf)',
+  'eval.every_steps': '[0, inf)', 'eval.targets': _FREE, 'eval.validation_identities': '[0, 1e6]',
+  'eval.identities': '[0, 1e6]', 'eval.images': '[2, 1e6]', 'eval.pairs': '[20, 1e8]', 'eval.closed_set': '[1, 1e9]',
+  'eval.batch_size': '[1, 1e6]', 'eval.beam': '[1, 1e6]', 'eval.trees_up_to': '[0, inf)',
+  'log.every_steps': '[1, inf)', 'log.profile_steps': '[0, inf)', 'log.short': _FREE,
+}  # fmt: skip
 
 
-def _get(config, key):
-  for part in key.split('.'):
-    config = config[part]
-  return config
+def all_keys() -> dict:
+  """Every key with its default: {'section.key': value}."""
+  return {f'{section}.{key}': value for section, keys in default().items() for key, value in keys.items()}
+
+
+def unknown(key: str) -> ConfigError:
+  """That there is no such key, and the nearest one that there is."""
+  if key in default():
+    return ConfigError(f'config.{key} is a section: give one of its settings, config.{key}.KEY; --help lists all.')
+  return ConfigError(f'config.{key} is no setting.{nearest(key, all_keys(), "config.")} --help lists all.')
+
+
+def check_keys(config: ConfigDict) -> None:
+  """Raises ConfigError where a key is missing or is none of `default`, or its value is not one of those ALLOWED."""
+  known = default()
+  for section in config:
+    if section not in known:
+      raise ConfigError(f'config.{section} is no setting.{nearest(section, known, "config.")} --help lists all.')
+  for section, defaults in known.items():
+    keys = config.get(section)
+    if not isinstance(keys, ConfigDict):
+      raise ConfigError(f'config.{section} is missing: begin with gif_jax.config.default(), and change what you must.')
+    for key in keys:
+      if key not in defaults:
+        raise unknown(f'{section}.{key}')
+    for key, value in defaults.items():
+      name = f'{section}.{key}'
+      if key not in keys:
+        raise ConfigError(f'config.{name} is missing: begin with gif_jax.config.default(), and change what you must.')
+      if found := problem(keys[key], type(value), ALLOWED.get(name, '')):
+        raise ConfigError(f'config.{name}={shown(keys[key])} {found}')
 
 
 def validate(config: ConfigDict) -> None:
   """Raises ConfigError at the first setting that cannot work, naming its key and the cure."""
-  for section, keys in config.items():
-    for key, value in keys.items():
-      parts = value if isinstance(value, tuple | list) else (value,)
-      if not all(math.isfinite(part) for part in parts if isinstance(part, float)):
-        raise ConfigError(f'config.{section}.{key}={value} is no number to work with; give a finite one.')
-  for key, choices in _CHOICES.items():
-    if _get(config, key) not in choices:
-      raise ConfigError(f'config.{key}={_get(config, key)!r} is not known; choose from {", ".join(choices)}.')
-  for key, least in _AT_LEAST.items():
-    if _get(config, key) < least:
-      raise ConfigError(f'config.{key}={_get(config, key)} is too small; give at least {least}.')
-  for key in ('loss.digits_until', *(f'augment.{key}' for key in config.augment)):
-    if not 0 <= _get(config, key) <= 1:
-      raise ConfigError(f'config.{key}={_get(config, key)} is no share; give 0 to 1, which is all images or steps.')
-  if config.train.steps <= 0 and config.train.epochs <= 0:
-    raise ConfigError(
-      f'config.train.steps={config.train.steps} and config.train.epochs={config.train.epochs}: '
-      'set one of them above 0, or nothing will be trained.'
-    )
-  if config.train.batch_size % config.train.neighbours:
-    raise ConfigError(
-      f'config.train.neighbours={config.train.neighbours} does not divide config.train.batch_size='
-      f'{config.train.batch_size}: give a divisor, such as 4.'
-    )
-  if config.train.ema >= 1:
-    raise ConfigError(f'config.train.ema={config.train.ema} would never move; give less than 1, such as .999, or 0.')
+  check_keys(config)
+  if not config.train.steps and not config.train.epochs:
+    raise ConfigError('config.train.steps=0 and config.train.epochs=0: set one above 0, or nothing will be trained.')
+  _check_batch(config.train)
+  _check_margin('loss', config.loss)
+  if config.softmax.margin_type != 'combined':
+    _check_margin('softmax', config.softmax)
   _check_softmax(config)
   _check_encoder(config.tokenizer)
   _check_evaluation(config.eval)
 
 
+def _check_batch(train):
+  """Parts of a batch are equally large, and BatchNorm learns nothing from a single image."""
+  for key in ('neighbours', 'accumulate'):
+    if train.batch_size % train[key]:
+      raise ConfigError(
+        f'config.train.{key}={train[key]} does not divide config.train.batch_size={train.batch_size}: give a divisor, '
+        'such as 4.'
+      )
+  if train.batch_size // train.accumulate < 2:
+    raise ConfigError(
+      f'config.train.batch_size={train.batch_size} in config.train.accumulate={train.accumulate} parts is one image at '
+      f'a time, of which BatchNorm learns nothing: give a batch of at least {2 * train.accumulate}, or fewer parts.'
+    )
+
+
+def _check_margin(section, keys):
+  """A cosine less a margin of 1 is reached by nobody; an angle is less than pi/2 by ALLOWED."""
+  if keys.margin_type != 'arcface' and keys.margin >= 1:
+    raise ConfigError(
+      f'config.{section}.margin={keys.margin} is too large for {keys.margin_type}, which takes it off the cosine; give '
+      'at least 0, less than 1.'
+    )
+
+
 def _check_softmax(config):
   """What cannot work, or what nothing would read."""
-  settings, defaults, batch = config.softmax, default().softmax, config.train.batch_size // config.train.accumulate
+  settings, defaults = config.softmax, default().softmax
   changed = [key for key in settings if settings[key] != defaults[key]]
   codes = [key for key in ('table', 'vectors') if config.tokenizer[key]]
   problems = {
@@ -262,16 +275,9 @@ def _check_softmax(config):
     f'tokenizer.{"".join(codes[:1])}': (codes, 'is for codes, which a softmax does not have: leave it empty.'),
     'train.neighbours': (config.train.neighbours > 1, 'needs codes, which a softmax does not have: set it to 1.'),
     'model.sequence': (config.model.sequence, 'reads codes, which a softmax does not have: set it to 0.'),
-    'softmax.sample_rate': (not 0 < settings.sample_rate <= 1, 'is no share: give more than 0, at most 1 (all).'),
-    'softmax.scale': (settings.scale <= 0, 'tells nobody apart: give more than 0.'),
-    'softmax.combined': (len(settings.combined) != 3, 'must be three numbers, m1, m2 and m3.'),
     'softmax.margin_type': (
       settings.margin_type != 'combined' and 'combined' in changed,
       "does not read config.softmax.combined: set it to 'combined', or give config.softmax.margin alone.",
-    ),
-    'train.batch_size': (
-      settings.margin_type == 'adaface' and batch < 2,
-      f'gives adaface no two lengths to compare: give at least {2 * config.train.accumulate}.',
     ),
   }
   if not settings.enabled:
@@ -312,26 +318,12 @@ def _check_evaluation(settings):
       raise too_few_pairs([settings.images] * people, key)
 
 
-def usable_pairs(images: Sequence[int], wanted: int) -> int:
-  """Verification pairs that can be drawn, half genuine, in 10 folds, from people with so many images each.
-
-  The largest multiple of 20 that exists and is not above `wanted`, itself a multiple of 20; 0 if there is none.
-  """
-  total = sum(images)
-  genuine = sum(count * (count - 1) // 2 for count in images)
-  impostor = total * (total - 1) // 2 - genuine
-  return min(wanted, 20 * (min(genuine, impostor) // 10))
-
-
-def too_few_pairs(images: Sequence[int], key: str) -> ConfigError:
-  """What is wrong with config.eval.KEY people who have so many images each."""
-  return ConfigError(
-    f'config.eval.{key}={len(images)} with {sum(images)} images of these people gives fewer than the 10 genuine and 10 '
-    f'impostor pairs that verification needs: raise config.eval.{key} or config.eval.images (now at most {max(images)} '
-    f'of each), or set config.eval.{key}=0.'
-  )
-
-
 def train_steps(config: ConfigDict, images: int) -> int:
-  """Steps of the whole run over a training set of `images` images."""
-  return config.train.steps or math.ceil(config.train.epochs * images / config.train.batch_size)
+  """Steps of the whole run over a training set of `images` images. Raises ConfigError for more than can be counted."""
+  train = config.train
+  steps = train.steps or math.ceil(train.epochs * images / train.batch_size)
+  if not train.steps and train.steps_at_most:
+    return min(steps, train.steps_at_most)
+  if steps > _COUNTED:
+    raise ConfigError(f'config.train.epochs={train.epochs} are {steps} steps; give fewer, at most {_COUNTED} steps.')
+  return steps

@@ -1,4 +1,4 @@
-"""Makes a data set to train on: python -m gif_jax.convert --input=FACES --output=OUT
+"""Makes a data set to train on: python -m gif_jax.convert --input=faces --output=data/faces
 
 --input is a folder of people, InsightFace's RecordIO or any other form that gif_jax reads; several, commas between, are
 put together. --output is a folder in the training format, NAME.rec (InsightFace's RecordIO) or NAME.bin

@@ -8,12 +8,12 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from gif_jax.command_line import define_processes, launch, read_flag
+from gif_jax.command_line import define_config, define_processes, launch, read_flag
 from gif_jax.config import validate
 from gif_jax.core import interrupts
 from gif_jax.core.errors import ConfigError
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
+_CONFIG = define_config('The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config>.')
 _ACCEPT = flags.DEFINE_bool('accept_changes', False, 'Go on with settings other than those the run began with.')
 flags.mark_flag_as_required('config')
@@ -30,8 +30,8 @@ def run(config, workdir: Path, accept: bool = False) -> dict | None:
     from gif_jax.core import locks, processes
     from gif_jax.core.files import make_writable, write_json
     from gif_jax.data.seen import note_trained, warn_of_targets
-    from gif_jax.data.sources import open_faces
-    from gif_jax.training import record
+    from gif_jax.data.sources import open_faces, open_unrendered
+    from gif_jax.training import outlook, record
     from gif_jax.training.loop import check_table, train
     from gif_jax.training.softmax import Identities
 
@@ -43,7 +43,12 @@ def run(config, workdir: Path, accept: bool = False) -> dict | None:
   validate(config)
   with processes.locked(locks.inside(workdir), f'--workdir={workdir}'):
     record.check(workdir, config, accept)
+    unrendered = open_unrendered(config)
+    if unrendered:
+      outlook.warn_of_hours(config, unrendered, workdir)
     faces = processes.after_first(lambda: open_faces(config, workdir / 'cache'))
+    if not unrendered:
+      outlook.warn_of_hours(config, faces, workdir)
     processes.check_same({'people': faces.label_space, 'training images': len(faces.train)})
     if config.softmax.enabled:
       table = Identities(faces.m, faces.label_space)

@@ -1,15 +1,14 @@
-"""Makes an identity-code table: python -m gif_jax.tokenize --config=configs/quickstart.py --output=TABLE
+"""Makes an identity-code table: python -m gif_jax.tokenize --config=configs/quickstart.py --output=my_table
 
 Images -> features -> one vector per identity -> homogenised vectors and codes -> table (docs/method.md, section 1).
-With --extend=OLD: a table of OLD's people, unchanged, and those of the config after them.
+With --extend=runs/quickstart/table: a table of its people, unchanged, and those of the config after them.
 """
 
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
-from gif_jax.command_line import define_processes, launch, read_flag
+from gif_jax.command_line import define_config, define_processes, launch, read_flag
 from gif_jax.core import interrupts
 
 
@@ -37,7 +36,7 @@ def main(_) -> None:
 
 
 if __name__ == '__main__':
-  _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, a file in configs/.')
+  _CONFIG = define_config('The experiment, a file in configs/.')
   _OUTPUT = flags.DEFINE_string('output', None, 'Directory to write the table to.')
   _EXTEND = flags.DEFINE_string('extend', '', 'A table to add the people of the config to, as they are in --output.')
   flags.mark_flags_as_required(['config', 'output'])

@@ -76,11 +76,11 @@ def write_records(folder, images, labels, names=None, origin='test', size=0):
   return Packed(folder)
 
 
-def packed_faces(folder, faces, people=None, origin='test'):
+def packed_faces(folder, faces, people=None, origin='test', size=0):
   """The first `people` of rendered faces, in the training format."""
   chosen = np.arange(len(faces) if people is None else people * faces.images)
   images = [encode(image, quality=95) for image in faces[chosen]]
-  return write_records(folder, images, faces.labels(chosen).tolist(), origin=origin)
+  return write_records(folder, images, faces.labels(chosen).tolist(), origin=origin, size=size)
 
 
 def six_people(path, faces):

@@ -74,7 +74,8 @@ def test_nothing_but_commands_imports_a_command():
 def test_commands_are_at_the_top_but_for_those_named_here():
   inside = {_module(path) for path in COMMANDS if path.parent != PACKAGE}
   assert inside == {'gif_jax.codes.inspect'}
-  assert {path.stem for path in PACKAGE.glob('*.py') if path not in COMMANDS} == {'__init__', 'config', 'command_line'}
+  shared = {'__init__', 'config', 'command_line', 'usage', 'mistakes'}
+  assert {path.stem for path in PACKAGE.glob('*.py') if path not in COMMANDS} == shared
 
 
 def test_no_folder_of_the_package_is_searched_for_modules():
@@ -89,8 +90,8 @@ def test_every_wing_is_in_the_rules():
 
 def test_every_setting_has_a_reader():
   code = '\n'.join(path.read_text() for path in PACKAGE.rglob('*.py') if path.name != 'config.py')
-  # `train.steps` and `train.epochs` are read in config.py itself.
-  for key in {key for keys in default().values() for key in keys} - {'steps', 'epochs'}:
+  # `train.steps`, `train.steps_at_most` and `train.epochs` are read in config.py itself.
+  for key in {key for keys in default().values() for key in keys} - {'steps', 'steps_at_most', 'epochs'}:
     assert re.search(rf'\.{key}\b', code), key
 
 

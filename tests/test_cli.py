@@ -108,7 +108,7 @@ def _fails(command, arguments, *expected, module='main', **options):
 
 def test_misspelt_key(command, tmp_path):
   arguments = ['--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.stepps=3']
-  output = _fails(command, arguments, 'stepps', 'Did you mean "steps"')
+  output = _fails(command, arguments, 'config.train.stepps is no setting. Did you mean config.train.steps?')
   assert 'Traceback' not in output
 
 

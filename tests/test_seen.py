@@ -78,7 +78,7 @@ def test_the_lists_choose_people_for_conversion(noted, photographs, tmp_path):
 
 
 def test_the_training_format_is_not_read_for_its_keys(tiny_faces, tmp_path, monkeypatch):
-  packed = packed_faces(tmp_path / 'set', tiny_faces.train)
+  packed = packed_faces(tmp_path / 'set', tiny_faces.train, size=32)
   apart = {int(person['name']) for role in ('validation', 'test')
            for person in open_faces(_records_config(packed.path), None).people[role]}  # fmt: skip
   expected = sorted({_key(packed[i]) for i, label in enumerate(packed.labels().tolist()) if label not in apart})

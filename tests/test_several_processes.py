@@ -327,4 +327,4 @@ def test_a_name_that_others_cannot_reach_is_listened_to_everywhere(monkeypatch, 
 @pytest.mark.parametrize('module', ['main', 'tokenize', 'evaluate'])
 def test_help_tells_of_several_processes(command, module):
   done = command(module, '--help')
-  assert all(f'--{flag}:' in done.stdout for flag in ('coordinator', 'processes', 'process')), done.stdout
+  assert all(f'--{flag}=' in done.stdout for flag in ('coordinator', 'processes', 'process')), done.stdout

@@ -1,15 +1,14 @@
-"""The quality of an identity-code table: python -m gif_jax.codes.inspect TABLE --config=configs/quickstart.py
+"""The quality of a table: python -m gif_jax.codes.inspect runs/quickstart/table --config=configs/quickstart.py
 
-Prints figures with what they mean, and draws report.png and tree.png. Faces in tree.png need --config, the experiment
-that the table was made for.
+Prints figures of TABLE, the folder named, with what they mean, and draws report.png and tree.png. Faces in tree.png
+need --config, the experiment that the table was made for.
 """
 
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
-from gif_jax.command_line import launch, read_flag
+from gif_jax.command_line import define_config, launch, read_flag
 from gif_jax.core import interrupts
 
 
@@ -49,6 +48,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment that the table was made for, for faces.')
+  _CONFIG = define_config('The experiment that the table was made for, for faces.')
   _OUTPUT = flags.DEFINE_string('output', '', 'Folder to draw to; default: TABLE_report.')
   launch(main, names=('TABLE',))

@@ -6,6 +6,7 @@ Images -> features -> one vector per identity -> homogenised vectors and codes -
 import logging
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from gif_jax.codes import extend, product, size, tree, vectors
@@ -17,7 +18,8 @@ from gif_jax.core.arrays import load_array
 from gif_jax.core.errors import ConfigError, UserError
 from gif_jax.core.files import remove
 from gif_jax.core.resume import Draft
-from gif_jax.data.sources import joined_space
+from gif_jax.core.texts import duration
+from gif_jax.data.sources import joined_space, rendering_seconds
 from gif_jax.models.encoders import Encoder
 from gif_jax.models.extract import identity_moments
 from gif_jax.models.trained import open_encoder
@@ -77,11 +79,19 @@ def _initial_vectors(config, faces, encoder, draft: Path):
     return vectors.initialise(_load_vectors(config), config.model.d)
   labels = faces.train.labels()
   spread = settings.whiten and len(labels) > faces.m  # with one image each, nothing tells how an identity varies
+  _tell_of_rendering(faces.train)
   moments = identity_moments(
     encoder.encode, faces.train, labels, faces.m, config.eval.batch_size, within=spread, progress='encoding faces',
     state=draft, key=f'{encoder.name} of {faces.label_space}, {config.data.size} pixels',
   )  # fmt: skip
   return vectors.initialise(moments.means, config.model.d, moments.within, moments.counts)
+
+
+def _tell_of_rendering(faces):
+  """Nobody would think that making codes of people who exist nowhere is what takes so long."""
+  if seconds := rendering_seconds(faces):
+    _LOG.info('rendering %d faces, which the codes are made of: %s',
+              len(faces), duration(seconds / jax.process_count()))  # fmt: skip
 
 
 def settings_of(config) -> dict:
@@ -240,6 +250,7 @@ def _newcomers(config, faces, old):
       f'it was made with the encoder "{encoder}", the config has "{here.name}". Set tokenizer.encoder (and '
       'tokenizer.encoder_path), or give the mean features of that encoder, one row per newcomer, as tokenizer.vectors'
     )
+  _tell_of_rendering(faces.train)
   return identity_moments(
     here.encode, faces.train, faces.train.labels(), faces.m, config.eval.batch_size, within=False,
     progress='encoding faces',

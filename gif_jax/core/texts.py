@@ -1,4 +1,4 @@
-"""Names of files and people in messages, reports and plots: they may hold anything, and must do nothing there."""
+"""Words for messages and reports: names of files and people, which may hold anything and must do nothing; durations."""
 
 import re
 import unicodedata
@@ -28,3 +28,14 @@ def markdown(text: object) -> str:
 def for_plot(text: object) -> str:
   """One line that Matplotlib's own font can draw (Latin, Greek, Cyrillic) and that it does not take for a formula."""
   return _UNDRAWN.sub('?', unicodedata.normalize('NFC', one_line(text))).replace('$', r'\$')
+
+
+_UNITS = ((365.25 * 86400, 'year'), (86400, 'day'), (3600, 'hour'), (60, 'minute'))
+
+
+def duration(seconds: float) -> str:
+  """About how long, in the unit that a person would choose: 'about 9 hours'. Less than 2 of a unit are of the next."""
+  for size, unit in _UNITS:
+    if seconds >= 2 * size:
+      return f'about {seconds / size:.0f} {unit}s'
+  return 'about a minute' if seconds >= 45 else 'less than a minute'

@@ -34,20 +34,24 @@ def prepare_worker(*_) -> None:
   threading.Thread(target=watch, daemon=True).start()
 
 
+def cores() -> int:
+  """Cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
 def on_all_cores(function: Callable, jobs: Iterable) -> Iterator:
   """function(job) for every job, in order, from as many spawned processes as there are cores.
 
   `function` goes to every process once, so it may be an object that holds much; jobs go one by one and should be small.
   Jobs are taken, and results held, only a few ahead of what is asked for: memory does not grow with their number.
   """
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-  ahead = deque()
-  with ProcessPoolExecutor(cores, get_context('spawn'), _begin, (function,)) as pool:
+  ahead, processes = deque(), cores()
+  with ProcessPoolExecutor(processes, get_context('spawn'), _begin, (function,)) as pool:
     try:
       for job in jobs:
         with kept_from_children():  # more of them are started as jobs come
           ahead.append(pool.submit(_work, job))
-        if len(ahead) > _AHEAD * cores:
+        if len(ahead) > _AHEAD * processes:
           yield ahead.popleft().result()
       while ahead:
         yield ahead.popleft().result()

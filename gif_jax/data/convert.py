@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gif_jax.config import usable_pairs
 from gif_jax.core import locks
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.files import move_folder, remove, remove_left_over, write_bytes
 from gif_jax.core.lists import read_rows
+from gif_jax.core.pair_counts import usable_pairs
 from gif_jax.core.resume import Draft
 from gif_jax.data.inputs import state
 from gif_jax.data.listing import Skipped, counted

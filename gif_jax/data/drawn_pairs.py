@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gif_jax.config import too_few_pairs, usable_pairs
+from gif_jax.core.pair_counts import too_few_pairs, usable_pairs
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,7 +1,9 @@
 """Sets of face crops: what there is to train on, and who is kept apart for evaluation."""
 
 import hashlib
+import logging
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ from tqdm import tqdm
 from gif_jax.core.arrays import load_array
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.resume import fill, is_whole
-from gif_jax.core.workers import on_all_cores
+from gif_jax.core.texts import duration
+from gif_jax.core.workers import cores, on_all_cores
 from gif_jax.data.benchmarks.opening import open_targets
 from gif_jax.data.drawn_pairs import check_pairs
 from gif_jax.data.faces import FaceRenderer
@@ -19,6 +22,10 @@ from gif_jax.data.mislabelled import Mislabelled
 from gif_jax.data.roles import open_record_sets
 from gif_jax.data.sets import FaceSets, joined, numbers
 
+_LOG = logging.getLogger(__name__)
+
+_MANY = 5000  # faces from which on it is worth a word how long rendering them takes; a bar shows it always
+_TRIED = 32  # faces that are rendered to know how long all of them take
 # First identity numbers of people nobody trains on. They do not depend on how many are trained on, so runs with
 # different numbers of identities are compared on the same faces.
 _VALIDATION, _TEST = 1 << 40, 2 << 40
@@ -110,6 +117,9 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
   shape = (len(faces), size, size, 3)
   if not is_whole(path, np.uint8, shape):
     block = faces.images * 25
+    if len(faces) >= _MANY:
+      _LOG.info('rendering %d %s faces once, into %s: %s',
+                len(faces), name, folder, duration(rendering_seconds(faces) / cores()))  # fmt: skip
 
     def blocks(start):
       jobs = [(faces, i, min(i + block, len(faces))) for i in range(start, len(faces), block)]
@@ -120,6 +130,29 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
 
     fill(path, shape, np.uint8, blocks, {'faces': path.stem})
   return CachedFaces(path, faces)
+
+
+def rendering_seconds(faces, *, shuffled: bool = False) -> float:
+  """About how long rendering all of a set takes one core, found with a few of them; 0 for a set that is read.
+
+  In their order, or shuffled, which is slower: a person is then made anew for every picture.
+  """
+  if not getattr(faces, 'in_processes', False):
+    return 0.0
+  faces[:1]  # what is made once
+  tried = min(_TRIED, len(faces))
+  index = np.arange(tried) * len(faces) // tried if shuffled else (len(faces) - tried) // 2 + np.arange(tried)
+  started = time.perf_counter()
+  faces[index]
+  return (time.perf_counter() - started) / tried * len(faces)
+
+
+def open_unrendered(config) -> FaceSets | None:
+  """The sets of synthetic people, none of whom is rendered yet; None for other sources, which must be read for it."""
+  if config.data.source != 'synthetic':
+    return None
+  _check_path(config.data.path, 'path')
+  return _synthetic(config, None)
 
 
 def open_faces(config, cache: Path | None) -> FaceSets:

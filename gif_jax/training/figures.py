@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gif_jax.config import usable_pairs
 from gif_jax.core.mesh import make_mesh
+from gif_jax.core.pair_counts import usable_pairs
 from gif_jax.data.drawn_pairs import balanced_pairs
 from gif_jax.evaluation.all_pairs import roc_of_all_pairs
 from gif_jax.evaluation.benchmarks import measure

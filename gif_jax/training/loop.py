@@ -20,11 +20,9 @@ from gif_jax.data.colour import check_colour
 from gif_jax.data.sources import FaceSets
 from gif_jax.evaluation import report
 from gif_jax.evaluation.benchmarks import check as check_benchmark
-from gif_jax.models import gif
 from gif_jax.models.trained import open_backbone
-from gif_jax.training import figures, input_pipeline, joint, optim, record, sharding, steps
+from gif_jax.training import figures, input_pipeline, joint, optim, outlook, record, sharding, steps
 from gif_jax.training.compiling import compile_step
-from gif_jax.training.flops import matrix_peak, training_flops
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 from gif_jax.training.program import make_predictor, make_program, make_search, open_checkpoints
 from gif_jax.training.softmax import Identities
@@ -117,12 +115,12 @@ def train(
   rate = optim.schedule(config.optim, total, config.optim.lr)
   record.note_start(workdir, config, start, total, changed, rate)
   metrics = MetricsLog(workdir, start)
-  flops = training_flops(gif.build(config.model, table.l, table.v), config.data.size)
-  if config.softmax.enabled:
-    flops += 6 * config.model.d * table.m * config.softmax.sample_rate  # the product with centres and its two gradients
-  peak = matrix_peak(tuple(jax.local_devices()), config.model.dtype) * jax.process_count()
+  flops, peak = outlook.image_flops(config, table.l, table.v, table.m), outlook.devices_peak(config)
   _LOG.info('a training image is %.3g GFLOP; matrix products reach %.3g TFLOP/s in %s on all devices',
             flops / 1e9, peak / 1e12, config.model.dtype)  # fmt: skip
+  if start < total:
+    seconds = outlook.training_seconds(config, faces, total - start, flops, peak)
+    _LOG.info('%s', outlook.describe(config, faces, start, total, seconds))
   window = Window(config.train.batch_size, flops, peak)
 
   # ---- Steps

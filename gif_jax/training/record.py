@@ -25,7 +25,7 @@ from gif_jax.models.saved import steps
 _LOG = logging.getLogger(__name__)
 
 _CONFIG, _STARTS = 'config.json', 'starts.jsonl'
-_LENGTH = ('train.steps', 'train.epochs')
+_LENGTH = ('train.steps', 'train.epochs', 'train.steps_at_most')
 # What changes no result: it says when and what is looked at, where things lie, or how the work is divided. Paths of
 # tables and encoders are here because checkpoints and tables know what was in them by checksums.
 _HARMLESS = (
