@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -383,3 +384,13 @@ def test_any_damage_is_refused_or_leaves_a_set(tmp_path_factory, which, place, l
   assert len(found.template) == len(found.media) == len(found.detector) == len(found.identity)
   assert len(found.left) == len(found.right) == len(found.same) and found.same.any() and not found.same.all()
   assert max(found.left.max(), found.right.max(), found.template.max()) < len(found.template_ids) == len(found.subject)
+
+
+def test_another_picture_under_the_same_name_is_another_set(tmp_path):
+  """Embeddings are kept by the fingerprint: those of pictures of before must not be taken for these."""
+  pictures = np.random.default_rng(0).integers(0, 256, (10, 112, 112, 3), np.uint8)
+  folder = write_set(tmp_path / 'ijbc', pictures=pictures)
+  before = open_benchmark(str(folder), 112).fingerprint
+  assert open_benchmark(str(folder), 112).fingerprint == before
+  shutil.copy(folder / 'loose_crop' / '1.png', folder / 'loose_crop' / '2.png')
+  assert open_benchmark(str(folder), 112).fingerprint != before

@@ -72,9 +72,9 @@ def test_bad_images_are_left_out_and_named(tmp_path, capfd):
   for i, make in enumerate(BAD.values()):
     assert make()[1] in found[str(faces / 'anna' / f'{i:02}.jpg')]
   assert found['ben'] == 'no usable image' and found['faces/nobody'] == 'no images in it' and len(found) == len(BAD) + 3
-  assert '3 images are unchanged, 1 were' in text and '2 empty, N bytes' in text and '1 no usable image' in text
+  assert '3 images are unchanged, 1 were' in text and '2 an empty file' in text and '1 no usable image' in text
   assert 'Warning' not in capfd.readouterr().err
-  with pytest.raises(DataError, match=r'anna/00\.jpg: empty.*--bad_images=skip'):
+  with pytest.raises(DataError, match=r'anna/00\.jpg: an empty file.*--bad_images=skip'):
     (faces / 'nobody').rmdir()
     run(faces, tmp_path / 'other', bad_images='error')
 

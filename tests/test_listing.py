@@ -27,7 +27,7 @@ def test_bad_images_are_skipped_named_and_counted(root, caplog):
   faces = open_faces(folder_config(root, people=(0, 0)), None)
   assert skipped(faces) == {
     'nobody': 'no images in it',
-    'p01/0.jpg': 'unreadable: empty, 0 bytes',
+    'p01/0.jpg': 'unreadable: an empty file',
     'p02/2.jpg': skipped(faces)['p02/2.jpg'],
     'p03/not.png': 'unreadable: cannot identify image file',
     'unreadable': 'no readable images in it',

@@ -280,6 +280,87 @@ def test_real_pictures_are_within_the_limits():
   assert read_image(encoded(Image.new('1', (3000, 2000)), 'PNG', optimize=True), 8)[1:3] == (3000, 2000)
 
 
+LARGE = PICTURES['blocks'].repeat(8, 0).repeat(8, 1)
+
+
+@pytest.mark.parametrize('factor', [1, 2, 4, 8])
+def test_large_jpegs_are_decoded_at_a_part_of_their_size(factor):
+  whole = encoded(Image.fromarray(LARGE), 'JPEG')
+  found = read_image(whole, 128 // factor).pixels.astype(int)
+  expected = Image.fromarray(read_whole(whole)).resize(found.shape[:2], Image.Resampling.BOX)
+  assert np.abs(found - np.asarray(expected)).mean() < 8
+
+
+def test_the_verdict_does_not_depend_on_the_size():
+  """On a JPEG that lacks half of its pixels, but not its end."""
+  whole = encoded(Image.fromarray(LARGE), 'JPEG')
+  broken = whole[: len(whole) // 2] + whole[-2:]
+  verdicts = []
+  for size in (8, 16, 32, 64, 128, 256, 300):
+    try:
+      verdicts.append(read_image(broken, size).pixels.shape == (size, size, 3))
+    except UnreadableError:
+      verdicts.append(False)
+  try:
+    verdicts.append(read_whole(broken).shape == (256, 256, 3))
+  except UnreadableError:
+    verdicts.append(False)
+  assert len(set(verdicts)) == 1
+
+
+def test_orientation_after_the_frame_is_honoured():
+  exif = Image.Exif()
+  exif[0x0112] = 3
+  upright = encoded(Image.fromarray(PICTURES['ramp']), 'JPEG')
+  at = upright.find(b'\xff\xc4')  # after the frame, before the tables
+  turned = upright[:at] + b'\xff\xe1' + (len(exif.tobytes()) + 2).to_bytes(2) + exif.tobytes() + upright[at:]
+  for size in (4, SIZE):
+    expected = read_image(upright, size).pixels[::-1, ::-1]
+    np.testing.assert_allclose(read_image(turned, size).pixels.astype(int), expected, atol=6)
+
+
+def test_many_scans_are_refused():
+  whole = encoded(Image.fromarray(PICTURES['noise'].repeat(32, 0).repeat(32, 1)), 'JPEG', progressive=True)
+  at = whole.rfind(b'\xff\xda')
+  with pytest.raises(UnreadableError, match='scans of 1024x1024 pixels'):
+    read_image(whole[:-2] + whole[at:-2] * 2000 + whole[-2:], SIZE)
+
+
+@pytest.mark.parametrize('bits', [2, 4])
+def test_grey_of_few_bits_with_a_transparent_one(bits):
+  values = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(SIZE, SIZE) % 2**bits
+  rows = b''.join(b'\0' + np.packbits(
+    np.unpackbits(row[:, None], axis=1)[:, -bits:].ravel()).tobytes() for row in values)  # fmt: skip
+  file = b'\x89PNG\r\n\x1a\n'
+  for kind, content in (
+    (b'IHDR', SIZE.to_bytes(4) * 2 + bytes([bits, 0, 0, 0, 0])), (b'tRNS', (1).to_bytes(2)),
+    (b'IDAT', zlib.compress(rows)), (b'IEND', b''),
+  ):  # fmt: skip
+    file += len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+  expected = np.where(values == 1, 0, values * (255 // (2**bits - 1)))
+  np.testing.assert_array_equal(read_image(file, SIZE).pixels[..., 0], expected)
+
+
+def test_what_pillow_takes_for_other_pixels_is_refused():
+  white = np.full((SIZE, SIZE), 65535, np.uint16)
+  for tags, what in (({262: 0}, '16 bits of which white is 0'), ({258: 12}, '12 bits a value')):
+    file = io.BytesIO()
+    Image.fromarray(white).save(file, 'TIFF')
+    content = bytearray(file.getvalue())
+    (tag, value), *_ = tags.items()
+    entry = content.find(tag.to_bytes(2, 'little') + (3).to_bytes(2, 'little'))
+    content[entry + 8 : entry + 10] = value.to_bytes(2, 'little')
+    with pytest.raises(UnreadableError, match=what):
+      read_image(bytes(content), SIZE)
+
+
+def test_profiles_make_no_noise(capfd):
+  profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+  content = encoded(Image.fromarray(PICTURES['noise'][..., 0]), 'PNG', icc_profile=profile)
+  np.testing.assert_array_equal(read_image(content, SIZE).pixels[..., 0], PICTURES['noise'][..., 0])
+  assert capfd.readouterr() == ('', '')
+
+
 def test_heic_is_read_with_its_library_and_named_without(tmp_path, monkeypatch):
   pillow_heif.register_heif_opener()
   content = encoded(Image.new('RGB', (64, 48), (200, 100, 30)), 'HEIF')

@@ -94,7 +94,7 @@ def _bomb():
 
 
 BAD = {
-  'empty': lambda: (b'', 'empty, 0 bytes'),
+  'empty': lambda: (b'', 'an empty file'),
   'text': lambda: (b'hello', 'cannot identify image file'),
   'header': lambda: (encode(picture(0))[:2], 'cannot identify'),
   'half': lambda: (encode(picture(0))[:-100], 'truncated'),

@@ -145,7 +145,7 @@ def open_folder(config, cache: Path | None) -> FaceSets:
   return FaceSets(
     m=len(sets.train),
     label_space=f'folder of {len(sets.train)} people, {space}',
-    people=_record(sets, skipped, listing.not_images, odd),
+    people=_record(root, sets, skipped, listing.not_images, odd),
     named=(_named(root, listing, sets, number),),
     **{name: _faces(pixels, number, chosen) for name, chosen in sets._asdict().items()},
   )
@@ -192,19 +192,23 @@ def _usable(root, listing, unreadable, bad_images):
   return people, skipped
 
 
-def _record(sets, skipped, not_images, odd):
+def _record(root, sets, skipped, not_images, odd):
   """Who is who, as people.json says it: training people in the order of their labels."""
+  own = root.resolve().name
+
+  def named(people):
+    return [{'name': name, 'origin': f'{own}:{name}', 'images': len(files)} for name, files in people.items()]
+
   return {
     'train': [
-      {'label': label, 'name': name, 'images': len(files), 'held_out': len(sets.held_out[name])}
-      for label, (name, files) in enumerate(sets.train.items())
+      {'label': label} | person | {'held_out': len(sets.held_out[person['name']])}
+      for label, person in enumerate(named(sets.train))
     ],
-    'validation': [{'name': name, 'images': len(files)} for name, files in sets.validation.items()],
-    'test': [{'name': name, 'images': len(files)} for name, files in sets.test.items()],
+    'validation': named(sets.validation), 'test': named(sets.test),
     'skipped': [skip._asdict() for skip in skipped],
     'not_images': [other._asdict() for other in not_images],
     'odd_sizes': odd,
-  }
+  }  # fmt: skip
 
 
 def _odd(root, names, sides):

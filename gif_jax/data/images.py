@@ -38,13 +38,19 @@ _SIDE = 1 << 14  # pixels, at most: more than any camera has in as many pixels a
 # Pixels that a byte of a large file stands for, at most: deflate gives 1032 bytes for one, of 8 black or white pixels
 # each. JPEG has fewer; what has more, in lossless WebP and JPEG 2000, is of one colour all over.
 _PER_BYTE, _LARGE = 8 * 1032, 1 << 22
+_SCANNED = 1 << 30  # pixels times scans of a progressive JPEG: ten scans of the largest picture, or some seconds
 _HEIC = (b'heic', b'heix', b'hevc', b'hevx', b'heim', b'heis', b'hevm', b'hevs', b'mif1', b'msf1')
 
-_JPEG, _PNG = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n'
+_JPEG, _SCAN, _PNG = b'\xff\xd8\xff', b'\xff\xda', b'\x89PNG\r\n\x1a\n'
+# Of a JPEG before its pixels: tables, comments, what applications add; two of these may tell how it is to be seen.
+_SEGMENTS, _TELLING = {0xDB, 0xC4, 0xDD, 0xFE, *range(0xE0, 0xF0)}, {0xE1, 0xE2}
+_SIZ = b'\xff\x51'  # of JPEG 2000 (ITU T.800, A.5.1): the size, and from byte 40 on the depth of each component
 _ORIENTATION = 0x0112  # EXIF 2.3, tag 274: 1 is upright
 _TURNED = range(2, 9)
-_NOT_PLAIN = {b'tRNS', b'eXIf', b'acTL', b'tEXt', b'zTXt', b'iTXt'}  # of PNG: transparent, perhaps turned, animated
+_NOT_PLAIN = {b'tRNS', b'eXIf', b'acTL', b'tEXt', b'zTXt', b'iTXt', b'iCCP'}  # of PNG; libpng warns of profiles
 _PLAIN = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+# By the length of the factor in bits; OpenCV has these in BGR alone.
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 3: cv2.IMREAD_REDUCED_COLOR_4, 4: cv2.IMREAD_REDUCED_COLOR_8}
 
 warnings.filterwarnings('ignore', module='PIL')  # of files that are read nevertheless, or refused with a reason
 
@@ -95,15 +101,13 @@ def read_image(source: str | Path | bytes, size: int) -> Picture:
   """
   encoded = source if isinstance(source, bytes) else read_file(source)
   header = _plain(encoded)
-  if header and not (header.format == 'JPEG' and min(header.width, header.height) >= 4 * size):
-    pixels = _decode_plain(encoded)
-    if pixels is not None:
-      square = pixels if pixels.shape == (size, size, 3) else _to_square(Image.fromarray(pixels), size)
-      return Picture(square, *header[1:])
+  pixels = _decode_plain(encoded, header, size) if header else None
+  if pixels is not None:
+    square = pixels if pixels.shape == (size, size, 3) else _to_square(Image.fromarray(pixels), size)
+    return Picture(square, *header[1:])
   with _opened(encoded, source) as image:
     width, height, mode = *image.size, image.mode
-    # JPEG decodes large photographs several times faster at a half, quarter or eighth of their size.
-    image.draft(None, (2 * size, 2 * size))
+    image.draft(None, (2 * size, 2 * size))  # as in `_decode_plain`
     pixels = _to_square(_to_rgb(ImageOps.exif_transpose(image)), size)
   return Picture(pixels, width, height, _kind(mode))
 
@@ -115,7 +119,7 @@ def read_whole(source: str | Path | bytes) -> np.ndarray:
   """
   encoded = source if isinstance(source, bytes) else read_file(source)
   header = _plain(encoded)
-  pixels = _decode_plain(encoded) if header else None
+  pixels = _decode_plain(encoded, header) if header else None
   if pixels is not None:
     return pixels
   with _opened(encoded, source) as image:
@@ -135,7 +139,7 @@ def is_plain(encoded: bytes, size: int) -> bool:
   """Whether these are the bytes of a whole, upright JPEG or PNG, 8-bit grey or colour, of size x size pixels."""
   try:
     header = _plain(encoded)
-    return bool(header) and header[1:3] == (size, size) and _decode_plain(encoded) is not None
+    return bool(header) and header[1:3] == (size, size) and _decode_plain(encoded, header) is not None
   except UnreadableError:
     return False
 
@@ -150,35 +154,33 @@ def _plain(encoded) -> _Header | None:
   except IndexError:  # it is cut off within its header
     return None
   if header:
-    _check_sides(header.width, header.height, len(encoded))
+    _check_sides(header.width, header.height, header.format, encoded)
   return header
 
 
 def _plain_jpeg(encoded):
-  """Goes from segment to segment up to the frame's (ITU T.81, B.2.2), over those that do not matter."""
-  at = 2
+  """Goes from segment to segment (ITU T.81, B.2.2), over those that do not matter, to where the pixels begin."""
+  at, header = 2, None
   while encoded[at] == 0xFF:
     marker, length = encoded[at + 1], encoded[at + 2] << 8 | encoded[at + 3]
+    if marker == 0xDA:  # scan
+      return header if encoded.rfind(b'\xff\xd9', at) > 0 else None
     if marker in (0xC0, 0xC2):  # baseline, progressive
       bits, components = encoded[at + 4], encoded[at + 9]
       height, width = (encoded[i] << 8 | encoded[i + 1] for i in (at + 5, at + 7))
-      if bits != 8 or components not in (1, 3) or encoded.rfind(b'\xff\xd9', at) < 0:
+      if header or bits != 8 or components not in (1, 3):
         return None
-      return _Header('JPEG', width, height, _GREY if components == 1 else _COLOUR)
-    if marker == 0xE1 and not _is_upright(encoded[at + 4 : at + 2 + length]):
-      return None
-    if marker == 0xE2 and encoded.startswith(b'MPF\0', at + 4):  # several pictures
-      return None
-    if not (0xE0 <= marker <= 0xEF or marker in (0xDB, 0xC4, 0xDD, 0xFE)):
+      header = _Header('JPEG', width, height, _GREY if components == 1 else _COLOUR)
+    elif marker not in _SEGMENTS or (marker in _TELLING and not _is_harmless(encoded[at + 4 : at + 2 + length])):
       return None
     at += 2 + length
   return None
 
 
-def _is_upright(segment):
-  """Whether an APP1 segment leaves the picture as it is; one that cannot be read is left to Pillow."""
+def _is_harmless(segment):
+  """Whether a segment leaves the picture as it is; one that cannot be read is left to Pillow."""
   if not segment.startswith(b'Exif\0\0'):
-    return b'Orientation' not in segment  # XMP
+    return not segment.startswith(b'MPF\0') and b'Orientation' not in segment  # several pictures; XMP
   try:
     exif = Image.Exif()
     exif.load(segment)
@@ -209,22 +211,35 @@ def _plain_png(encoded):
   return _Header('PNG', width, height, _COLOUR if encoded[25] else _GREY)
 
 
-def _decode_plain(encoded):
-  """uint8 [height, width, 3] RGB; None for what OpenCV does not decode, of which Pillow then says what is wrong."""
+def _decode_plain(encoded, header, size=0):
+  """uint8 [height, width, 3] RGB; None for what OpenCV does not decode, of which Pillow then says what is wrong.
+
+  JPEG decodes large photographs several times faster at a half, quarter or eighth of their size; size: half of what the
+  shorter side must still have, 0 for all there is.
+  """
+  factor = min(header.width, header.height) // (2 * size) if size and header.format == 'JPEG' else 1
   try:
-    return cv2.imdecode(np.frombuffer(encoded, np.uint8), _PLAIN)
+    if factor < 2:
+      return cv2.imdecode(np.frombuffer(encoded, np.uint8), _PLAIN)
+    reduced = _REDUCED[min(factor, 8).bit_length()] | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), reduced)
+    return None if pixels is None else np.ascontiguousarray(pixels[..., ::-1])
   except cv2.error:
     return None
 
 
-def _check_sides(width, height, length):
+def _check_sides(width, height, form, encoded):
   """Refuses, before anything is decoded, what would take long or much memory, or cannot be there."""
   if max(width, height) > _SIDE:
     raise UnreadableError(f'{width}x{height}: a side is more than {_SIDE} pixels; make it smaller')
   if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
     raise UnreadableError(f'{width}x{height} is more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller')
-  if width * height > max(_LARGE, _PER_BYTE * length):
-    raise UnreadableError(f'{width}x{height} pixels cannot be in {length} bytes: it is cut off, or its header is wrong')
+  if width * height > max(_LARGE, _PER_BYTE * len(encoded)):
+    raise UnreadableError(
+      f'{width}x{height} pixels cannot be in {len(encoded)} bytes: it is cut off, or its header is wrong'
+    )
+  if form == 'JPEG' and width * height > _LARGE // 16 and width * height * encoded.count(_SCAN) > _SCANNED:
+    raise UnreadableError(f'{encoded.count(_SCAN)} scans of {width}x{height} pixels; save it anew')
 
 
 @contextlib.contextmanager
@@ -232,7 +247,8 @@ def _opened(encoded, source):
   """The file as a Pillow image; whatever is wrong with it, also later in the block, becomes an UnreadableError."""
   try:
     with Image.open(io.BytesIO(encoded), formats=_formats(encoded)) as image:
-      _check_sides(*image.size, len(encoded))
+      _check_sides(*image.size, image.format, encoded)
+      _check_kind(image, encoded)
       yield image
   except UnreadableError:
     raise
@@ -252,9 +268,30 @@ def _formats(encoded):
   return ('HEIF',)
 
 
+def _check_kind(image, encoded):
+  """Refuses pixels that Pillow would take for others, and mends what it does not tell."""
+  if image.format == 'PNG' and image.mode == 'L' and encoded[24] < 8 and 'transparency' in image.info:
+    image.info['transparency'] *= 255 // (2 ** encoded[24] - 1)  # grey of 2 or 4 bits is scaled, this is not
+  bits = 8
+  if image.format == 'JPEG2000' and (at := encoded.find(_SIZ)) > 0:
+    bits = (encoded[at + 40] & 127) + 1
+    if bits > 8 and not image.mode.startswith('I'):
+      raise UnreadableError(f'JPEG 2000 in colour with {bits} bits; save it with 8')
+  if image.format != 'TIFF':
+    return
+  tags = image.tag_v2
+  bits, planes, white_is_0 = tags.get(258, (1,)), tags.get(284) == 2, tags.get(262) == 0
+  deep = max(bits) > 8
+  if deep and (planes or white_is_0 or max(bits) not in (16, 32)):
+    what = 'in separate planes' if planes else 'of which white is 0' if white_is_0 else 'a value'
+    raise UnreadableError(f'TIFF with {max(bits)} bits {what}; save it with 8, or as PNG')
+  if max(tags.get(322, 0), tags.get(323, 0)) > _SIDE:
+    raise UnreadableError(f'TIFF in tiles of {tags.get(322)}x{tags.get(323)} pixels; save it as PNG')
+
+
 def _reason(error, encoded):
   if not encoded:
-    return 'empty, 0 bytes'
+    return 'an empty file'
   # Pillow names an object in memory, of which whoever reports the reason says where it comes from.
   return re.sub(r'<_io\.BytesIO[^>]*>', '', str(error)).strip() or type(error).__name__
 
@@ -282,12 +319,13 @@ def _to_bytes(values, transparent):
   """
   if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
     raise UnreadableError(f'values from {values.min()} to {values.max()}, of no known range: save it with 8 or 16 bits')
-  top = 65535
   if values.dtype.kind == 'f':
     top = next(top for top in (1, 255, 65535) if values.max() <= top)
+    return np.rint(values * np.float32(255 / top)).astype(np.uint8)
+  scaled = np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)
   if isinstance(transparent, int):  # PNG: the one value that is
-    values = np.where(values == transparent, 0, values)
-  return np.rint(values * (255 / top)).astype(np.uint8)
+    scaled[transparent] = 0
+  return scaled[values]
 
 
 def _to_square(image, size):

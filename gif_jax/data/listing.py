@@ -12,20 +12,23 @@ from gif_jax.data.images import is_image_name
 
 # What file systems, network storage and archives put beside people's files; some has small copies of photographs.
 _OF_SYSTEMS = {
-  '@eadir', '#recycle', '#snapshot', '@recycle', '@recently-snapshot', '@tmp', '@__thumb', '$recycle.bin', 'recycler',
-  'recycled', 'lost+found', 'found.000', 'system volume information', '__macosx', 'network trash folder',
-  'temporary items', 'thevolumesettingsfolder', 'resource.frk',
+  '@eadir', '@synoeastream', '@synoresource', '#recycle', '#snapshot', '~snapshot', '@recycle', '@recently-snapshot',
+  '@tmp', '@__thumb', '$recycle.bin', 'recycle.bin', 'recycle bin', 'recycler', 'recycled', 'trash', 'lost+found',
+  'found.000', 'system volume information', '__macosx', 'network trash folder', 'temporary items',
+  'thevolumesettingsfolder', 'resource.frk', 'thumbs', '_thumbs', 'thumbnails', '_thumbnails',
 }  # fmt: skip
 _NAMED = 10_000  # files that are no images, one by one
 _LAYOUT = 'make one sub-folder per person, named after the person, and put the photographs there.'
 
 
 class Photo(NamedTuple):
-  """An image file: its path below data.path, with '/', its size in bytes and when it was modified, in ns."""
+  """An image file: its path below data.path, with '/', its size in bytes, when it was modified and when the disk last
+  noted a change of it, in ns."""
 
   name: str
   size: int
   modified: int
+  changed: int = 0
 
 
 class Skipped(NamedTuple):
@@ -181,7 +184,7 @@ class _Walk:
       elif not (stat.S_ISREG(status.st_mode) and is_image_name(entry.name)):
         self._note(name, [_no_image(entry.name) if stat.S_ISREG(status.st_mode) else Skipped(entry.name, 'no file')])
       elif self._enter(entry, path, real):
-        yield Photo(path, status.st_size, status.st_mtime_ns)
+        yield Photo(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
   def _note(self, folder, not_images):
     self.others.add_all(Skipped(f'{folder}/{name}', reason) for name, reason in not_images)

@@ -49,7 +49,7 @@ def _listed(path, records):
   """
   lines = {path_key(row[0]): line for line, row in read_rows(path, '\t')}
   found = np.array([lines.pop(path_key(records.where(i)), 0) > 0 for i in range(len(records))])
-  if not found.any():
+  if lines and not found.any():
     raise DataError(f'{path} names no image of --input; give --input as it was given to gif_jax.audit.')
   _LOG.info('%s: %d images are left out', path, found.sum())
   if lines:

@@ -45,7 +45,8 @@ class Survey(NamedTuple):
 def survey(root: Path, photos: list[Photo], size: int, cache: Path | None) -> Survey:
   """Decodes all photographs on all cores, with a progress bar, and stores their pixels in the folder `cache`.
 
-  What `cache` holds of the same files (names, sizes, times) is used again without opening one. None stores nothing.
+  What `cache` holds of the same files (names, sizes, times of both kinds) is used again without opening one. None
+  stores nothing.
   """
   if cache is None:
     result = Survey({}, {}, [])
@@ -57,7 +58,7 @@ def survey(root: Path, photos: list[Photo], size: int, cache: Path | None) -> Su
 
 
 def _fingerprint(photos, size):
-  what = repr((DECODING, size, [(normal(photo.name), photo.size, photo.modified) for photo in photos]))
+  what = repr((DECODING, size, [(normal(photo.name), *photo[1:]) for photo in photos]))
   return hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()[:16]
 
 

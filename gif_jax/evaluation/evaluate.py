@@ -135,11 +135,11 @@ class _Checkpoint:
       if (both := seen.overlap(benchmark, left_out=True)) is None:
         continue
       found[name], shared = both
-      if processes.first() and (words := found[name].words(name)):
-        _LOG.warning('%s', words)
       if found[name].left_out and shared.any():
         benchmarks[name] = benchmark.only(np.flatnonzero(~shared))
         self._check_left(benchmarks[name], found[name])
+      if processes.first() and (words := found[name].words(name)):
+        _LOG.warning('%s', words)
     return found
 
   def _check_left(self, benchmark, overlap):

@@ -84,7 +84,7 @@ class TinyFaceSet:
     identity: int64 [n], -1 of distractors.
     probe: int64 [q], which images are probes.
     gallery: int64 [g], which images are the gallery.
-    fingerprint: of the names and sizes of all files, and of the size of crops.
+    fingerprint: of the names, sizes and times of all files, and of the size of crops.
   """
 
   kind = 'search'
@@ -143,12 +143,13 @@ def _stem(name):
 
 
 def _files(folder):
-  """{file: bytes} of the images right in a folder, by name."""
+  """{file: (bytes, when modified in ns)} of the images right in a folder, by name."""
   try:
     with os.scandir(folder) as entries:
-      files = {entry.name: entry.stat().st_size for entry in entries if _is_image(entry.name)}
+      stats = {entry.name: entry.stat() for entry in entries if _is_image(entry.name)}
   except OSError as error:
     raise DataError(f'{folder} cannot be listed ({error.strerror}); unpack the whole testing set.') from error
+  files = {name: (status.st_size, status.st_mtime_ns) for name, status in stats.items()}
   if not files:
     raise DataError(f'{folder} holds no image; unpack the whole testing set.')
   return dict(sorted(files.items()))
