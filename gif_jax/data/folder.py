@@ -214,7 +214,7 @@ def _record(root, sets, skipped, not_images, odd):
 def _odd(root, names, sides):
   """Photographs of an odd size, as people.json names them, with a warning."""
   if text := described(names.__getitem__, sides):
-    _LOG.warning('%s: %s. All are in people.json and trained on; %s.', root, text, CURE)
+    _LOG.warning('%s: %s. All are in people.json and are used as they are; %s.', root, text, CURE)
   odd = np.flatnonzero(odd_sizes(sides)).tolist()
   return [{'name': names[row], 'size': '{}x{}'.format(*sides[row])} for row in odd]
 

@@ -112,7 +112,7 @@ def _warn_of_odd_sizes(records):
   if records.size:  # all are of one
     return
   if text := look_at(records):
-    _LOG.warning('Looking at a few: %s. They are trained on; %s.', text, CURE)
+    _LOG.warning('Looking at a few: %s. They are used as they are; %s.', text, CURE)
 
 
 def _images_apart(labels, apart, held_out, seed):
