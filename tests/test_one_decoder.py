@@ -22,7 +22,7 @@ import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from gif_jax.core.errors import DataError, UnreadableError
 from gif_jax.data.align import template
@@ -378,3 +378,19 @@ def test_what_cannot_be_read_is_named_alike_by_folder_and_benchmark(tmp_path):
   crops = LabelledSet.of_records(tmp_path / 'faces', SIZE).images
   with pytest.raises(DataError, match=r'anna/1\.jpg cannot be decoded: 32000x32000'):
     crops[:]
+
+
+def test_headers_that_are_remembered_are_those_of_the_picture():
+  """Pictures of many headers in turn, some of which begin like others, are what they are alone."""
+  contents = [
+    encoded(Image.fromarray(PICTURES['noise'][:height]), 'JPEG', quality=quality, optimize=optimize)
+    for quality in (50, 90) for optimize in (False, True) for height in (16, 24, 32)
+  ]  # fmt: skip
+  exif = Image.Exif()
+  exif[0x0112] = 3
+  contents += [encoded(Image.fromarray(PICTURES['noise']), 'JPEG', exif=exif)]
+  expected = [np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))) for content in contents]
+  for _ in range(2):
+    for content, pixels in zip(contents, expected):
+      np.testing.assert_allclose(read_whole(content).astype(int), pixels, atol=2)
+      assert read_sides(content) == pixels.shape[1::-1]

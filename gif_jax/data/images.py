@@ -44,6 +44,7 @@ _HEIC = (b'heic', b'heix', b'hevc', b'hevx', b'heim', b'heis', b'hevm', b'hevs',
 _JPEG, _SCAN, _PNG = b'\xff\xd8\xff', b'\xff\xda', b'\x89PNG\r\n\x1a\n'
 # Of a JPEG before its pixels: tables, comments, what applications add; two of these may tell how it is to be seen.
 _SEGMENTS, _TELLING = {0xDB, 0xC4, 0xDD, 0xFE, *range(0xE0, 0xF0)}, {0xE1, 0xE2}
+_HEADERS, _ENDS, _REMEMBERED = {}, [], 4  # headers of JPEGs by their bytes, and how many bytes these may be
 _SIZ = b'\xff\x51'  # of JPEG 2000 (ITU T.800, A.5.1): the size, and from byte 40 on the depth of each component
 _ORIENTATION = 0x0112  # EXIF 2.3, tag 274: 1 is upright
 _TURNED = range(2, 9)
@@ -159,22 +160,42 @@ def _plain(encoded) -> _Header | None:
 
 
 def _plain_jpeg(encoded):
-  """Goes from segment to segment (ITU T.81, B.2.2), over those that do not matter, to where the pixels begin."""
+  """What comes before the pixels is, of pictures of one size by one encoder, always the same: it is looked up."""
+  for end in _ENDS:
+    if header := _HEADERS.get(encoded[:end]):
+      break
+  else:
+    header, end = _read_jpeg_header(encoded)
+    if header:
+      if len(_HEADERS) >= _REMEMBERED:
+        _HEADERS.clear()
+        _ENDS.clear()
+      _HEADERS[encoded[:end]] = header
+      if end not in _ENDS:
+        _ENDS.append(end)
+  return header if header and encoded.rfind(b'\xff\xd9', end) > 0 else None
+
+
+def _read_jpeg_header(encoded):
+  """Goes from segment to segment (ITU T.81, B.2.2), over those that do not matter, to where the pixels begin.
+
+  The header, or None, and where it ends.
+  """
   at, header = 2, None
   while encoded[at] == 0xFF:
     marker, length = encoded[at + 1], encoded[at + 2] << 8 | encoded[at + 3]
     if marker == 0xDA:  # scan
-      return header if encoded.rfind(b'\xff\xd9', at) > 0 else None
+      return header, at
     if marker in (0xC0, 0xC2):  # baseline, progressive
       bits, components = encoded[at + 4], encoded[at + 9]
       height, width = (encoded[i] << 8 | encoded[i + 1] for i in (at + 5, at + 7))
       if header or bits != 8 or components not in (1, 3):
-        return None
+        break
       header = _Header('JPEG', width, height, _GREY if components == 1 else _COLOUR)
     elif marker not in _SEGMENTS or (marker in _TELLING and not _is_harmless(encoded[at + 4 : at + 2 + length])):
-      return None
+      break
     at += 2 + length
-  return None
+  return None, at
 
 
 def _is_harmless(segment):
