@@ -12,6 +12,7 @@ from gif_jax.command_line import define_config, define_processes, launch, read_f
 from gif_jax.config import validate
 from gif_jax.core import interrupts
 from gif_jax.core.errors import ConfigError
+from gif_jax.core.lists import parts
 
 _CONFIG = define_config('The experiment, a file in configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Where everything is written; default: runs/<name of the config>.')
@@ -67,7 +68,7 @@ def run(config, workdir: Path, accept: bool = False) -> dict | None:
 def _check_apart(data, workdir):
   if data.source != 'folder':
     return
-  for key, folder in (('path', data.path), *(('newcomers', folder) for folder in data.newcomers.split(','))):
+  for key, folder in (('path', data.path), *(('newcomers', folder) for folder in parts(data.newcomers))):
     if folder and workdir.resolve().is_relative_to(Path(folder).resolve()):
       raise ConfigError(
         f'--workdir={workdir} lies inside config.data.{key}={folder}, where its pictures would be taken for those of a '

@@ -191,3 +191,10 @@ def test_a_large_face_is_averaged(shape):
   ramp = np.repeat(np.linspace(0, 250, shape[1]).astype(np.uint8)[None, :, None], shape[0], 0).repeat(3, 2)
   x = np.arange(112) * 6 + 5.3  # where the pixels of the crop lie
   np.testing.assert_allclose(crop(ramp, template(112) * 6 + 5.3, 112)[50, :, 0], x * 250 / (shape[1] - 1), atol=1.5)
+
+
+@pytest.mark.parametrize('size', [96, 100, 112, 120, 128, 140, 160, 168, 180, 200, 250, 256, 320, 400])
+def test_points_that_are_the_template_are_in_order(size):
+  """Nothing is left over by them, so that what fits equally well is no better."""
+  points = np.stack([template(size), template(112) * size / 112, np.rint(template(112) * 8)])
+  assert wrong_order(np.repeat(points, 5, 0)) is None and not mirrored(points).any()

@@ -394,3 +394,31 @@ def test_another_picture_under_the_same_name_is_another_set(tmp_path):
   assert open_benchmark(str(folder), 112).fingerprint == before
   shutil.copy(folder / 'loose_crop' / '1.png', folder / 'loose_crop' / '2.png')
   assert open_benchmark(str(folder), 112).fingerprint != before
+
+
+@pytest.mark.parametrize('pairs', [
+  (*PAIRS, (7, 900, 0)),  # there before, with the other label
+  (*PAIRS, (32, 32, 0)),  # a template and itself
+  ((7, 900, 1), (900, 31, 1), (31, 7, 0), (7, 4000, 0)),  # by other lines
+])  # fmt: skip
+def test_pairs_that_contradict_each_other(tmp_path, pairs):
+  said = r"template_pair_label\.txt, line \d+: templates \d+ and \d+ as of two people, who"
+  with pytest.raises(DataError, match=said):
+    open_benchmark(str(write_set(tmp_path / 'set', pairs=pairs)), 112)
+
+
+def test_subjects_of_1_n_that_contradict_the_pairs(tmp_path):
+  folder = write_set(tmp_path / 'set')
+  lists = {'gallery_G1': [(7, 1)], 'gallery_G2': [(31, 2)], 'probe_mixed': [(900, 1), (32, 2), (4000, 3)]}
+
+  def write_lists():
+    for name, rows in lists.items():
+      text = ''.join(f'{template},{subject}\n' for template, subject in rows)
+      (folder / 'meta' / f'ijbc_1N_{name}.csv').write_text(f'TEMPLATE_ID,SUBJECT_ID\n{text}')
+
+  write_lists()
+  assert open_benchmark(str(folder), 112).search is not None
+  lists['probe_mixed'] = [(900, 2), (32, 3), (4000, 1)]
+  write_lists()
+  with pytest.raises(DataError, match=r'ijbc_1N_\*\.csv have templates \d+ and \d+ of the subjects \d and \d, who are'):
+    open_benchmark(str(folder), 112)

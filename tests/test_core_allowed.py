@@ -97,8 +97,8 @@ def test_values_are_shown_in_a_few_characters():
 @pytest.mark.parametrize(
   ('seconds', 'text'),
   [
-    (0, 'less than a minute'), (44, 'less than a minute'), (50, 'about a minute'), (119, 'about a minute'),
-    (120, 'about 2 minutes'), (7000, 'about 117 minutes'), (9 * 3600, 'about 9 hours'), (47 * 3600, 'about 47 hours'),
+    (0, 'less than a minute'), (44, 'less than a minute'), (50, 'about a minute'), (89, 'about a minute'),
+    (104, 'about 2 minutes'), (5000, 'about 83 minutes'), (9 * 3600, 'about 9 hours'), (47 * 3600, 'about 2 days'),
     (81 * 86400, 'about 81 days'), (3e9, 'about 95 years'),
   ],
 )  # fmt: skip

@@ -134,3 +134,10 @@ def test_what_no_disk_did_is_left_alone():
   error.__cause__, other.__cause__ = other, error  # a ring ends too
   assert of_disk(error) is None
   assert of_disk(ExceptionGroup('several', [error, other])) is None
+
+
+def test_a_device_without_memory_is_one_line():
+  error = type('JaxRuntimeError', (RuntimeError,), {})
+  line = errors.explain(error('RESOURCE_EXHAUSTED: Out of memory allocating 437487175488 bytes.\nmore\nand more'))
+  assert '437487175488 bytes' in line and 'config.train.batch_size' in line and '\n' not in line
+  assert errors.explain(error('INTERNAL: a bug')) is None

@@ -18,6 +18,7 @@ from gif_jax.core.lists import (
   nearest,
   normal,
   open_text,
+  parts,
   path_key,
   read_lines,
   read_rows,
@@ -272,3 +273,7 @@ def test_what_may_have_been_meant(name, there):
 def test_names_in_messages_are_short():
   assert quoted("it's\t\udcff") == repr("it's\t\udcff") and quoted('a' * 80) == repr('a' * 80)
   assert quoted('a' * 500 + 'b' * 500) == repr('a' * 40 + '...' + 'b' * 20)
+
+
+def test_blanks_around_names_with_commas_between():
+  assert parts(' a b, c/d ,,e,') == ['a b', 'c/d', 'e'] and parts('') == parts(' , ') == []

@@ -17,6 +17,7 @@ from gif_jax.data.convert import Settings, convert
 from gif_jax.data.inputs import open_records
 from gif_jax.data.merge import Merged
 from gif_jax.data.recordio import RecordIO
+from gif_jax.data.packing import fitted
 from gif_jax.data.records import Names, Packed, Person, fingerprint, write_index
 from gif_jax.data.roles import _label_space
 from tests.pictures import SIZE, encode, picture
@@ -189,6 +190,7 @@ def test_names_of_tfds(tmp_path):
   named = {f'ü/{i}.jpg': image for i, image in enumerate(images)}
   examples = [{'image': io.BytesIO(image), 'label': name[2], 'filename': name} for name, image in named.items()]
   path = prepare(tmp_path, {'image': IMAGE, 'label': TEXT, 'filename': tfds.features.Text()}, examples)
-  run(f'tfds:{path}', tmp_path / 'out', size=8)
-  for records in (open_records(f'tfds:{path}'), open_records(tmp_path / 'out')):
-    assert {records.name(i): records[i] for i in range(150)} == named
+  run(f'tfds:{path}', tmp_path / 'out', size=16)
+  enlarged = {name: fitted(image, 16) for name, image in named.items()}
+  for records, expected in ((open_records(f'tfds:{path}'), named), (open_records(tmp_path / 'out'), enlarged)):
+    assert {records.name(i): records[i] for i in range(150)} == expected

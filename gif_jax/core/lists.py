@@ -154,6 +154,11 @@ def is_number(text: str, kind: Callable[[str], object] = float) -> bool:
     return False
 
 
+def parts(listed: str) -> list[str]:
+  """What a flag or a setting names with commas between; blanks around a name are none of it."""
+  return [part for part in map(str.strip, listed.split(',')) if part]
+
+
 def indexed(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:
   """Where each name stands, by its one spelling: `normal` or `path_key`. Raises DataError where two have the same."""
   places, names = {}, list(names)

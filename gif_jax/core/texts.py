@@ -34,8 +34,8 @@ _UNITS = ((365.25 * 86400, 'year'), (86400, 'day'), (3600, 'hour'), (60, 'minute
 
 
 def duration(seconds: float) -> str:
-  """About how long, in the unit that a person would choose: 'about 9 hours'. Less than 2 of a unit are of the next."""
+  """About how long, in the unit that a person would choose: 'about 9 hours'. Less than 1.5 of one are of the next."""
   for size, unit in _UNITS:
-    if seconds >= 2 * size:
+    if seconds >= 1.5 * size:
       return f'about {seconds / size:.0f} {unit}s'
   return 'about a minute' if seconds >= 45 else 'less than a minute'

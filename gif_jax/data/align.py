@@ -29,6 +29,7 @@ def _reordered(*order):
 _ORDERS = {
   '': _reordered(0, 1, 2, 3, 4),
   'the nose comes last': _reordered(0, 1, 4, 2, 3),
+  'the points go round and the nose comes last': _reordered(0, 1, 4, 3, 2),
   'the nose comes first': _reordered(1, 2, 0, 3, 4),
   'the mouth comes before the eyes': _reordered(3, 4, 2, 0, 1),
   'the eyes are swapped': _reordered(1, 0, 2, 3, 4),
@@ -41,6 +42,7 @@ _MIRRORS = {
   'y comes before x': lambda points: points[..., ::-1],
   'y is counted from the bottom': lambda points: points * [1, -1],
 }
+_EXACT = 1e-4  # misfit of points that were rounded
 _SAMPLE = 10000  # rows that say what most are
 
 
@@ -93,8 +95,9 @@ def mirrored(points: np.ndarray) -> np.ndarray:
 
 
 def _better(points, others):
-  # Twice as well: points of a profile, where left and right all but coincide, fit equally badly both ways.
-  return fit(others)[0] < fit(points)[0] / 2
+  # Twice as well: points of a profile, where left and right all but coincide, fit equally badly both ways. Points that
+  # are those of the template but for rounding are right, whatever else fits as exactly.
+  return np.maximum(fit(others)[0], _EXACT) < fit(points)[0] / 2
 
 
 def wrong_order(points: np.ndarray) -> tuple[str, np.ndarray] | None:
@@ -105,6 +108,9 @@ def wrong_order(points: np.ndarray) -> tuple[str, np.ndarray] | None:
   some = points[:: max(1, len(points) // _SAMPLE)]
   found = {}
   for (order, ordered), (mirror, turned) in itertools.product(_ORDERS.items(), _MIRRORS.items()):
+    if not order and not mirror:
+      continue
+
     def mend(points, ordered=ordered, turned=turned):
       return turned(ordered(points))
 

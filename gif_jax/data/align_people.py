@@ -20,9 +20,10 @@ from gif_jax.core.lists import normal, write_rows
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.align import PointsError, crop, mirrored
 from gif_jax.data.detectors import FaceError, find_face, open_detector
-from gif_jax.data.images import png_chunks, read_whole
+from gif_jax.data.images import read_whole
 from gif_jax.data.landmarks import read_landmarks
 from gif_jax.data.listing import Photo, Skipped, list_people
+from gif_jax.data.plain import png_chunks
 
 _LOG = logging.getLogger(__name__)
 _SETTINGS, _SKIPPED = 'align.json', 'skipped.tsv'

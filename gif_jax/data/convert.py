@@ -10,7 +10,7 @@ import numpy as np
 from gif_jax.core import locks
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.files import move_folder, remove, remove_left_over, write_bytes
-from gif_jax.core.lists import read_rows
+from gif_jax.core.lists import parts, read_rows
 from gif_jax.core.pair_counts import usable_pairs
 from gif_jax.core.resume import Draft
 from gif_jax.data.inputs import state
@@ -25,6 +25,7 @@ from gif_jax.data.records import Packed
 from gif_jax.data.selection import choose, choose_rows, who_stays
 
 _SIZE = 112  # of InsightFace's data sets
+_SMALLEST = 16
 _FOLDED = 20  # half of each of 10 folds: pairs are a multiple of this
 _DIGITS = 19  # of what is a number of pairs
 _FORMS = 'a folder (the training format), NAME.rec (RecordIO) or NAME.bin (verification pairs)'
@@ -64,7 +65,7 @@ def convert(settings: Settings) -> str:
 
 
 def _convert(settings):
-  output, wheres = settings.output, [where for where in settings.input.split(',') if where]
+  output, wheres = settings.output, parts(settings.input)
   _check_output(settings, wheres)
   index = output.with_name(f'.{output.name}.index')
   inputs = open_inputs(wheres, index, settings.bad_images)
@@ -112,6 +113,8 @@ def _of_rec(output):
 
 def _check_output(settings, wheres):
   output, ending = settings.output, settings.output.suffix[1:]
+  if 0 < settings.size < _SMALLEST:
+    raise ConfigError(f'--size={settings.size}: crops are {_SMALLEST} pixels a side or more; 0 takes those of --input.')
   if ending.lower() in _ENDINGS.split() or (ending not in ('rec', 'bin') and ending.lower() in ('rec', 'bin')):
     raise ConfigError(f'--output={output}: .{ending} is none of the forms that are written, {_FORMS}.')
   if ending != 'bin' and settings.pairs != Settings._field_defaults['pairs']:
@@ -168,7 +171,8 @@ def _complete(packing, records, chosen, size, settings):
     _, (first, why) = next(read_rows(packing.folder / 'skipped.tsv', '\t'))
     raise DataError(f'{settings.pairs} names {first}, which cannot be read: {why}; repair it. Such: {reasons.total()}.')
   if not stay.any():
-    raise DataError(f'nobody is left of {settings.input}: {_counted(reasons + Counter(gone.values()))}.')
+    why = _counted(reasons + Counter(gone.values())) or 'the lists leave nobody'
+    raise DataError(f'nobody is left of {settings.input}: {why}.')
   left = [Skipped(people[label].name, reason) for label, reason in gone.items()]
   notes = [*records.skipped, *records.not_images, *left]
   packing.complete(records, chosen, people, stay, notes, size=size, origin=settings.input)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from gif_jax.core.arrays import load_array
 from gif_jax.core.errors import ConfigError
+from gif_jax.core.lists import parts
 from gif_jax.core.resume import fill, is_whole
 from gif_jax.core.texts import duration
 from gif_jax.core.workers import cores, on_all_cores
@@ -170,7 +171,7 @@ def open_faces(config, cache: Path | None) -> FaceSets:
       'they have; set it to 1.'
     )
   faces = SOURCES[config.data.source](config, cache)._replace(targets=open_targets(config))
-  for path in filter(None, config.data.newcomers.split(',')):
+  for path in parts(config.data.newcomers):
     faces = joined(faces, SOURCES[config.data.source](_only(config, path), cache))
   if config.data.label_noise:
     faces = faces._replace(train=Mislabelled(faces.train, faces.m, config.data.label_noise, config.data.seed))

@@ -13,6 +13,7 @@ from gif_jax.core import locks, processes
 from gif_jax.core.arrays import load_array
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.files import make_writable
+from gif_jax.core.lists import parts
 from gif_jax.data.benchmarks.opening import open_benchmarks
 from gif_jax.data.colour import check_colour
 from gif_jax.data.seen import KEPT, Overlap, Seen
@@ -64,7 +65,7 @@ def evaluate(settings: Settings) -> tuple[list[Result], dict[str, Any]]:
 
 def _evaluate(settings, source, folder):
   # All of them are opened first: what is missing shows itself now and not after hours of work.
-  benchmarks = open_benchmarks(_listed(settings.benchmarks), source.size)
+  benchmarks = open_benchmarks(parts(settings.benchmarks), source.size)
   source.check(benchmarks.values())
   overlaps = source.overlaps(benchmarks)
   for benchmark in benchmarks.values():
@@ -89,16 +90,12 @@ def report_folder(settings: Settings) -> Path:
   return Path(settings.output or Path(settings.workdir) / 'evaluation')
 
 
-def _listed(text):
-  return [part for part in text.split(',') if part]
-
-
 def _check(settings):
   if bool(settings.workdir) == bool(settings.embeddings):
     raise ConfigError('give either --workdir, the folder of a run, or --embeddings, files made elsewhere.')
   if settings.embeddings and not settings.output:
     raise ConfigError('--embeddings needs --output, the folder for the report.')
-  files, benchmarks = _listed(settings.embeddings), _listed(settings.benchmarks)
+  files, benchmarks = parts(settings.embeddings), parts(settings.benchmarks)
   if not benchmarks:
     raise ConfigError('--benchmarks names nothing to measure on.')
   if files and len(files) != len(benchmarks):
@@ -169,7 +166,7 @@ class _Files:
   size = _SIZE
 
   def __init__(self, settings):
-    self.paths = _listed(settings.embeddings)
+    self.paths = parts(settings.embeddings)
     self.about = _about('embeddings made elsewhere', ', '.join(self.paths))
 
   def check(self, benchmarks):

@@ -25,6 +25,8 @@ def image_flops(config, l: int, v: int, m: int) -> float:
   flops = training_flops(gif.build(config.model, l, v), config.data.size)
   if config.softmax.enabled:
     flops += 6 * config.model.d * m * config.softmax.sample_rate  # the product with centres and its two gradients
+  if config.joint.enabled:
+    flops += 6 * config.model.d * (config.joint.negatives + config.train.batch_size)  # and with code vectors
   return flops
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from gif_jax.core import locks
 from gif_jax.core.errors import ConfigError, DataError, UserError
 from gif_jax.core.files import make_writable, remove, write_json, write_text
+from gif_jax.core.lists import parts
 from gif_jax.data.audit.figure import Shown, plot_audit
 from gif_jax.data.audit.findings import describe_images, describe_pairs, few_of_each, overlap, twice
 from gif_jax.data.audit.lists import Alike, write_lists
@@ -58,7 +59,7 @@ def audit(settings: Settings) -> dict:
 def _audit(settings):
   output, index = settings.output, settings.output / 'index'
   encoder = _open_encoder(settings)
-  data = open_all(_names(settings.input), _names(settings.against), index)
+  data = open_all(parts(settings.input), parts(settings.against), index)
   marked = mark_all(data.images)
   marks = marked.marks
   pairs = twice(data.images, marks, data.person)
@@ -78,14 +79,10 @@ def _audit(settings):
   return report
 
 
-def _names(listed):
-  return [name for name in listed.split(',') if name]
-
-
 def _check(settings):
-  if not _names(settings.input):
+  if not parts(settings.input):
     raise ConfigError('--input names nothing: give a data set, or several with commas between.')
-  for where in _names(settings.input):
+  for where in parts(settings.input):
     if settings.output.resolve().is_relative_to(Path(where).resolve()):
       raise ConfigError(f'--output={settings.output} lies inside --input={where}; name another folder.')
   if not 0 <= settings.similarity <= 1:
@@ -110,7 +107,7 @@ def _odd_sizes(data, marks):
 
 def _describe_inputs(settings, data, marks, odd):
   found, start = {}, 0
-  for where, (name, records) in zip(_names(settings.input), data.inputs.items()):
+  for where, (name, records) in zip(parts(settings.input), data.inputs.items()):
     own, strange = (values[start : start + len(records)] for values in (marks, odd))
     start += len(records)
     found[name] = {'where': where} | describe_images(own, records.labels(), len(records.people())) | {

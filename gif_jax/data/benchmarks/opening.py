@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gif_jax.core.errors import ConfigError, DataError
+from gif_jax.core.lists import parts
 from gif_jax.data.benchmarks.labelled import LabelledSet
 from gif_jax.data.benchmarks.pairs import PairSet
 from gif_jax.data.benchmarks.templates import TemplateSet, is_template_set
@@ -59,7 +60,7 @@ def open_targets(config) -> dict[str, Any]:
   Raises ConfigError for one that does not exist and for two of one name, DataError for one that cannot be used.
   """
   wheres = []
-  for name in filter(None, config.eval.targets.split(',')):
+  for name in parts(config.eval.targets):
     beside = Path(config.data.path) / f'{name}.bin'
     where = str(beside) if beside.is_file() else name
     if not where.startswith(PREFIX) and not Path(where).exists():

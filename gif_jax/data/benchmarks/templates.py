@@ -88,6 +88,7 @@ class TemplateSet:
     self._read_pairs(pairs, faces)
     self.identity = self.subject[self.template]
     self.search = open_galleries(folder / 'meta', self.name, self.template_ids)
+    self._check_subjects(folder / 'meta', pairs)
     digests = ''.join(map(checksums.sha256, (faces, points, pairs)))
     digest = hashlib.sha256(f'{digests} {size} {DECODING}'.encode())
     if self.images is not None:
@@ -127,6 +128,28 @@ class TemplateSet:
     t, left, right = len(self.template_ids), self.left[self.same], self.right[self.same]
     genuine = coo_array((np.ones(len(left), bool), (left, right)), shape=(t, t))
     self.subject = connected_components(genuine, directed=False)[1].astype(np.int64)
+    # Also a pair that is there twice, with both labels, and a template and itself, which is one person.
+    contradicts = ~self.same & (self.subject[self.left] == self.subject[self.right])
+    _check(pairs, contradicts, lambda row: f'templates {rows["left"][row]} and {rows["right"][row]} as of two people, '
+           'who are one by other lines')  # fmt: skip
+
+  def _check_subjects(self, meta, pairs):
+    """Raises DataError where the lists of 1:N give templates of one person, by the pairs of 1:1, to two subjects."""
+    if self.search is None:
+      return
+    listed = [(gallery.template, gallery.subject) for gallery in self.search.galleries]
+    template, subject = map(np.concatenate, zip(*listed, (self.search.probe, self.search.probe_subject)))
+    order = np.argsort(self.subject[template], kind='stable')
+    template, subject = template[order], subject[order]
+    person = self.subject[template]
+    if (other := (person[1:] == person[:-1]) & (subject[1:] != subject[:-1])).any():
+      row = int(other.argmax())
+      ids = self.template_ids[template[row : row + 2]]
+      raise DataError(
+        f'{meta}: {self.name}_1N_*.csv have templates {ids[0]} and {ids[1]} of the subjects {subject[row]} and '
+        f'{subject[row + 1]}, who are one person by {pairs.name} ({other.sum()} such): copy the files again, all of '
+        'one release.'
+      )
 
   def _numbers(self, pairs, ids, faces):
     """0..t-1 for the templates' ids in the files: int32, as many as `ids`."""
