@@ -16,8 +16,8 @@ from gif_jax.data import packing
 from gif_jax.data.convert import Settings, convert
 from gif_jax.data.inputs import open_records
 from gif_jax.data.merge import Merged
-from gif_jax.data.recordio import RecordIO
 from gif_jax.data.packing import fitted
+from gif_jax.data.recordio import RecordIO
 from gif_jax.data.records import Names, Packed, Person, fingerprint, write_index
 from gif_jax.data.roles import _label_space
 from tests.pictures import SIZE, encode, picture
