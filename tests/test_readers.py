@@ -78,7 +78,7 @@ class Places:
     (self.root / 'pairs.txt').write_text(f'{self.names[0]}\t{self.names[1]}\t1\n{self.names[0]}\t{self.names[2]}\t0\n')
     (self.root / 'same.csv').write_text('same,similarity,first,second\n1,.9,photos:p00,photos:p01\n')
     (self.root / 'people.txt').write_text('p00\np01\n')
-    for which, rows in (('gallery_G1', '7,1\n'), ('gallery_G2', '900,2\n'), ('probe_mixed', '31,1\n4000,3\n')):
+    for which, rows in (('gallery_G1', '7,1\n'), ('gallery_G2', '31,2\n'), ('probe_mixed', '900,1\n4000,3\n')):
       (self.root / 'IJBC' / 'meta' / f'ijbc_1N_{which}.csv').write_text(f'TEMPLATE_ID,SUBJECT_ID\n{rows}')
 
   def _write_tfds(self, images):

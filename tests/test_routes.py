@@ -32,9 +32,9 @@ def problems(draw):
 def test_a_full_beam_is_the_nearest_vector(problem, kind):
   m, l, v, seed = problem
   rng = np.random.default_rng(seed)
-  # Sixteen signs make a row of length 4, so that all sums are exact and ties are ties.
+  # Sixteen signs make a row of length 4, so that all sums of unit vectors are exact and ties are ties.
   h = rng.normal(size=(m, 16)) if kind == 'real' else rng.choice([-1.0, 1.0], (m, 16))[rng.integers(m, size=m)]
-  z = rng.normal(size=(3, 16)) if kind == 'real' else rng.integers(-2, 3, (3, 16))
+  z = rng.normal(size=(3, 16)) if kind == 'real' else rng.choice([-1.0, 1.0], (3, 16))
   planted = tree.plant(random_codes(m, l, v, seed), h, v)
   beam = max(len(table) for table in planted.index.children)
   candidates = np.asarray(tree.candidates(planted, z.astype(np.float32), beam))
