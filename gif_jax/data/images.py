@@ -80,9 +80,9 @@ def read_image(source: str | Path | bytes, size: int) -> Picture:
   if pixels is not None:
     square = pixels if pixels.shape == (size, size, 3) else _to_square(Image.fromarray(pixels), size)
     return Picture(square, *header[1:])
-  with _opened(encoded, source) as image:
+  with _opened(encoded) as image:
     width, height, mode = *image.size, image.mode
-    image.draft(None, (2 * size, 2 * size))  # as in `_decode_plain`
+    image.draft(None, (2 * size, 2 * size))  # as in `plain.decode`
     pixels = _to_square(_to_rgb(ImageOps.exif_transpose(image)), size)
   return Picture(pixels, width, height, _kind(mode))
 
@@ -97,7 +97,7 @@ def read_whole(source: str | Path | bytes) -> np.ndarray:
   pixels = plain.decode(encoded, header) if header else None
   if pixels is not None:
     return pixels
-  with _opened(encoded, source) as image:
+  with _opened(encoded) as image:
     return np.array(_to_rgb(ImageOps.exif_transpose(image)))
 
 
@@ -106,7 +106,7 @@ def read_sides(source: str | Path | bytes) -> tuple[int, int]:
   encoded = source if isinstance(source, bytes) else read_file(source)
   if header := plain.read_header(encoded):
     return header.width, header.height
-  with _opened(encoded, source) as image:
+  with _opened(encoded) as image:
     return image.size
 
 
@@ -120,7 +120,7 @@ def is_plain(encoded: bytes, size: int) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(encoded, source):
+def _opened(encoded):
   """The file as a Pillow image; whatever is wrong with it, also later in the block, becomes an UnreadableError."""
   try:
     with Image.open(io.BytesIO(encoded), formats=_formats(encoded)) as image:

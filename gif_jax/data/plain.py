@@ -16,10 +16,10 @@ GREY, COLOUR = 'grey 8-bit', 'colour 8-bit'
 SIDE = 1 << 14  # pixels, at most: more than any camera has in as many pixels as Pillow decodes without a warning
 # Pixels that a byte of a large file stands for, at most: deflate gives 1032 bytes for one, of 8 black or white pixels
 # each. JPEG has fewer; what has more, in lossless WebP and JPEG 2000, is of one colour all over.
-_PER_BYTE, _LARGE = 8 * 1032, 1 << 22
+_PER_BYTE, _LARGE, _SMALL = 8 * 1032, 1 << 22, 1 << 18
 _SCANNED = 1 << 30  # pixels times scans of a progressive JPEG: ten scans of the largest picture, or some seconds
 
-_JPEG, _SCAN, _PNG = b'\xff\xd8\xff', b'\xff\xda', b'\x89PNG\r\n\x1a\n'
+_JPEG, _SCAN, _EOI, _PNG = b'\xff\xd8\xff', b'\xff\xda', b'\xff\xd9', b'\x89PNG\r\n\x1a\n'
 # Of a JPEG before its pixels: tables, comments, what applications add; two of these may tell how it is to be seen.
 _SEGMENTS, _TELLING = {0xDB, 0xC4, 0xDD, 0xFE, *range(0xE0, 0xF0)}, {0xE1, 0xE2}
 _HEADERS, _ENDS, _REMEMBERED = {}, [], 4  # headers of JPEGs by their bytes, and how many bytes these may be
@@ -45,36 +45,35 @@ def read_header(encoded: bytes) -> Header | None:
 
   Raises UnreadableError as `check_sides` does.
   """
+  for end in _ENDS:
+    if (header := _HEADERS.get(encoded[:end])) and encoded.rfind(_EOI, end) > 0:
+      return header
   try:
     if encoded.startswith(_JPEG):
-      header = _plain_jpeg(encoded)
+      header, end = _read_jpeg(encoded)
+      header = header if encoded.rfind(_EOI, end) > 0 else None
     else:
-      header = _plain_png(encoded) if encoded.startswith(_PNG) else None
+      header, end = _read_png(encoded) if encoded.startswith(_PNG) else None, 0
   except IndexError:  # it is cut off within its header
     return None
   if header:
     check_sides(header.width, header.height, header.format, encoded)
+    if end and header.width * header.height <= _SMALL:
+      _remember(encoded[:end], header)
   return header
 
 
-def _plain_jpeg(encoded):
-  """What comes before the pixels is, of pictures of one size by one encoder, always the same: it is looked up."""
-  for end in _ENDS:
-    if header := _HEADERS.get(encoded[:end]):
-      break
-  else:
-    header, end = _read_jpeg_header(encoded)
-    if header:
-      if len(_HEADERS) >= _REMEMBERED:
-        _HEADERS.clear()
-        _ENDS.clear()
-      _HEADERS[encoded[:end]] = header
-      if end not in _ENDS:
-        _ENDS.append(end)
-  return header if header and encoded.rfind(b'\xff\xd9', end) > 0 else None
+def _remember(begin, header):
+  """Of small JPEGs of one size by one encoder what comes before the pixels is always the same: it is looked up."""
+  if len(_HEADERS) >= _REMEMBERED:
+    _HEADERS.clear()
+    _ENDS.clear()
+  _HEADERS[begin] = header
+  if len(begin) not in _ENDS:
+    _ENDS.append(len(begin))
 
 
-def _read_jpeg_header(encoded):
+def _read_jpeg(encoded):
   """Goes from segment to segment (ITU T.81, B.2.2), over those that do not matter, to where the pixels begin.
 
   The header, or None, and where it ends.
@@ -122,7 +121,7 @@ def png_chunks(encoded: bytes) -> list[bytes]:
   return kinds if at == len(encoded) else []
 
 
-def _plain_png(encoded):
+def _read_png(encoded):
   kinds = png_chunks(encoded)
   if kinds[:1] != [b'IHDR'] or not _NOT_PLAIN.isdisjoint(kinds) or encoded[24] != 8 or encoded[25] not in (0, 2):
     return None
@@ -157,5 +156,5 @@ def check_sides(width, height, form, encoded):
     raise UnreadableError(
       f'{width}x{height} pixels cannot be in {len(encoded)} bytes: it is cut off, or its header is wrong'
     )
-  if form == 'JPEG' and width * height > _LARGE // 16 and width * height * encoded.count(_SCAN) > _SCANNED:
+  if form == 'JPEG' and width * height > _SMALL and width * height * encoded.count(_SCAN) > _SCANNED:
     raise UnreadableError(f'{encoded.count(_SCAN)} scans of {width}x{height} pixels; save it anew')

@@ -7,6 +7,7 @@ from absl import flags
 
 from gif_jax.codes.table import CodeTable
 from gif_jax.core import counter_rng
+from gif_jax.core.memory import keep_freed
 from gif_jax.core.workers import prepare_worker
 from gif_jax.data.augment import PLAIN, augment
 from gif_jax.training.neighbour_batches import Groups
@@ -52,6 +53,7 @@ def batches(
   groups = Groups(faces, table, neighbours, seed) if neighbours > 1 else None
   assemble = _Assemble(faces, table, seed, chances, labels, groups, batch_size, process, processes)
   steps = grain.MapDataset.range(start, _ENDLESS if stop is None else stop).map(assemble)
+  keep_freed()
   cv2.setNumThreads(0)  # crops are far too small to be shared among OpenCV's own threads
   # Decoding leaves the interpreter's lock to others, so threads do it, and pass batches on without a copy.
   apart = getattr(faces, 'in_processes', False)
