@@ -31,8 +31,8 @@ from benchmarks import accuracy_report
 from benchmarks.accuracy_rows import PARTS, ROWS, TRIALS, Run, plain, runs_of
 from benchmarks.accuracy_run import check_same
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.core.files import write_json
-from gif_jax.data.sources import open_faces
+from gif_jax.core.storage.files import write_json
+from gif_jax.data.sets.open import open_faces
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,8 +108,10 @@ def locked(output: Path):
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      sys.exit(f'{output} is in use by another benchmarks.accuracy, or by a run one of them left behind: wait for it, '
-               'or choose another --output; several runs at a time are --jobs.')  # fmt: skip
+      sys.exit(
+        f'{output} is in use by another benchmarks.accuracy, or by a run one of them left behind: wait for it, '
+        'or choose another --output; several runs at a time are --jobs.'
+      )
     yield file.fileno()
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.accuracy_rows import PARTS, ROWS, SEEDS, TRIALS, check_budget, differences, flat, slug, trials_of
 from benchmarks.accuracy_verdict import CHOICE, ROUTES, Found, best_route, figure, verdict
 from gif_jax.core.errors import ConfigError
-from gif_jax.core.files import read_json, write_json, write_text
 from gif_jax.core.plots import new_figure, save, tidy
+from gif_jax.core.storage.files import read_json, write_json, write_text
 
 FARS = ('1e-1', '1e-2', '1e-3', '1e-4')
 _TARS = {f'TAR@FAR={far}': f'tar@far={far}' for far in FARS[1:]}
@@ -20,9 +20,11 @@ COLUMNS = {'verification': 'verification_accuracy', **_TARS} | {
   f'{_ROUTE.get(route, route)} top 1': f'{route}_top1' for route in ROUTES
 }
 TOP5 = {f'{_ROUTE.get(route, route)} top 5': f'{route}_top5' for route in ROUTES}
-TUNING = {'verification': 'validation/verification_accuracy'} | {
-  title: f'validation/{key}' for title, key in _TARS.items()
-} | {'nearest vector or centre top 1': 'vector_top1'}  # fmt: skip
+TUNING = (
+  {'verification': 'validation/verification_accuracy'}
+  | {title: f'validation/{key}' for title, key in _TARS.items()}
+  | {'nearest vector or centre top 1': 'vector_top1'}
+)
 # Title -> (key, what it is multiplied with).
 COST = {
   'images/s while training': ('images_per_second', 1),
@@ -141,18 +143,30 @@ def _figures(folder, recorded):
   cost = json.loads((folder / 'cost.json').read_text()) if (folder / 'cost.json').exists() else {}
   if summary.get('resumed_from_step'):  # of the last of its processes alone
     cost = {key: value for key, value in cost.items() if key not in ('cpu_seconds', 'wall_seconds')}
-  return summary | cost | (curve[-1] if curve else {}) | {
-    'curve': curve, 'seed': recorded['train.seed'], 'softmax': recorded['softmax.enabled'],
-    'm': recorded['data.identities'], 'images_a_step': recorded['train.batch_size'],
-  }  # fmt: skip
+  return (
+    summary
+    | cost
+    | (curve[-1] if curve else {})
+    | {
+      'curve': curve,
+      'seed': recorded['train.seed'],
+      'softmax': recorded['softmax.enabled'],
+      'm': recorded['data.identities'],
+      'images_a_step': recorded['train.batch_size'],
+    }
+  )
 
 
 def _budget(rows):
   one = next(iter(rows.values()))[0]
-  machines = sorted({
-    '{device}, {cores} cores a run, jax {jax}, {date}'.format(**figures['machine'])
-    for runs in rows.values() for figures in runs if 'machine' in figures
-  })  # fmt: skip
+  machines = sorted(
+    {
+      '{device}, {cores} cores a run, jax {jax}, {date}'.format(**figures['machine'])
+      for runs in rows.values()
+      for figures in runs
+      if 'machine' in figures
+    }
+  )
   return f'm = {one["m"]}, {one["steps"]} steps of {one["images_a_step"]} images. {"; ".join(machines)}.\n\n'
 
 
@@ -255,7 +269,9 @@ def _against_m(parts, output):
       axes.errorbar(sorted(by_m), means, spread, marker='.', capsize=3, **_style(row))
     axes.set(xscale='log', xlabel='m, people to train on', ylabel='%', title=title)
   _finish(panel, output / 'against_m.png')
-  tables = [f'## m = {m}\n\n' + table_of({row: by_m[m] for row, by_m in rows.items() if m in by_m}, wanted)
-            for m in sorted({m for by_m in rows.values() for m in by_m})]  # fmt: skip
+  tables = [
+    f'## m = {m}\n\n' + table_of({row: by_m[m] for row, by_m in rows.items() if m in by_m}, wanted)
+    for m in sorted({m for by_m in rows.values() for m in by_m})
+  ]
   verdicts = [f'## Verdict, m = {next(iter(found.values()))[0]["m"]}\n\n{verdict(found)}' for found in parts.values()]
   write_text(output / 'against_m.md', '\n'.join(['# Against the number of people\n', *tables, *verdicts]))

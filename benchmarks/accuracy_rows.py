@@ -9,6 +9,7 @@ from typing import NamedTuple
 from configs import quickstart, quickstart_joint, quickstart_published, quickstart_softmax
 from gif_jax import config
 from gif_jax.core.errors import ConfigError
+from gif_jax.validation import validate
 
 _ALONE = {'loss.digits': 0.0, 'loss.gamma': 0.0, 'joint.negatives': 0, 'joint.embeddings': 0.0}
 # Name -> the experiment, and what a variant or a control changes of it.
@@ -88,9 +89,12 @@ def _tuning(m, steps):
 
 # In tuning_ten_thousand; controls are as what they control.
 _CHOSEN = {
-  'ArcFace': {'softmax.scale': 6.0}, 'Partial FC 0.1': {'softmax.scale': 8.0}, 'joint': {'joint.lr': 16.0},
-  'fixed': {'loss.scale': 4.0}, 'joint without digits': {'joint.lr': 16.0},
-}  # fmt: skip
+  'ArcFace': {'softmax.scale': 6.0},
+  'Partial FC 0.1': {'softmax.scale': 8.0},
+  'joint': {'joint.lr': 16.0},
+  'fixed': {'loss.scale': 4.0},
+  'joint without digits': {'joint.lr': 16.0},
+}
 _IMAGES = {'data.images': 14}  # of each person, where there are many
 PARTS = {
   'tuning': Part(_tuning(1000, 1400), MAIN, seeds=(0,)),
@@ -105,9 +109,19 @@ PARTS = {
 SEEDS = ('train.seed', 'tokenizer.seed')  # initial weights, order, augmentation; clustering. The people are the same
 # Sections and keys that no row may have of its own.
 _EQUAL = (
-  'data.', 'augment.', 'eval.', 'train.steps', 'train.epochs', 'train.batch_size', 'train.accumulate', 'train.ema',
-  'model.backbone', 'model.d', 'model.dropout', 'model.dtype',
-)  # fmt: skip
+  'data.',
+  'augment.',
+  'eval.',
+  'train.steps',
+  'train.epochs',
+  'train.batch_size',
+  'train.accumulate',
+  'train.ema',
+  'model.backbone',
+  'model.d',
+  'model.dropout',
+  'model.dtype',
+)
 _SAVED = ('checkpoint.', 'log.')  # of what is written when: no figure depends on it
 
 
@@ -174,7 +188,7 @@ def make_config(part: str, row: str, seed: int, trial: dict, steps: int = 0) -> 
     changes |= {'train.steps': steps, 'eval.every_steps': max(1, steps // 8)}
   check_keys(changes, f'the row {row!r} of {part}')
   found.update_from_flattened_dict(changes)
-  config.validate(found)
+  validate(found)
   return found
 
 
@@ -214,6 +228,7 @@ def differences(one: dict, other: dict) -> list[str]:
   Where one lacks a key, made before it was there, the default counts.
   """
   default = flat(plain(config.default()))
-  one, other = ({key: value for key, value in (default | some).items() if not key.startswith(_SAVED)}
-                for some in (one, other))  # fmt: skip
+  one, other = (
+    {key: value for key, value in (default | some).items() if not key.startswith(_SAVED)} for some in (one, other)
+  )
   return [key for key in sorted(one | other) if key not in one or key not in other or one[key] != other[key]]

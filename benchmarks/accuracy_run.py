@@ -14,17 +14,17 @@ import jax
 from benchmarks.accuracy_rows import check_keys, differences, flat, plain
 from benchmarks.scaling_row import device_bytes, processor
 from gif_jax import config
-from gif_jax.codes import make
-from gif_jax.command_line import quiet_libraries
+from gif_jax.codes import tokenizer
+from gif_jax.codes.identities import Identities
+from gif_jax.commands.flags import quiet_libraries
 from gif_jax.config import train_steps
+from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.core.errors import ConfigError
-from gif_jax.core.files import read_json, write_json
-from gif_jax.core.mesh import make_mesh
-from gif_jax.data.sources import open_faces
+from gif_jax.core.storage.files import read_json, write_json
+from gif_jax.data.sets.open import open_faces
 from gif_jax.training import input_pipeline, sharding
-from gif_jax.training.loop import train
 from gif_jax.training.program import make_program
-from gif_jax.training.softmax import Identities
+from gif_jax.training.train import train
 
 _CURE = 'remove that folder, or use another --output'
 
@@ -40,7 +40,7 @@ def run(settings: config.ConfigDict, workdir: Path, cache: Path) -> dict | None:
   write_json(workdir / 'config.json', plain(settings))
   faces = open_faces(settings, cache)
   people = Identities(faces.m, faces.label_space)
-  table = people if settings.softmax.enabled else make.ensure_table(settings, faces, workdir)
+  table = people if settings.softmax.enabled else tokenizer.ensure_table(settings, faces, workdir)
   summary = train(settings, workdir, faces, table)
   if summary is not None:
     spent = {'wall_seconds': time.perf_counter() - started, 'cpu_seconds': sum(os.times()[:4])} | _peaks()
@@ -78,24 +78,32 @@ def _step(settings, faces, table):
   program = make_program(settings, table, train_steps(settings, len(faces.train)), mesh)
   rows = {'joint': program.like.joint, 'softmax': program.like.softmax}
   iterator = input_pipeline.batches(
-    faces.train, table, batch_size=settings.train.batch_size, seed=0, stop=1,
+    faces.train,
+    table,
+    batch_size=settings.train.batch_size,
+    seed=0,
+    stop=1,
     labels=settings.joint.enabled or settings.softmax.enabled,
-  )  # fmt: skip
+  )
   batch = sharding.put_batch(next(iterator), mesh)
   iterator.close()
   memory = program.train_step.lower(program.like, batch).compile().memory_analysis()
   return {
-    'network_bytes': device_bytes(program.like.replace(joint=None, softmax=None)), 'identity_bytes': device_bytes(rows),
+    'network_bytes': device_bytes(program.like.replace(joint=None, softmax=None)),
+    'identity_bytes': device_bytes(rows),
     'step_temporaries_bytes': memory.temp_size_in_bytes if memory else None,
-  }  # fmt: skip
+  }
 
 
 def _machine():
   device = jax.local_devices()[0]
   return {
-    'device': processor() if device.platform == 'cpu' else device.device_kind, 'devices': jax.device_count(),
-    'cores': len(os.sched_getaffinity(0)), 'jax': jax.__version__, 'date': time.strftime('%Y-%m-%d'),
-  }  # fmt: skip
+    'device': processor() if device.platform == 'cpu' else device.device_kind,
+    'devices': jax.device_count(),
+    'cores': len(os.sched_getaffinity(0)),
+    'jax': jax.__version__,
+    'date': time.strftime('%Y-%m-%d'),
+  }
 
 
 def main():

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.finished import Finished, open_run
-from gif_jax.command_line import quiet_libraries
+from gif_jax.commands.flags import quiet_libraries
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.core.files import write_json, write_text
 from gif_jax.core.plots import new_figure, save, tidy
-from gif_jax.evaluation.identification import nearest
-from gif_jax.models.saved import CheckpointError
+from gif_jax.core.storage.files import write_json, write_text
+from gif_jax.identification.nearest import nearest
+from gif_jax.models.checkpoint.reader import CheckpointError
 
 THIRDS = ('many', 'medium', 'few')
 GROUPS = (*THIRDS, 'all')
@@ -62,8 +62,10 @@ def figures_of(run: Finished) -> dict[str, dict]:
     own = np.isin(label, group)
     found[name] = {
       'images': (int(images[group].min()), int(images[group].max())) if len(group) else None,
-      'top1': float(right[own].mean()) if own.any() else np.nan, 'min': least, 'mean': mean,
-    }  # fmt: skip
+      'top1': float(right[own].mean()) if own.any() else np.nan,
+      'min': least,
+      'mean': mean,
+    }
   return found
 
 
@@ -78,8 +80,11 @@ def _spread(values, factor, digits):
 def tables_of(found: dict[str, list[dict]]) -> str:
   """Markdown of row -> figures, one for each seed: top 1, then distances."""
   images = next(iter(found.values()))[0]
-  names = [f'{name} ({low}-{high} images)' if name != 'all' else name
-           for name in GROUPS for low, high in [images[name]['images'] or (0, 0)]]  # fmt: skip
+  names = [
+    f'{name} ({low}-{high} images)' if name != 'all' else name
+    for name in GROUPS
+    for low, high in [images[name]['images'] or (0, 0)]
+  ]
   tables = {'Closed set, nearest vector or centre, top 1, %': ('top1', 100, 1)}
   tables |= {'Distance 1 - cosine of the nearest pair of vectors': ('min', 1, 3)}
   tables |= {'Mean distance 1 - cosine of all pairs of vectors': ('mean', 1, 3)}

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gif_jax.evaluation import all_pairs
+from gif_jax.evaluation.all_pairs import protocol
 
 _PRODUCT = 4096  # rows and columns of the plain product
 
@@ -62,20 +62,20 @@ def _timed(call):
 @contextlib.contextmanager
 def _watched(passes):
   """Adds (result, CPU-seconds, seconds) of every pass over all pairs."""
-  once = all_pairs.most_alike
+  once = protocol.most_alike
 
   def watched(*arguments, **settings):
     passes.append(_timed(lambda: once(*arguments, **settings)))
     return passes[-1][0]
 
-  all_pairs.most_alike = watched
+  protocol.most_alike = watched
   yield
-  all_pairs.most_alike = once
+  protocol.most_alike = once
 
 
 def _evaluate(embedding, identity, replicates):
   benchmark = SimpleNamespace(name='made up', identity=identity)
-  return all_pairs.evaluate_all_pairs(benchmark, embedding, None, replicates)[0]
+  return protocol.evaluate_all_pairs(benchmark, embedding, None, replicates)[0]
 
 
 def _brute(embedding, identity, fars):

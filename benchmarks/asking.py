@@ -27,8 +27,10 @@ def timed(step, wait, seconds: float) -> dict:
     result = step()
   wait(result)
   return {
-    'seconds': (time.perf_counter() - started) / times, 'cpu': (time.process_time() - cpu) / times, 'times': times,
-  }  # fmt: skip
+    'seconds': (time.perf_counter() - started) / times,
+    'cpu': (time.process_time() - cpu) / times,
+    'times': times,
+  }
 
 
 class Turns:

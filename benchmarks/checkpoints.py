@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from gif_jax.config import default
-from gif_jax.core import checksums
-from gif_jax.models import gif, saved
-from gif_jax.training.checkpoint import Checkpoints
-from gif_jax.training.steps import TrainState
+from gif_jax.core.storage import checksums
+from gif_jax.models import gif
+from gif_jax.models.checkpoint import reader
+from gif_jax.models.checkpoint.manager import Checkpoints
+from gif_jax.training.train_step import TrainState
 
 
 def state_of(backbone: str) -> TrainState:
@@ -64,15 +65,17 @@ def main():
         found[i % 2 == 1].append(row)
       if i % 2:
         began = time.perf_counter()
-        assert saved.fault(folder / '1') == ''
+        assert reader.fault(folder / '1') == ''
         checks.append(time.perf_counter() - began)
   bytes_ = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   print(f'{options.backbone}: {bytes_ / 1e6:.0f} MB, {options.rounds} rounds in turn; medians')
   for key in ('seconds', 'cpu', 'waited'):
     with_sums, without = ([row[key] for row in found[summed]] for summed in (True, False))
     ratio = statistics.median(a / b for a, b in zip(with_sums, without))
-    print(f'{key}: {statistics.median(with_sums):.3f} with checksums, {statistics.median(without):.3f} without; '
-          f'ratio pair by pair {ratio:.2f}')  # fmt: skip
+    print(
+      f'{key}: {statistics.median(with_sums):.3f} with checksums, {statistics.median(without):.3f} without; '
+      f'ratio pair by pair {ratio:.2f}'
+    )
   print(f'checked in {statistics.median(checks):.3f} s, {bytes_ / statistics.median(checks) / 1e9:.2f} GB/s')
   if options.output:
     options.output.write_text(json.dumps({'with': found[True], 'without': found[False], 'checks': checks}, indent=2))

@@ -25,11 +25,11 @@ from gif_jax.codes import product, tree, vectors
 from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.size import choose_size
 from gif_jax.codes.table import CodeTable
-from gif_jax.data.sources import open_faces
-from gif_jax.evaluation.identification import digit_accuracy, rank_rates
-from gif_jax.identification.decode import build_index, decode
+from gif_jax.data.sets.open import open_faces
+from gif_jax.identification.beam_search import build_index, decode
+from gif_jax.identification.nearest import digit_accuracy, rank_rates
 from gif_jax.models.encoders import pixels
-from gif_jax.models.extract import extract, identity_moments
+from gif_jax.models.extraction.extract import extract, identity_moments
 from gif_jax.models.heads import unit
 from gif_jax.training.program import open_trained
 
@@ -124,8 +124,12 @@ def seen(train: Set, held_out: Set, codes: np.ndarray, v: int) -> dict:
   log_probs = _log_probs(train.features, codes[train.labels], v, held_out.features)
   candidates = decode(build_index(codes, v), jnp.asarray(log_probs), BEAM, 5)[0]
   rates = rank_rates(candidates, held_out.labels)
-  return {'digits': digit_accuracy(log_probs, y), 'bits': _bits(log_probs, y, codes, v), 'top1': rates[1],
-          'top5': rates[5]}  # fmt: skip
+  return {
+    'digits': digit_accuracy(log_probs, y),
+    'bits': _bits(log_probs, y, codes, v),
+    'top1': rates[1],
+    'top5': rates[5],
+  }
 
 
 def unseen(train: Set, codes: np.ndarray, v: int, folds: int) -> dict:
@@ -161,9 +165,14 @@ def _homogenised(initial, settings, seed):
   if settings is None:
     return initial
   return homogenise(
-    initial, epochs=settings.homogenize_epochs, lr=settings.homogenize_lr, subset=settings.homogenize_subset,
-    scaled=settings.homogenize_scaled, seed=seed, progress=False,
-  )[0]  # fmt: skip
+    initial,
+    epochs=settings.homogenize_epochs,
+    lr=settings.homogenize_lr,
+    subset=settings.homogenize_subset,
+    scaled=settings.homogenize_scaled,
+    seed=seed,
+    progress=False,
+  )[0]
 
 
 def _cell(values, digits=1):
@@ -208,9 +217,7 @@ def main():
       for seed in options.seeds:
         h = _homogenised(initial, VECTORS[name], seed)
         codes = CODES[kind](h, l, v, seed)
-        found.append({
-          'seen': seen(train, held_out, codes, v), 'unseen': unseen(train, codes, v, options.folds)
-        })  # fmt: skip
+        found.append({'seen': seen(train, held_out, codes, v), 'unseen': unseen(train, codes, v, options.folds)})
       with report.open('a') as file:
         file.write(json.dumps({'codes': kind, 'vectors': name, 'found': found}) + '\n')
       print('| ' + ' | '.join([kind, name, f'{l}, {v}', *_cells(found)]) + ' |', flush=True)

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from benchmarks.input import IMAGES, PEOPLE, SIZE, encode
 from gif_jax import config
 from gif_jax.core.workers import on_all_cores
-from gif_jax.data.records import Person, write_index
-from gif_jax.data.sources import SyntheticFaces, open_faces
+from gif_jax.data.formats.records import Person, write_index
+from gif_jax.data.sets.open import open_faces
+from gif_jax.data.sets.synthetic import SyntheticFaces
 
 BYTES = 6600  # of an image, in a set that is only opened
 COMMANDS = {
@@ -91,7 +92,7 @@ def main():
     print('| command | images per CPU-second | images/s |\n| --- | --- | --- |')
     for title, command in COMMANDS.items():
       before, started = os.times(), time.perf_counter()
-      call = [sys.executable, '-m', f'gif_jax.{command[0]}', *command[1:]]
+      call = [sys.executable, '-m', 'gif_jax', command[0], *command[1:]]
       subprocess.run(call, cwd=name, env=os.environ | {'PYTHONPATH': str(root)}, check=True, capture_output=True)
       wall, after = time.perf_counter() - started, os.times()
       cpu = after.children_user + after.children_system - before.children_user - before.children_system

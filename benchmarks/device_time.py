@@ -15,9 +15,25 @@ _COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\{$')
 _CALLED = re.compile(r'calls=%?([\w.\-]+)')
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _MOVES = {
-  'parameter', 'constant', 'copy', 'copy-start', 'copy-done', 'transpose', 'bitcast', 'reshape', 'tuple', 'slice',
-  'get-tuple-element', 'concatenate', 'pad', 'broadcast', 'dynamic-slice', 'dynamic-update-slice', 'iota', 'reverse',
-}  # fmt: skip
+  'parameter',
+  'constant',
+  'copy',
+  'copy-start',
+  'copy-done',
+  'transpose',
+  'bitcast',
+  'reshape',
+  'tuple',
+  'slice',
+  'get-tuple-element',
+  'concatenate',
+  'pad',
+  'broadcast',
+  'dynamic-slice',
+  'dynamic-update-slice',
+  'iota',
+  'reverse',
+}
 _WHOLE = {'call', 'while', 'conditional'}  # their time is that of what they run
 # Names of kernels that no instruction has given its own; the first that is found in the name says what it is.
 _KERNELS = (

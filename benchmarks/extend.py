@@ -47,9 +47,7 @@ def _one(kind, slack, old, new, neighbours):
   codes = KINDS[kind].build_codes(np.concatenate([old, old[extra]]), l, v)[:m]
   with tempfile.TemporaryDirectory() as folder:
     settings = {'codes': kind}
-    table = CodeTable.write(
-      f'{folder}/old', codes, old, v=v, encoder='', seed=0, label_space='', settings=settings
-    )
+    table = CodeTable.write(f'{folder}/old', codes, old, v=v, encoder='', seed=0, label_space='', settings=settings)
     start = time.process_time()
     found = extend_codes(table.codes, table.vectors, v, new)
     if kind == 'product':

@@ -35,9 +35,14 @@ from tqdm import tqdm
 ROOT = Path(__file__).parent.parent
 ROUNDS = {'kills': 8, 'flips': 10, 'disk': 10, 'starts': 3}
 COLUMNS = {
-  'equal': 'ended equal', 'noticed': 'ended equal, said', 'refused': 'refused in one line',
-  'told': 'other result, said', 'silent': 'used in silence', 'traceback': 'tracebacks', 'otherwise': 'otherwise',
-}  # fmt: skip
+  'equal': 'ended equal',
+  'noticed': 'ended equal, said',
+  'refused': 'refused in one line',
+  'told': 'other result, said',
+  'silent': 'used in silence',
+  'traceback': 'tracebacks',
+  'otherwise': 'otherwise',
+}
 WRONG = ('silent', 'traceback', 'otherwise')
 _SECONDS = 240  # in which every command here has ended, however slow the machine
 _TRACES = ('Traceback (most recent call last)', 'Fatal Python error', 'terminate called', 'Check failed')
@@ -92,7 +97,7 @@ class Lab:
     shutil.copytree(self.compiled, self.place / 'compiled', copy_function=os.link, dirs_exist_ok=True)
 
   def start(self, call: str, *, files: int = 0) -> 'Started':
-    """Starts `python -m gif_jax.CALL`. files: how many it may have open; 0: as many as usual."""
+    """Starts `python -m gif_jax CALL`. files: how many it may have open; 0: as many as usual."""
     self.started.append(Started(call, self.place, self.folder / f'{len(self.started)}', files))
     return self.started[-1]
 
@@ -148,18 +153,27 @@ class Started:
 
   def __init__(self, call: str, place: Path, log: Path, files: int = 0):
     environment = os.environ | {
-      'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1',
+      'PYTHONPATH': str(ROOT),
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': '1',
       'JAX_COMPILATION_CACHE_DIR': str(place / 'compiled'),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0', 'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-    }  # fmt: skip
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+    }
     self.log, self.began = log, time.monotonic()
     module, *arguments = call.split(' ')
     limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))) if files else None
     with log.with_suffix('.out').open('wb') as out, log.with_suffix('.err').open('wb') as said:
       self.process = subprocess.Popen(
-        [sys.executable, '-m', f'gif_jax.{module}', *arguments], cwd=place, env=environment, stdin=subprocess.DEVNULL,
-        stdout=out, stderr=said, start_new_session=True, preexec_fn=limit,
-      )  # fmt: skip
+        [sys.executable, '-m', 'gif_jax', module, *arguments],
+        cwd=place,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=said,
+        start_new_session=True,
+        preexec_fn=limit,
+      )
 
   def end(self, seconds: float = _SECONDS) -> Run:
     """Waits for its end; after so many seconds it is killed, which is no end."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from benchmarks.faults import ROOT, WRONG, Lab, Run, differences, judge, left_over, result
 from benchmarks.faults_kills import COMMANDS
-from gif_jax.core.files import remove
+from gif_jax.core.storage.files import remove
 
 _INSIDE = 'GIF_JAX_FAULTS_NAMESPACE'
 _BIG = '2g'
@@ -23,8 +23,8 @@ MOMENTS = (0.0, 0.3, 0.6, 0.9)  # of the time in which a command writes
 
 # The draft of a table takes more than all that main writes after it, so those who have one are attacked for themselves.
 ATTACKED = COMMANDS | {
-  'main, half a run': COMMANDS['main, fixed']._replace(template='half a run'),
-  'main, half a joint run': COMMANDS['main, joint']._replace(template='half a joint run'),
+  'train, half a run': COMMANDS['train, fixed']._replace(template='half a run'),
+  'train, half a joint run': COMMANDS['train, joint']._replace(template='half a joint run'),
 }
 
 
@@ -36,8 +36,10 @@ def enter_namespace() -> None:
     if not subprocess.run(['unshare', flags, 'mount', '-t', 'tmpfs', 'none', '/mnt'], capture_output=True).returncode:
       call = ['unshare', flags, sys.executable, '-m', 'benchmarks.faults', *sys.argv[1:]]
       os.execvpe('unshare', call, os.environ | {_INSIDE: flags, 'PYTHONPATH': str(ROOT)})
-  sys.exit('disk: not possible here. It needs a mount namespace: root with CAP_SYS_ADMIN, or a system on which '
-           '`unshare -rm` works (sysctl kernel.unprivileged_userns_clone=1).')  # fmt: skip
+  sys.exit(
+    'disk: not possible here. It needs a mount namespace: root with CAP_SYS_ADMIN, or a system on which '
+    '`unshare -rm` works (sysctl kernel.unprivileged_userns_clone=1).'
+  )
 
 
 def disk(lab: Lab, rounds: int, only: str) -> None:
@@ -103,7 +105,6 @@ class _Disk:
   def again(self, options: str) -> bool:
     """Mounts it again in another way; False where the system refuses, as where a file is being written."""
     return not _mount('-o', f'remount,{options}', 'none', self.out).returncode
-
 
   def writes(self) -> bool:
     """Whether the command has taken some of it."""
@@ -182,9 +183,7 @@ def _files(lab, name, peace, count):
   _settle(lab, name, 'files', peace, run, files=count)
 
 
-ATTACKS = {
-  'full': _full, 'full later': _full_later, 'read-only': _read_only, 'removed': _removed, 'files': _files,
-}  # fmt: skip
+ATTACKS = {'full': _full, 'full later': _full_later, 'read-only': _read_only, 'removed': _removed, 'files': _files}
 
 
 def _settle(lab, name, kind, peace, run, **details):

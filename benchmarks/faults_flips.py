@@ -33,37 +33,39 @@ def _main(name, more=''):
 
 
 _RUN = 'out/run/'
-_TFDS = _main('main, RecordIO').replace('in/rec', 'tfds:./in/tfds/portraits/1.0.0')
+_TFDS = _main('train, RecordIO').replace('in/rec', 'tfds:./in/tfds/portraits/1.0.0')
 TARGETS = {
-  'checkpoints, half a run': Target('half a run', (f'{_RUN}checkpoints/*/**',), _main('main, fixed')),
-  'checkpoints, softmax': Target('half a softmax run', (f'{_RUN}checkpoints/*/**',), _main('main, softmax')),
-  'checkpoints, joint': Target('half a joint run', (f'{_RUN}checkpoints/*/**',), _main('main, joint')),
-  'checkpoints, finished': Target('run', (f'{_RUN}checkpoints/*/**',), _main('main, fixed')),
+  'checkpoints, half a run': Target('half a run', (f'{_RUN}checkpoints/*/**',), _main('train, fixed')),
+  'checkpoints, softmax': Target('half a softmax run', (f'{_RUN}checkpoints/*/**',), _main('train, softmax')),
+  'checkpoints, joint': Target('half a joint run', (f'{_RUN}checkpoints/*/**',), _main('train, joint')),
+  'checkpoints, finished': Target('run', (f'{_RUN}checkpoints/*/**',), _main('train, fixed')),
   'checkpoints, evaluated': Target('run', (f'{_RUN}checkpoints/*/**',), COMMANDS['evaluate'].call),
-  'table, half a run': Target('half a run', (f'{_RUN}table/*',), _main('main, fixed')),
-  'table, joint': Target('half a joint run', (f'{_RUN}table/*',), _main('main, joint')),
+  'table, half a run': Target('half a run', (f'{_RUN}table/*',), _main('train, fixed')),
+  'table, joint': Target('half a joint run', (f'{_RUN}table/*',), _main('train, joint')),
   'table, extended': Target('inputs', ('in/table/*',), COMMANDS['tokenize, extend'].call),
   'table, inspected': Target('inputs', ('in/table/*',), COMMANDS['inspect'].call),
   'trained_table, inspected': Target(
     'joint run', (f'{_RUN}trained_table/*',), 'codes.inspect out/run/trained_table --output=out/report', given=True
   ),
   'next_table, trained with': Target(
-    'joint run', (f'{_RUN}next_table/*',),
-    _main('main, fixed', '--config.tokenizer.table=out/run/next_table').replace('out/run ', 'out/next '), given=True,
+    'joint run',
+    (f'{_RUN}next_table/*',),
+    _main('train, fixed', '--config.tokenizer.table=out/run/next_table').replace('out/run ', 'out/next '),
+    given=True,
   ),
   'config.json, starts.jsonl': Target(
-    'half a run', (f'{_RUN}config.json', f'{_RUN}starts.jsonl'), _main('main, fixed')
+    'half a run', (f'{_RUN}config.json', f'{_RUN}starts.jsonl'), _main('train, fixed')
   ),
   'config.json, evaluated': Target('run', (f'{_RUN}config.json',), COMMANDS['evaluate'].call, given=True),
   'config.json, encoder': Target('inputs', ('in/run/config.json', 'in/run/table/*'), COMMANDS['audit'].call),
-  'metrics.jsonl': Target('half a run', (f'{_RUN}metrics.jsonl',), _main('main, fixed')),
-  'cache, rendered': Target('half a cached run', (f'{_RUN}cache/*',), _main('main, cache')),
-  'cache, photographs': Target('half a run on photographs', (f'{_RUN}cache/*',), _main('main, photographs')),
-  'cache, in the making': Target('half a cache', (f'{_RUN}cache/.*', f'{_RUN}cache/*'), _main('main, cache')),
-  'cache, index of RecordIO': Target('half a run on RecordIO', (f'{_RUN}cache/*',), _main('main, RecordIO')),
+  'metrics.jsonl': Target('half a run', (f'{_RUN}metrics.jsonl',), _main('train, fixed')),
+  'cache, rendered': Target('half a cached run', (f'{_RUN}cache/*',), _main('train, cache')),
+  'cache, photographs': Target('half a run on photographs', (f'{_RUN}cache/*',), _main('train, photographs')),
+  'cache, in the making': Target('half a cache', (f'{_RUN}cache/.*', f'{_RUN}cache/*'), _main('train, cache')),
+  'cache, index of RecordIO': Target('half a run on RecordIO', (f'{_RUN}cache/*',), _main('train, RecordIO')),
   'cache, labels of tfds': Target('half a run on tfds', (f'{_RUN}cache/*',), _TFDS),
   'packed, converted': Target('inputs', ('in/packed/*',), COMMANDS['convert, RecordIO'].call),
-  'packed, trained on': Target('inputs', ('in/packed/*',), COMMANDS['main, packed'].call),
+  'packed, trained on': Target('inputs', ('in/packed/*',), COMMANDS['train, packed'].call),
   'packed, evaluated on': Target('run', ('in/packed/*',), COMMANDS['evaluate'].call),
   'packed, audited': Target('inputs', ('in/packed/*',), COMMANDS['audit'].call),
   'draft of a table': Target('half a table', ('out/.table.draft/**',), COMMANDS['tokenize'].call),
@@ -84,14 +86,14 @@ def _while(name, pattern):
 
 
 HALVES = {
-  'half a cached run': _while('main, cache', f'{_RUN}checkpoints/6'),
-  'half a run on photographs': _while('main, photographs', f'{_RUN}checkpoints/6'),
-  'half a run on RecordIO': _while('main, RecordIO', f'{_RUN}checkpoints/6'),
+  'half a cached run': _while('train, cache', f'{_RUN}checkpoints/6'),
+  'half a run on photographs': _while('train, photographs', f'{_RUN}checkpoints/6'),
+  'half a run on RecordIO': _while('train, RecordIO', f'{_RUN}checkpoints/6'),
   'tfds': faults_kills.prepare_tfds,
   'half a run on tfds': functools.partial(
     faults_kills.kill_while, template='tfds', call=_TFDS, pattern=f'{_RUN}checkpoints/6'
   ),
-  'half a cache': _while('main, cache', f'{_RUN}cache/.*.npz'),
+  'half a cache': _while('train, cache', f'{_RUN}cache/.*.npz'),
   'half a table': _while('tokenize', 'out/.table.draft/*.npy'),
   'half a conversion': _while('convert, folder', 'out/.packed.draft/images.*.npy'),
   'half an evaluation': _while('evaluate', f'{_RUN}embeddings/.*/progress/*.npz'),

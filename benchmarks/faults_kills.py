@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.faults import ROOT, Lab, differences, judge, left_over, result
-from gif_jax.data.align import template
-from gif_jax.data.sources import SyntheticFaces
+from gif_jax.data.alignment.geometry import template
+from gif_jax.data.sets.synthetic import SyntheticFaces
 from tests.photographs import write_people
 
 _TRIES = 20  # to kill a command while a draft is there
@@ -27,20 +27,20 @@ class Command(NamedTuple):
 
 
 _TINY = f'--config={ROOT / "tests" / "tiny.py"}'
-_MAIN = f'main {_TINY} --workdir=out/run'
+_MAIN = f'train {_TINY} --workdir=out/run'
 _FOLDER = '--config.data.source=folder --config.data.path=in/faces --config.eval.validation_identities=0 '
 _FOLDER += '--config.eval.identities=4 --config.data.cache=True'
 _RECORDS = '--config.data.source=records --config.eval.validation_identities=0 --config.eval.identities=4'
 COMMANDS = {
-  'main, fixed': Command(_MAIN),
-  'main, joint': Command(f'{_MAIN} --config.joint.enabled=True --config.joint.retokenize_every_steps=3'),
-  'main, softmax': Command(
+  'train, fixed': Command(_MAIN),
+  'train, joint': Command(f'{_MAIN} --config.joint.enabled=True --config.joint.retokenize_every_steps=3'),
+  'train, softmax': Command(
     f'{_MAIN} --config.softmax.enabled=True --config.softmax.sample_rate=0.5 --config.train.ema=0.9'
   ),
-  'main, cache': Command(f'{_MAIN} --config.data.cache=True'),
-  'main, photographs': Command(f'{_MAIN} {_FOLDER}'),
-  'main, packed': Command(f'{_MAIN} {_RECORDS} --config.data.path=in/packed'),
-  'main, RecordIO': Command(f'{_MAIN} {_RECORDS} --config.data.path=in/rec'),
+  'train, cache': Command(f'{_MAIN} --config.data.cache=True'),
+  'train, photographs': Command(f'{_MAIN} {_FOLDER}'),
+  'train, packed': Command(f'{_MAIN} {_RECORDS} --config.data.path=in/packed'),
+  'train, RecordIO': Command(f'{_MAIN} {_RECORDS} --config.data.path=in/rec'),
   'convert, folder': Command('convert --input=in/faces --output=out/packed'),
   'convert, RecordIO': Command('convert --input=in/packed --output=out/rec/train.rec'),
   'convert, pairs': Command('convert --input=in/faces --output=out/p.bin --pairs=40'),
@@ -53,7 +53,7 @@ COMMANDS = {
   'audit': Command(
     'audit --input=in/packed --against=in/p.bin --output=out/report --encoder=backbone --encoder_path=in/run'
   ),
-  'inspect': Command('codes.inspect in/table --output=out/report'),
+  'inspect': Command('inspect in/table --output=out/report'),
 }
 
 
@@ -69,7 +69,7 @@ def _inputs(lab):
   photographs = sorted((lab.place / 'in' / 'faces').rglob('*.*'))
   lines = [f'{path.relative_to(lab.place / "in" / "faces")} {points}\n' for path in photographs]
   (lab.place / 'in' / 'landmarks.txt').write_text(''.join(lines))
-  calls = [COMMANDS[name].call for name in ('convert, folder', 'convert, RecordIO', 'convert, pairs', 'main, fixed')]
+  calls = [COMMANDS[name].call for name in ('convert, folder', 'convert, RecordIO', 'convert, pairs', 'train, fixed')]
   lab.lay_compiled()
   for call in [*calls, f'tokenize {_TINY} --config.tokenizer.slack=0.5 --output=out/table']:
     _finish(lab, call.replace('out/', 'in/'))
@@ -124,12 +124,12 @@ def _while(name, pattern):
 
 TEMPLATES = {
   'inputs': _inputs,
-  'run': functools.partial(after, 'main, fixed'),
-  'joint run': functools.partial(after, 'main, joint'),
-  'half a run': _while('main, fixed', 'out/run/checkpoints/9'),
-  'half a softmax run': _while('main, softmax', 'out/run/checkpoints/9'),
-  'half a joint run': _while('main, joint', 'out/run/checkpoints/9'),
-  'table alone': _while('main, fixed', 'out/run/table/meta.json'),
+  'run': functools.partial(after, 'train, fixed'),
+  'joint run': functools.partial(after, 'train, joint'),
+  'half a run': _while('train, fixed', 'out/run/checkpoints/9'),
+  'half a softmax run': _while('train, softmax', 'out/run/checkpoints/9'),
+  'half a joint run': _while('train, joint', 'out/run/checkpoints/9'),
+  'table alone': _while('train, fixed', 'out/run/table/meta.json'),
 }
 
 
@@ -177,11 +177,11 @@ def _failed(killed):
 # ---- Starts
 
 STARTS = {
-  'table missing': ('main, fixed', 'inputs'),
-  'table ready': ('main, fixed', 'table alone'),
-  'with cache': ('main, cache', 'inputs'),
-  'half a run': ('main, fixed', 'half a run'),
-  'finished': ('main, fixed', 'run'),
+  'table missing': ('train, fixed', 'inputs'),
+  'table ready': ('train, fixed', 'table alone'),
+  'with cache': ('train, cache', 'inputs'),
+  'half a run': ('train, fixed', 'half a run'),
+  'finished': ('train, fixed', 'run'),
 }
 
 

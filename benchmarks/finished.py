@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from gif_jax.codes.identities import Identities
 from gif_jax.codes.table import CodeTable
 from gif_jax.config import default
 from gif_jax.core.errors import ConfigError
-from gif_jax.core.files import read_json
-from gif_jax.data.sets import FaceSets
-from gif_jax.data.sources import open_faces
-from gif_jax.models.extract import extract
+from gif_jax.core.storage.files import read_json
+from gif_jax.data.sets.base import FaceSets
+from gif_jax.data.sets.open import open_faces
+from gif_jax.models.extraction.extract import extract
 from gif_jax.training.program import Trained, open_trained
-from gif_jax.training.softmax import Identities
 
 
 class Finished(NamedTuple):

@@ -13,12 +13,12 @@ import numpy as np
 
 from benchmarks.accuracy_report import table_of
 from configs import folder
-from gif_jax.command_line import quiet_libraries
-from gif_jax.data.sources import open_faces
-from gif_jax.evaluation.identification import nearest, rank_rates
-from gif_jax.evaluation.verification import pixel_embedding
-from gif_jax.main import run
-from gif_jax.models.extract import extract, identity_moments
+from gif_jax.commands.flags import quiet_libraries
+from gif_jax.data.sets.open import open_faces
+from gif_jax.evaluation.verification.roc import pixel_embedding
+from gif_jax.identification.nearest import nearest, rank_rates
+from gif_jax.models.extraction.extract import extract, identity_moments
+from gif_jax.training.run import run
 
 # What folder.py has for `joint` alone is as `fixed` has it by default.
 _FIXED = {'joint.enabled': False, 'loss.digits': 1.0, 'loss.digits_until': 0.0, 'loss.gamma': 1.0}

@@ -23,10 +23,11 @@ import cv2
 import numpy as np
 
 from benchmarks.processes import cpu_seconds
-from gif_jax.data.align import template
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.data.faces import FaceRenderer
-from gif_jax.evaluation import benchmarks, templates
+from gif_jax.data.alignment.geometry import template
+from gif_jax.data.synthetic import FaceRenderer
+from gif_jax.evaluation import benchmarks
+from gif_jax.evaluation.ijb import protocol
+from gif_jax.evaluation.registry import open_benchmark
 
 ROOT = Path(__file__).parent.parent
 
@@ -147,12 +148,15 @@ def measure(folder: Path, replicates: int) -> None:
   """Prints a Markdown table, and the figures found."""
   stages, before, started = Stages(), cpu_seconds(), time.perf_counter()
   for name, attribute in {
-    'templates of four modes': 'template_embeddings', 'scores': 'pair_scores', 'ROC': 'roc_curve',
-    'histograms': 'histogram', 'hardest pairs': '_hardest',
-  }.items():  # fmt: skip
-    stages.count(name, templates, attribute)
-  stages.count('intervals', templates._Weights, 'intervals')
-  stages.count('subjects of pairs', templates, '_Weights')
+    'templates of four modes': 'template_embeddings',
+    'scores': 'pair_scores',
+    'ROC': 'roc_curve',
+    'histograms': 'histogram',
+    'hardest pairs': '_hardest',
+  }.items():
+    stages.count(name, protocol, attribute)
+  stages.count('intervals', protocol._Weights, 'intervals')
+  stages.count('subjects of pairs', protocol, '_Weights')
   benchmark = stages.counted('read', open_benchmark)(str(folder), 112)
   results = benchmarks.measure(benchmark, np.load(folder / 'embeddings.npy', mmap_mode='r'), replicates=replicates)
   print('| stage | CPU-s | largest memory, MB |\n| --- | --- | --- |')
@@ -181,7 +185,7 @@ def main():
     call = [sys.executable, '-m', 'benchmarks.ijb', f'--made={name}']
     if arguments.workdir:
       workdir = shutil.copytree(arguments.workdir / 'checkpoints', Path(name) / 'run' / 'checkpoints').parent
-      call = [sys.executable, '-m', 'gif_jax.evaluate', f'--workdir={workdir}', f'--benchmarks={name}']
+      call = [sys.executable, '-m', 'gif_jax', 'evaluate', f'--workdir={workdir}', f'--benchmarks={name}']
     subprocess.run([*call, f'--replicates={arguments.replicates}'], cwd=ROOT, env=os.environ, check=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f'all: {used.ru_utime + used.ru_stime:.0f} CPU-s, largest memory {used.ru_maxrss * 1024 / 1e6:.0f} MB')

@@ -30,8 +30,8 @@ from gif_jax.codes.table import CodeTable
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.augment import Chances
 from gif_jax.data.crops import Crops
-from gif_jax.data.records import Packed, Person, write_index
-from gif_jax.data.sources import SyntheticFaces
+from gif_jax.data.formats.records import Packed, Person, write_index
+from gif_jax.data.sets.synthetic import SyntheticFaces
 from gif_jax.training import input_pipeline
 
 SIZE, BATCH, WORKERS = 112, 128, (0, 1, 2)
@@ -188,12 +188,13 @@ def report(found):
   reads = found['reads']
   us = np.median([row['us'] for row in reads])
   lines += [
-    '', f'{found["records"]} records',
+    '',
+    f'{found["records"]} records',
     f'random read: {us:.1f} us of CPU time; the reader pickled: {reads[0]["pickled"]} bytes',
     f'anonymous memory of the reader after 0, 10 000, 100 000 reads: {_listed(reads[0]["mb"])} MB',
     f'of the pipeline with 2 workers after the first batch, 10 000, 100 000 images: {_listed(found["memory"])} MB',
     f'start of a process to its first batch with 0, 1, 2 workers: {_listed(found["first"])} s',
-  ]  # fmt: skip
+  ]
   return '\n'.join(lines)
 
 

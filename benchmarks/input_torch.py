@@ -40,9 +40,13 @@ def main():
   cv2.setNumThreads(0)
   torch.set_num_threads(1)
   loader = torch.utils.data.DataLoader(
-    Faces(folder), batch_size=size, shuffle=True, num_workers=workers, drop_last=True,
+    Faces(folder),
+    batch_size=size,
+    shuffle=True,
+    num_workers=workers,
+    drop_last=True,
     worker_init_fn=lambda _: cv2.setNumThreads(0),
-  )  # fmt: skip
+  )
 
   def endless():
     while True:

@@ -21,14 +21,14 @@ import numpy as np
 from benchmarks.finished import open_run
 from gif_jax.codes.size import choose_size
 from gif_jax.codes.tree import build_codes
-from gif_jax.command_line import quiet_libraries
-from gif_jax.core.files import write_json, write_text
+from gif_jax.commands.flags import quiet_libraries
 from gif_jax.core.plots import new_figure, save, tidy
-from gif_jax.evaluation.identification import nearest
-from gif_jax.identification import rerank, tree
-from gif_jax.identification.decode import build_index, decode
-from gif_jax.models.extract import extract
-from gif_jax.training.closed_set import ClosedSet
+from gif_jax.core.storage.files import write_json, write_text
+from gif_jax.identification import rerank, vector_tree
+from gif_jax.identification.beam_search import build_index, decode
+from gif_jax.identification.nearest import nearest
+from gif_jax.identification.routes import ClosedSet
+from gif_jax.models.extraction.extract import extract
 
 BEAMS = (1, 2, 5, 10, 20, 50, 100, 200)
 BLOCK = 65536
@@ -56,7 +56,7 @@ def make_problem(m: int, d: int, queries: int, noise: float, seed: int = 0) -> P
   h = np.empty((m, d), np.float32)
   for start in range(0, m, BLOCK):
     some = h[start : start + BLOCK]
-    some[:] = (clusters[rng.integers(len(clusters), size=len(some))] + rng.standard_normal(some.shape, np.float32))
+    some[:] = clusters[rng.integers(len(clusters), size=len(some))] + rng.standard_normal(some.shape, np.float32)
     some *= spectrum
     some /= np.linalg.norm(some, axis=1, keepdims=True)
   label = rng.integers(m, size=queries)
@@ -87,7 +87,7 @@ class Route:
     self.name, self.trees, self.z = name, trees, z
 
   def candidates(self, beam):
-    return rerank.together(*(np.asarray(tree.candidates(one, self.z, beam)) for one in self.trees))
+    return rerank.together(*(np.asarray(vector_tree.candidates(one, self.z, beam)) for one in self.trees))
 
   def products(self, beam):
     return sum(_products(one, beam) for one in self.trees)
@@ -118,15 +118,15 @@ def routes_of(problem: Problem):
   """Trees by clustering with and without room, one and two of them; of a run its codes' trie and its digits too."""
   m = len(problem.h)
   clock = time.process_time()
-  grown = [tree.grow(problem.h, seed) for seed in (0, 1)]
+  grown = [vector_tree.grow(problem.h, seed) for seed in (0, 1)]
   print(f'{problem.name}: a tree takes {(time.process_time() - clock) / 2:.0f} CPU-s to make', flush=True)
   routes = [Route('two trees', grown, problem.z), Route('one tree', grown[:1], problem.z)]
   if m <= FULL:
     l, v = choose_size(m)
-    full = tree.plant(build_codes(problem.h, l, v, progress=False), problem.h, v)
+    full = vector_tree.plant(build_codes(problem.h, l, v, progress=False), problem.h, v)
     routes.append(Route('one tree, no room', [full], problem.z))
   if problem.codes is not None:
-    planted = tree.plant(problem.codes, problem.h, problem.v)
+    planted = vector_tree.plant(problem.codes, problem.h, problem.v)
     routes += [Route("trie of the run's codes", [planted], problem.z), Digits(problem)]
   return routes
 
@@ -142,10 +142,19 @@ def measure(problem: Problem) -> list[dict]:
   """A row for each route and beam: recall (the answer is brute force's), top1, products, and ratios to brute force."""
   wanted, brute = _timed(lambda: nearest(problem.z, problem.h, 1)[:, 0])
   n, m = len(wanted), len(problem.h)
-  rows = [{
-    'problem': problem.name, 'route': 'brute force', 'beam': None, 'recall': 1.0,
-    'top1': float((wanted == problem.label).mean()), 'products': m, 'work': 1.0, 'cpu_ms': 1e3 * brute / n, 'time': 1.0,
-  }]  # fmt: skip
+  rows = [
+    {
+      'problem': problem.name,
+      'route': 'brute force',
+      'beam': None,
+      'recall': 1.0,
+      'top1': float((wanted == problem.label).mean()),
+      'products': m,
+      'work': 1.0,
+      'cpu_ms': 1e3 * brute / n,
+      'time': 1.0,
+    }
+  ]
   for route in routes_of(problem):
     for beam in BEAMS:
 
@@ -156,11 +165,19 @@ def measure(problem: Problem) -> list[dict]:
 
       (found, leaves), cpu = _timed(search)
       products = float(route.products(beam) + leaves)
-      rows.append({
-        'problem': problem.name, 'route': route.name, 'beam': beam, 'recall': float((found == wanted).mean()),
-        'top1': float((found == problem.label).mean()), 'products': products, 'work': products / m,
-        'cpu_ms': 1e3 * cpu / n, 'time': cpu / brute,
-      })  # fmt: skip
+      rows.append(
+        {
+          'problem': problem.name,
+          'route': route.name,
+          'beam': beam,
+          'recall': float((found == wanted).mean()),
+          'top1': float((found == problem.label).mean()),
+          'products': products,
+          'work': products / m,
+          'cpu_ms': 1e3 * cpu / n,
+          'time': cpu / brute,
+        }
+      )
       print(_line(rows[-1]), flush=True)
       if rows[-1]['recall'] == 1 or products > m:
         break
@@ -177,17 +194,26 @@ def _fused(problem):
   seen = ClosedSet(problem.z, problem.log_probs, problem.label, Table(problem.codes, problem.v), problem.h, 50, FULL)
   found, wanted = seen.fused()[:, 0], seen.nearest()[:, 0]
   return {
-    'problem': problem.name, 'route': f'fused, weights {seen.weights[0]:g} and {seen.weights[1]:g}', 'beam': 50,
-    'recall': float((found == wanted).mean()), 'top1': float((found == problem.label).mean()),
-    'products': None, 'work': None, 'cpu_ms': None, 'time': None,
-  }  # fmt: skip
+    'problem': problem.name,
+    'route': f'fused, weights {seen.weights[0]:g} and {seen.weights[1]:g}',
+    'beam': 50,
+    'recall': float((found == wanted).mean()),
+    'top1': float((found == problem.label).mean()),
+    'products': None,
+    'work': None,
+    'cpu_ms': None,
+    'time': None,
+  }
 
 
 def _line(row):
   cells = [row['route'], '' if row['beam'] is None else str(row['beam']), f'{100 * row["recall"]:.1f}']
   cells += [f'{100 * row["top1"]:.2f}']
-  cells += [f'{row["products"]:.0f}', f'{row["work"]:.2g}', f'{row["cpu_ms"]:.3f}', f'{row["time"]:.2g}'] if (
-    row['products'] is not None) else [''] * 4  # fmt: skip
+  cells += (
+    [f'{row["products"]:.0f}', f'{row["work"]:.2g}', f'{row["cpu_ms"]:.3f}', f'{row["time"]:.2g}']
+    if (row['products'] is not None)
+    else [''] * 4
+  )
   return '| ' + ' | '.join(cells) + ' |'
 
 

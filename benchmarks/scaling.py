@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from benchmarks import scaling_report
 from benchmarks.asking import Measured
-from gif_jax.core.files import write_json
+from gif_jax.core.storage.files import write_json
 
 FORMS = ('fixed', 'joint', 'pfc', 'softmax')
 TORCH = ('torch pfc', 'torch softmax')
@@ -58,8 +58,10 @@ class Row:
 
 def _environment(row):
   environment = {
-    'PYTHONPATH': os.getcwd(), 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', 'XLA_PYTHON_CLIENT_MEM_FRACTION': '.95',
-  }  # fmt: skip
+    'PYTHONPATH': os.getcwd(),
+    'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+    'XLA_PYTHON_CLIENT_MEM_FRACTION': '.95',
+  }
   if row['compiler']:  # the compiler of GPUs tries which kernels are fastest: once, and the same for all rows
     flags = f'--xla_gpu_per_fusion_autotune_cache_dir={row["compiler"]}'
     environment['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip()
@@ -98,8 +100,13 @@ class Run:
     gpu = machine['platform'] != 'cpu'
     (folder / 'compiler').mkdir()
     backbone = options.backbone or ('r50' if gpu else 'small')
-    settings = {'batch': options.batch, 'd': options.d, 'rate': options.rate, 'backbone': backbone,
-                'dtype': 'bfloat16' if gpu else 'float32'}  # fmt: skip
+    settings = {
+      'batch': options.batch,
+      'd': options.d,
+      'rate': options.rate,
+      'backbone': backbone,
+      'dtype': 'bfloat16' if gpu else 'float32',
+    }
     self.limit = options.memory_gb * 1e9 or machine['memory'] or 0.9 * _available()
     machine |= {'limit': self.limit, 'date': time.strftime('%Y-%m-%d')}
     self.found = {'settings': settings, 'machine': machine, 'rows': []}
@@ -109,8 +116,12 @@ class Run:
         sys.exit(f'{self.file} is of other settings or another machine: choose another --output')
       # Rows that did not fit, or failed, may do now.
       self.found['rows'] = [row for row in earlier['rows'] if 'turns' in row]
-    self.settings = settings | {'tables': str(folder), 'turn': options.turn, 'recipe': machine['recipe'],
-                                'compiler': str(folder / 'compiler') if gpu else ''}  # fmt: skip
+    self.settings = settings | {
+      'tables': str(folder),
+      'turn': options.turn,
+      'recipe': machine['recipe'],
+      'compiler': str(folder / 'compiler') if gpu else '',
+    }
     wanted = {(scope, form, m) for scope in options.scopes for form in self._forms(scope) for m in options.m}
     done = wanted & {(row['scope'], row['form'], row['m']) for row in self.found['rows']}
     self.bar = tqdm(total=len(wanted), initial=len(done), unit='row')

@@ -6,13 +6,19 @@ import matplotlib
 import numpy as np
 
 from gif_jax.codes.size import choose_size
-from gif_jax.core.files import replacing, write_text
+from gif_jax.core.storage.files import replacing, write_text
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
-NAMES = {'fixed': '`fixed`', 'joint': '`joint`', 'pfc': 'Partial FC {rate}', 'softmax': 'full softmax',
-         'torch pfc': 'PyTorch: Partial FC {rate}', 'torch softmax': 'PyTorch: full softmax'}  # fmt: skip
+NAMES = {
+  'fixed': '`fixed`',
+  'joint': '`joint`',
+  'pfc': 'Partial FC {rate}',
+  'softmax': 'full softmax',
+  'torch pfc': 'PyTorch: Partial FC {rate}',
+  'torch softmax': 'PyTorch: full softmax',
+}
 TITLES = {'classifier': 'Classifier alone', 'whole': 'Whole train step'}
 # Okabe and Ito, "Color universal design", 2008; PyTorch has the colour of the same form, dashed.
 COLOURS = {'fixed': '#0072b2', 'joint': '#009e73', 'pfc': '#e69f00', 'softmax': '#d55e00'}
@@ -158,8 +164,10 @@ def _table(found, scope, title, cell):
 def _against_torch(found):
   """CPU-seconds, or seconds, of ours over PyTorch's, by form and m."""
   for form in ('pfc', 'softmax'):
-    times = [(row['m'], _seconds(found, row), _seconds(found, _row(found, 'classifier', f'torch {form}', row['m'])))
-             for row in _rows(found, 'classifier', form)]  # fmt: skip
+    times = [
+      (row['m'], _seconds(found, row), _seconds(found, _row(found, 'classifier', f'torch {form}', row['m'])))
+      for row in _rows(found, 'classifier', form)
+    ]
     ratios = [f'{ours / theirs:.2f} (m = {_number(m)})' for m, ours, theirs in times if ours and theirs]
     if ratios:
       yield f'time of ours over PyTorch, {NAMES[form].format(**found["settings"])}: {", ".join(ratios)}'
@@ -229,8 +237,9 @@ def _published():
   lines = [
     'For reference, not measured here: arcface_torch, docs/speed_benchmark.md, ResNet-50 on 8 x V100-32GB, fp16, total '
     'batch 1024; samples/s (MB per GPU)\n',
-    '| m | data parallel | model parallel | Partial FC 0.1 |', '| --- | --- | --- | --- |',
-  ]  # fmt: skip
+    '| m | data parallel | model parallel | Partial FC 0.1 |',
+    '| --- | --- | --- | --- |',
+  ]
   return '\n'.join([*lines, *(f'| {m} | {" | ".join(cells)} |' for m, *cells in PUBLISHED)])
 
 
@@ -246,8 +255,15 @@ def draw(found, path: Path) -> None:
       _draw_form(found, scope, form, time, memory)
     limit = found['machine']['limit']
     memory.axhline(limit / 1e9, color='grey', linewidth=0.8, linestyle=':')
-    memory.annotate(f'{_size(limit)} to be had', (1, limit / 1e9), xycoords=('axes fraction', 'data'),
-                    ha='right', va='bottom', color='grey', fontsize=8)  # fmt: skip
+    memory.annotate(
+      f'{_size(limit)} to be had',
+      (1, limit / 1e9),
+      xycoords=('axes fraction', 'data'),
+      ha='right',
+      va='bottom',
+      color='grey',
+      fontsize=8,
+    )
     time.margins(y=0.12)
     time.set(title=TITLES[scope], ylabel=f'{"CPU-" if cpu else ""}milliseconds a step', xscale='log', yscale='log')
     memory.set(title=f'{TITLES[scope]}: device memory', ylabel='GB', xscale='log', yscale='log')
@@ -271,16 +287,23 @@ def _draw_form(found, scope, form, time, memory):
   memory.plot([row['m'] for row in known], [row['memory']['total'] / 1e9 for row in known], **style)
   for fits, marker in ((True, '.'), (False, 'x')):
     some = [row for row in known if bool(row.get('turns')) == fits]
-    memory.plot([row['m'] for row in some], [row['memory']['total'] / 1e9 for row in some], marker,
-                color=style['color'])  # fmt: skip
+    memory.plot(
+      [row['m'] for row in some], [row['memory']['total'] / 1e9 for row in some], marker, color=style['color']
+    )
   not_timed = [row['m'] for row in known if not row.get('turns')]
   place = {'pfc': 0.94, 'softmax': 0.98}.get(form, 0.9)
   time.plot(not_timed, [place] * len(not_timed), 'x', color=style['color'], transform=time.get_xaxis_transform())
   if form in ('fixed', 'joint') and timed:
     times = [_seconds(found, row) for row in timed]
-    time.annotate(f'{_three(1e3 * times[-1])} ms at m = {_number(timed[-1]["m"])}', (timed[-1]['m'], 1e3 * times[-1]),
-                  xytext=(0, 6 if form == 'joint' else -16), textcoords='offset points', ha='right', fontsize=8,
-                  color=style['color'])  # fmt: skip
+    time.annotate(
+      f'{_three(1e3 * times[-1])} ms at m = {_number(timed[-1]["m"])}',
+      (timed[-1]['m'], 1e3 * times[-1]),
+      xytext=(0, 6 if form == 'joint' else -16),
+      textcoords='offset points',
+      ha='right',
+      fontsize=8,
+      color=style['color'],
+    )
 
 
 def write(found, folder: Path) -> None:

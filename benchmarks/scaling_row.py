@@ -18,15 +18,15 @@ import optax
 from benchmarks.asking import Turns, answer
 from gif_jax import config
 from gif_jax.codes import size
+from gif_jax.codes.identities import Identities
 from gif_jax.codes.table import CodeTable
 from gif_jax.core import counter_rng
+from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 from gif_jax.core.jax_keys import named_key
-from gif_jax.core.mesh import batch_sharding, make_mesh
 from gif_jax.models import gif
-from gif_jax.training import optim, sharding, steps
-from gif_jax.training.checkpoint import abstract
+from gif_jax.models.checkpoint.manager import abstract
+from gif_jax.training import optim, sharding, train_step
 from gif_jax.training.program import make_objective, make_program
-from gif_jax.training.softmax import Identities
 
 STEPS = 1000  # length of the run whose schedule a step is taken from
 BATCHES = 4  # taken in turn: rows of the same identities again and again would lie in a cache
@@ -101,7 +101,7 @@ def classifier(c, table, mesh):
 
   def fresh():
     params = model.init(named_key(0, 'init'), jnp.zeros((2, c.model.d)), method='read').get('params', {})
-    return steps.TrainState(jnp.zeros((), jnp.int32), params, {}, tx.init(params))
+    return train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, tx.init(params))
 
   def step(state, batch):
     rows, batch, whole = objective.read(state, batch)
@@ -121,9 +121,7 @@ def classifier(c, table, mesh):
   shape = jax.eval_shape(fresh).replace(**objective.shape())
   placed = sharding.state_sharding(mesh, shape)
   init = jax.jit(fresh, out_shardings=sharding.state_sharding(mesh, jax.eval_shape(fresh)))
-  jitted = jax.jit(
-    step, in_shardings=(placed, batch_sharding(mesh)), out_shardings=(placed, None), donate_argnums=0
-  )
+  jitted = jax.jit(step, in_shardings=(placed, batch_sharding(mesh)), out_shardings=(placed, None), donate_argnums=0)
   return lambda: init().replace(**objective.place()), jitted, abstract(shape, placed)
 
 
@@ -165,8 +163,14 @@ class Subject:
     found = self.step.memory_analysis()
     total = found.argument_size_in_bytes + found.temp_size_in_bytes
     total += found.output_size_in_bytes - found.alias_size_in_bytes
-    return {'state': device_bytes(self.like), 'batch': self.batch_bytes, 'temporaries': found.temp_size_in_bytes,
-            'total': total, 'l': self.table.l, 'v': self.table.v}  # fmt: skip
+    return {
+      'state': device_bytes(self.like),
+      'batch': self.batch_bytes,
+      'temporaries': found.temp_size_in_bytes,
+      'total': total,
+      'l': self.table.l,
+      'v': self.table.v,
+    }
 
   def begin(self) -> dict:
     """Makes the state and runs the first steps."""
@@ -235,12 +239,16 @@ def prepare(row) -> dict:
   device, c = jax.local_devices()[0], config.default()
   packages = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
   return {
-    'platform': device.platform, 'device': processor() if device.platform == 'cpu' else device.device_kind,
-    'devices': len(jax.devices()), 'cores': len(os.sched_getaffinity(0)), 'python': platform.python_version(),
-    'memory': (device.memory_stats() or {}).get('bytes_limit'), 'versions': {name: version(name) for name in packages},
+    'platform': device.platform,
+    'device': processor() if device.platform == 'cpu' else device.device_kind,
+    'devices': len(jax.devices()),
+    'cores': len(os.sched_getaffinity(0)),
+    'python': platform.python_version(),
+    'memory': (device.memory_stats() or {}).get('bytes_limit'),
+    'versions': {name: version(name) for name in packages},
     'recipe': {key: c.optim[key] for key in ('lr', 'momentum', 'weight_decay')}
     | {key: c.softmax[key] for key in ('margin', 'scale')},
-  }  # fmt: skip
+  }
 
 
 def processor():
@@ -254,8 +262,15 @@ def main():
     answer({'prepare': lambda: prepare(row)})
     return
   subject = Subject(row)
-  answer({'memory': subject.memory, 'begin': subject.begin, 'turn': subject.turns.take, 'end': subject.end,
-          'check': subject.check})  # fmt: skip
+  answer(
+    {
+      'memory': subject.memory,
+      'begin': subject.begin,
+      'turn': subject.turns.take,
+      'end': subject.end,
+      'check': subject.check,
+    }
+  )
 
 
 if __name__ == '__main__':

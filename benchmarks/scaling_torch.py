@@ -122,8 +122,15 @@ class Subject:
 
 def main():
   subject = Subject(json.loads(sys.argv[1]))
-  answer({'memory': subject.memory, 'begin': subject.begin, 'turn': subject.turns.take, 'end': subject.end,
-          'check': subject.check})  # fmt: skip
+  answer(
+    {
+      'memory': subject.memory,
+      'begin': subject.begin,
+      'turn': subject.turns.take,
+      'end': subject.end,
+      'check': subject.check,
+    }
+  )
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gif_jax.evaluation.search import evaluate_galleries, evaluate_search
+from gif_jax.evaluation.gallery_search import evaluate_galleries, evaluate_search
 
 _KNOWN, _PROBES = (1772, 1759), 19593  # IJB-C: templates of the galleries, templates searched for
 _SEARCH = (3728, 4443, 153428, 2569)  # TinyFace: probes, matches, distractors, people

@@ -37,17 +37,28 @@ AGREE = 1e-3  # largest difference of outputs in float32
 def _settings(backbone, batch, options, variant='base'):
   l, v = choose_size(options.identities)
   return {
-    'backbone': backbone, 'batch': batch, 'size': options.size, 'dtype': options.dtype,
-    'identities': options.identities, 'l': l, 'v': v, 'variant': variant, 'torch': bool(options.torch),
-    'compile': not options.eager, 'seconds': options.seconds, 'checked': min(batch, 16),
-  }  # fmt: skip
+    'backbone': backbone,
+    'batch': batch,
+    'size': options.size,
+    'dtype': options.dtype,
+    'identities': options.identities,
+    'l': l,
+    'v': v,
+    'variant': variant,
+    'torch': bool(options.torch),
+    'compile': not options.eager,
+    'seconds': options.seconds,
+    'checked': min(batch, 16),
+  }
 
 
 def _start(module, folder, python, options, flags=''):
   environment = {
-    'XLA_PYTHON_CLIENT_PREALLOCATE': 'false', 'TF_CPP_MIN_LOG_LEVEL': '2', 'PYTHONPATH': _path(),
+    'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+    'TF_CPP_MIN_LOG_LEVEL': '2',
+    'PYTHONPATH': _path(),
     'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip(),
-  }  # fmt: skip
+  }
   return Measured([python, '-m', f'benchmarks.{module}', str(folder)], environment, options.deadline)
 
 

@@ -21,11 +21,11 @@ from benchmarks.asking import answer, timed
 from benchmarks.device_time import breakdown
 from benchmarks.throughput_variants import VARIANTS
 from gif_jax.config import default
-from gif_jax.core.mesh import make_mesh
+from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.models import gif
 from gif_jax.models.iresnet import SPECS
 from gif_jax.training import sharding
-from gif_jax.training.compiling import needed
+from gif_jax.training.compilation import needed
 from gif_jax.training.flops import matrix_peak, training_flops
 from gif_jax.training.program import make_program
 
@@ -45,11 +45,22 @@ def torch_weights(variables: dict) -> dict:
 def settings_for_torch(config, l: int, v: int) -> dict:
   """What throughput_torch must know of the network, the losses and the optimiser."""
   return {
-    **SPECS[config.model.backbone]._asdict(), 'size': config.data.size, 'd': config.model.d, 'l': l, 'v': v,
-    'projection': config.model.projection, 'dtype': config.model.dtype, 'scale': config.loss.scale,
-    'margin': config.loss.margin, 'digits': config.loss.digits, 'gamma': config.loss.gamma, 'lr': config.optim.lr,
-    'momentum': config.optim.momentum, 'weight_decay': config.optim.weight_decay, 'clip': config.optim.clip,
-  }  # fmt: skip
+    **SPECS[config.model.backbone]._asdict(),
+    'size': config.data.size,
+    'd': config.model.d,
+    'l': l,
+    'v': v,
+    'projection': config.model.projection,
+    'dtype': config.model.dtype,
+    'scale': config.loss.scale,
+    'margin': config.loss.margin,
+    'digits': config.loss.digits,
+    'gamma': config.loss.gamma,
+    'lr': config.optim.lr,
+    'momentum': config.optim.momentum,
+    'weight_decay': config.optim.weight_decay,
+    'clip': config.optim.clip,
+  }
 
 
 def experiment(s) -> object:
@@ -118,12 +129,15 @@ class Subject:
     seconds = time.perf_counter() - started
     steps = [jax.device_get(self.step()) for _ in range(2)]
     return {
-      'device': self.device.device_kind, 'version': jax.__version__, 'compile_seconds': seconds, 'peak_flops': peak,
+      'device': self.device.device_kind,
+      'version': jax.__version__,
+      'compile_seconds': seconds,
+      'peak_flops': peak,
       'steps': [[float(m['loss']), float(m['grad_norm'])] for m in steps],
       'parameters': sum(x.size for x in jax.tree.leaves(self.state.params)),
       'step_bytes': needed(self.step_program.memory_analysis()),
       'flops': self.flops,
-    }  # fmt: skip
+    }
 
   def step(self):
     self.state, metrics = self.step_program(self.state, self.batch)

@@ -18,10 +18,12 @@ def report(found: list[dict]) -> str:
   first = measured[0]['ours']['start']
   lines += [
     f'{first["device"]}, jax {first["version"]}, {measured[0]["settings"]["dtype"]}; '
-    f'matrix products reach {peak(measured) / 1e12:.3g} TFLOP/s', '',
+    f'matrix products reach {peak(measured) / 1e12:.3g} TFLOP/s',
+    '',
     '| network | | training images/s | against PyTorch | utilisation | per CPU-second | forward images/s | '
-    'against PyTorch | memory, GB | compiling, s |', '| --- ' * 10 + '|',
-  ]  # fmt: skip
+    'against PyTorch | memory, GB | compiling, s |',
+    '| --- ' * 10 + '|',
+  ]
   for one in measured:
     lines += [_row(one, who, peak(measured)) for who in WHO if one[who]]
   lines += ['', *[_agreement(one) for one in measured if one['torch']], '', *_where(measured)]
@@ -57,10 +59,17 @@ def _row(one, who, most):
   train, forward = (np.median(_rates(one, who, task)) for task in ('train', 'forward'))
   name = WHO[who] if who == 'ours' else f'{WHO[who]} {start["version"]}, {_how(start)}'
   cells = [
-    _label(one), name, f'{train:.1f}', _against(one, who, 'train'), f'{train * flops / most:.1%}',
-    f'{np.median(_rates(one, who, "train", "cpu")):.1f}', f'{forward:.1f}', _against(one, who, 'forward'),
-    _memory(one[who]), f'{start["compile_seconds"]:.0f}',
-  ]  # fmt: skip
+    _label(one),
+    name,
+    f'{train:.1f}',
+    _against(one, who, 'train'),
+    f'{train * flops / most:.1%}',
+    f'{np.median(_rates(one, who, "train", "cpu")):.1f}',
+    f'{forward:.1f}',
+    _against(one, who, 'forward'),
+    _memory(one[who]),
+    f'{start["compile_seconds"]:.0f}',
+  ]
   return f'| {" | ".join(cells)} |'
 
 

@@ -176,10 +176,15 @@ class Subject:
     values = [[x.item() for x in (loss, norm)] for loss, norm, _ in steps]
     what = torch.cuda.get_device_name() if self.device.type == 'cuda' else 'CPU'
     return {
-      'device': what, 'version': torch.__version__, 'compiled': self.compiled, 'not_compiled': why, 'steps': values,
-      'compile_seconds': seconds, 'parameters': sum(p.numel() for p in self.network.parameters() if p.requires_grad),
+      'device': what,
+      'version': torch.__version__,
+      'compiled': self.compiled,
+      'not_compiled': why,
+      'steps': values,
+      'compile_seconds': seconds,
+      'parameters': sum(p.numel() for p in self.network.parameters() if p.requires_grad),
       'peak_flops': self._peak(),
-    }  # fmt: skip
+    }
 
   def _compile(self):
     """torch.compile where it works and makes steps faster, eager elsewhere. Returns why not, or ''."""

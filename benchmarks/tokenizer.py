@@ -22,7 +22,7 @@ import numpy as np
 from gif_jax.codes import product, size, tree
 from gif_jax.codes.homogenise import homogenise
 from gif_jax.codes.kmeans import kmeans
-from gif_jax.codes.quality import explained_alone
+from gif_jax.codes.quality.measure import explained_alone
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

@@ -4,7 +4,7 @@ python -m gif_jax.main --config=configs/folder.py --config.data.path=DIR
 
 For 20 to 2000 people. Ten people with two photographs or more are kept for verification, up to two photographs of
 everybody else for naming the person (closed set). Faces should be cropped, upright and about equally large, as
-`python -m gif_jax.align` makes them.
+`python -m gif_jax align` makes them.
 """
 
 from gif_jax import config

@@ -3,7 +3,7 @@
 python -m gif_jax.main --config=configs/ms1mv3.py:r100 --config.data.path=DIR
 
 DIR is the folder as InsightFace has it (train.rec, train.idx, property, lfw.bin, cfp_fp.bin, agedb_30.bin ...), or what
-`python -m gif_jax.convert --input=DIR --output=...` made of it, which starts sooner. Data, length, batch, optimiser and
+`python -m gif_jax convert --input=DIR --output=...` made of it, which starts sooner. Data, length, batch, optimiser and
 evaluation are those of arcface_torch's config of the same set (8 GPUs x 128); heads, losses and their settings are this
 project's. For reference, arcface_torch reports 96.37 (r50) and 96.85 (r100) TAR@FAR=1e-4 on IJB-C.
 With `r100,softmax` its heads and losses are trained too, ArcFace here: what this project is measured against.

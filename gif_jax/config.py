@@ -8,9 +8,7 @@ import math
 
 from ml_collections import ConfigDict
 
-from gif_jax.core.allowed import nearest, problem, shown
 from gif_jax.core.errors import ConfigError
-from gif_jax.core.pair_counts import too_few_pairs, usable_pairs
 
 
 def default() -> ConfigDict:
@@ -19,7 +17,7 @@ def default() -> ConfigDict:
 
   c.data = ConfigDict()
   # Which faces: 'synthetic' (rendered, no download), 'folder' (photographs, one sub-folder per person), 'records' (the
-  # training format, InsightFace's RecordIO, 'tfds:NAME': whatever `python -m gif_jax.convert` reads).
+  # training format, InsightFace's RecordIO, 'tfds:NAME': whatever `python -m gif_jax convert` reads).
   c.data.source = 'synthetic'
   c.data.path = ''  # where a source that reads files finds them; '' for sources that need none
   c.data.newcomers = ''  # paths of people added later, separated by commas: labels after those of path; not synthetic
@@ -135,7 +133,9 @@ def default() -> ConfigDict:
 
   c.eval = ConfigDict()
   c.eval.every_steps = 0  # on targets and on validation identities, who pick the best checkpoint; 0 = at the end alone
-  c.eval.targets = ''  # benchmarks, separated by commas: NAME of data.path/NAME.bin, or any path gif_jax.evaluate takes
+  c.eval.targets = (
+    ''  # benchmarks, separated by commas: NAME of data.path/NAME.bin, or any path python -m gif_jax evaluate takes
+  )
   c.eval.validation_identities = 100  # unseen people for choosing settings; 0 = none
   c.eval.identities = 400  # other unseen people for the figures reported; 0 = no verification figures
   c.eval.images = 10  # images of each (folder: at most)
@@ -157,165 +157,109 @@ _FREE = ()  # any text
 # What every key may be that is not True or False: the range of a number, the choices of a text. Where 0 turns something
 # off it is in the range.
 ALLOWED = {
-  'data.source': ('synthetic', 'folder', 'records'), 'data.path': _FREE, 'data.newcomers': _FREE,
-  'data.identities': '[1, inf)', 'data.first_identity': '[0, inf)', 'data.images': '[1, 1e9]',
-  'data.imbalance': '[1, inf)', 'data.label_noise': '[0, 1)', 'data.held_out': '[0, 1e9]', 'data.size': '[16, 1024]',
-  'data.seed': '[0, 4294967295]', 'data.bad_images': ('skip', 'error'), 'data.workers': '[0, 1024]',
-  'augment.flip': '[0, 1]', 'augment.photometric': '[0, 1]', 'augment.grey': '[0, 1]', 'augment.blur': '[0, 1]',
-  'augment.low_resolution': '[0, 1]', 'augment.jpeg': '[0, 1]', 'augment.erase': '[0, 1]', 'augment.crop': '[0, 1]',
-  'tokenizer.table': _FREE, 'tokenizer.encoder': ('pixels', 'clip', 'backbone'), 'tokenizer.encoder_path': _FREE,
-  'tokenizer.vectors': _FREE, 'tokenizer.codes': ('product', 'tree', 'random'),
-  'tokenizer.cluster': ('initial', 'homogenized'), 'tokenizer.l': '[0, 62]', 'tokenizer.v': '[0, 256]',
-  'tokenizer.slack': '[0, 1000]', 'tokenizer.iterations': '[1, 1e6]', 'tokenizer.homogenize_epochs': '[0, 1e6]',
-  'tokenizer.homogenize_lr': '(0, inf)', 'tokenizer.homogenize_subset': '[2, 1e9]', 'tokenizer.seed': '[0, 4294967295]',
-  'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'), 'model.d': '[1, 65536]',
-  'model.projection': '[1, 65536]', 'model.sequence': '[0, 65536]', 'model.dropout': '[0, 1)',
+  'data.source': ('synthetic', 'folder', 'records'),
+  'data.path': _FREE,
+  'data.newcomers': _FREE,
+  'data.identities': '[1, inf)',
+  'data.first_identity': '[0, inf)',
+  'data.images': '[1, 1e9]',
+  'data.imbalance': '[1, inf)',
+  'data.label_noise': '[0, 1)',
+  'data.held_out': '[0, 1e9]',
+  'data.size': '[16, 1024]',
+  'data.seed': '[0, 4294967295]',
+  'data.bad_images': ('skip', 'error'),
+  'data.workers': '[0, 1024]',
+  'augment.flip': '[0, 1]',
+  'augment.photometric': '[0, 1]',
+  'augment.grey': '[0, 1]',
+  'augment.blur': '[0, 1]',
+  'augment.low_resolution': '[0, 1]',
+  'augment.jpeg': '[0, 1]',
+  'augment.erase': '[0, 1]',
+  'augment.crop': '[0, 1]',
+  'tokenizer.table': _FREE,
+  'tokenizer.encoder': ('pixels', 'clip', 'backbone'),
+  'tokenizer.encoder_path': _FREE,
+  'tokenizer.vectors': _FREE,
+  'tokenizer.codes': ('product', 'tree', 'random'),
+  'tokenizer.cluster': ('initial', 'homogenized'),
+  'tokenizer.l': '[0, 62]',
+  'tokenizer.v': '[0, 256]',
+  'tokenizer.slack': '[0, 1000]',
+  'tokenizer.iterations': '[1, 1e6]',
+  'tokenizer.homogenize_epochs': '[0, 1e6]',
+  'tokenizer.homogenize_lr': '(0, inf)',
+  'tokenizer.homogenize_subset': '[2, 1e9]',
+  'tokenizer.seed': '[0, 4294967295]',
+  'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'),
+  'model.d': '[1, 65536]',
+  'model.projection': '[1, 65536]',
+  'model.sequence': '[0, 65536]',
+  'model.dropout': '[0, 1)',
   'model.dtype': ('bfloat16', 'float32'),
-  'loss.margin_type': ('cosface', 'arcface'), 'loss.margin': '[0, pi/2)', 'loss.scale': '(0, inf)',
-  'loss.digits': '[0, inf)', 'loss.digits_until': '[0, 1]', 'loss.gamma': '[0, inf)', 'loss.sequence': '[0, inf)',
-  'joint.start': ('table', 'random'), 'joint.weight': '[0, inf)', 'joint.scale': '(0, inf)', 'joint.margin': '[0, 1)',
-  'joint.negatives': '[0, 1e7]', 'joint.embeddings': '[0, inf)', 'joint.uniformity': '[0, inf)',
-  'joint.lr': '[0, inf)', 'joint.retokenize_every_steps': '[0, inf)',
-  'softmax.sample_rate': '(0, 1]', 'softmax.margin_type': ('arcface', 'cosface', 'adaface', 'combined'),
-  'softmax.margin': '[0, pi/2)', 'softmax.combined': '(0, 4] [0, pi/2) [0, 1)', 'softmax.scale': '(0, inf)',
-  'softmax.adaface_h': '[0, inf)', 'softmax.adaface_rate': '(0, 1]',
+  'loss.margin_type': ('cosface', 'arcface'),
+  'loss.margin': '[0, pi/2)',
+  'loss.scale': '(0, inf)',
+  'loss.digits': '[0, inf)',
+  'loss.digits_until': '[0, 1]',
+  'loss.gamma': '[0, inf)',
+  'loss.sequence': '[0, inf)',
+  'joint.start': ('table', 'random'),
+  'joint.weight': '[0, inf)',
+  'joint.scale': '(0, inf)',
+  'joint.margin': '[0, 1)',
+  'joint.negatives': '[0, 1e7]',
+  'joint.embeddings': '[0, inf)',
+  'joint.uniformity': '[0, inf)',
+  'joint.lr': '[0, inf)',
+  'joint.retokenize_every_steps': '[0, inf)',
+  'softmax.sample_rate': '(0, 1]',
+  'softmax.margin_type': ('arcface', 'cosface', 'adaface', 'combined'),
+  'softmax.margin': '[0, pi/2)',
+  'softmax.combined': '(0, 4] [0, pi/2) [0, 1)',
+  'softmax.scale': '(0, inf)',
+  'softmax.adaface_h': '[0, inf)',
+  'softmax.adaface_rate': '(0, 1]',
   'softmax.interclass_filtering_threshold': '[0, 1)',
-  'optim.name': ('sgd', 'adamw'), 'optim.lr': '(0, inf)', 'optim.momentum': '[0, 1)', 'optim.weight_decay': '[0, inf)',
-  'optim.clip': '[0, inf)', 'optim.schedule': ('cosine', 'polynomial'), 'optim.power': '(0, inf)',
+  'optim.name': ('sgd', 'adamw'),
+  'optim.lr': '(0, inf)',
+  'optim.momentum': '[0, 1)',
+  'optim.weight_decay': '[0, inf)',
+  'optim.clip': '[0, inf)',
+  'optim.schedule': ('cosine', 'polynomial'),
+  'optim.power': '(0, inf)',
   'optim.warmup': '[0, 1]',
-  'train.steps': '[0, 2147483647]', 'train.epochs': '[0, 1e6]', 'train.steps_at_most': '[0, 2147483647]',
-  'train.batch_size': '[2, 1e6]', 'train.neighbours': '[1, 1e6]', 'train.accumulate': '[1, 1e6]',
-  'train.ema': '[0, 1)', 'train.fsdp': '[1, 1e6]', 'train.seed': '[0, 4294967295]',
-  'checkpoint.every_steps': '[1, inf)', 'checkpoint.keep': '[1, inf)',
-  'eval.every_steps': '[0, inf)', 'eval.targets': _FREE, 'eval.validation_identities': '[0, 1e6]',
-  'eval.identities': '[0, 1e6]', 'eval.images': '[2, 1e6]', 'eval.pairs': '[20, 1e8]', 'eval.closed_set': '[1, 1e9]',
-  'eval.batch_size': '[1, 1e6]', 'eval.beam': '[1, 1e6]', 'eval.trees_up_to': '[0, inf)',
-  'log.every_steps': '[1, inf)', 'log.profile_steps': '[0, inf)', 'log.short': _FREE,
-}  # fmt: skip
+  'train.steps': '[0, 2147483647]',
+  'train.epochs': '[0, 1e6]',
+  'train.steps_at_most': '[0, 2147483647]',
+  'train.batch_size': '[2, 1e6]',
+  'train.neighbours': '[1, 1e6]',
+  'train.accumulate': '[1, 1e6]',
+  'train.ema': '[0, 1)',
+  'train.fsdp': '[1, 1e6]',
+  'train.seed': '[0, 4294967295]',
+  'checkpoint.every_steps': '[1, inf)',
+  'checkpoint.keep': '[1, inf)',
+  'eval.every_steps': '[0, inf)',
+  'eval.targets': _FREE,
+  'eval.validation_identities': '[0, 1e6]',
+  'eval.identities': '[0, 1e6]',
+  'eval.images': '[2, 1e6]',
+  'eval.pairs': '[20, 1e8]',
+  'eval.closed_set': '[1, 1e9]',
+  'eval.batch_size': '[1, 1e6]',
+  'eval.beam': '[1, 1e6]',
+  'eval.trees_up_to': '[0, inf)',
+  'log.every_steps': '[1, inf)',
+  'log.profile_steps': '[0, inf)',
+  'log.short': _FREE,
+}
 
 
 def all_keys() -> dict:
   """Every key with its default: {'section.key': value}."""
   return {f'{section}.{key}': value for section, keys in default().items() for key, value in keys.items()}
-
-
-def unknown(key: str) -> ConfigError:
-  """That there is no such key, and the nearest one that there is."""
-  if key in default():
-    return ConfigError(f'config.{key} is a section: give one of its settings, config.{key}.KEY; --help lists all.')
-  return ConfigError(f'config.{key} is no setting.{nearest(key, all_keys(), "config.")} --help lists all.')
-
-
-def check_keys(config: ConfigDict) -> None:
-  """Raises ConfigError where a key is missing or is none of `default`, or its value is not one of those ALLOWED."""
-  known = default()
-  for section in config:
-    if section not in known:
-      raise ConfigError(f'config.{section} is no setting.{nearest(section, known, "config.")} --help lists all.')
-  for section, defaults in known.items():
-    keys = config.get(section)
-    if not isinstance(keys, ConfigDict):
-      raise ConfigError(f'config.{section} is missing: begin with gif_jax.config.default(), and change what you must.')
-    for key in keys:
-      if key not in defaults:
-        raise unknown(f'{section}.{key}')
-    for key, value in defaults.items():
-      name = f'{section}.{key}'
-      if key not in keys:
-        raise ConfigError(f'config.{name} is missing: begin with gif_jax.config.default(), and change what you must.')
-      if found := problem(keys[key], type(value), ALLOWED.get(name, '')):
-        raise ConfigError(f'config.{name}={shown(keys[key])} {found}')
-
-
-def validate(config: ConfigDict) -> None:
-  """Raises ConfigError at the first setting that cannot work, naming its key and the cure."""
-  check_keys(config)
-  if not config.train.steps and not config.train.epochs:
-    raise ConfigError('config.train.steps=0 and config.train.epochs=0: set one above 0, or nothing will be trained.')
-  _check_batch(config.train)
-  _check_margin('loss', config.loss)
-  if config.softmax.margin_type != 'combined':
-    _check_margin('softmax', config.softmax)
-  _check_softmax(config)
-  _check_encoder(config.tokenizer)
-  _check_evaluation(config.eval)
-
-
-def _check_batch(train):
-  """Parts of a batch are equally large, and BatchNorm learns nothing from a single image."""
-  for key in ('neighbours', 'accumulate'):
-    if train.batch_size % train[key]:
-      raise ConfigError(
-        f'config.train.{key}={train[key]} does not divide config.train.batch_size={train.batch_size}: give a divisor, '
-        'such as 4.'
-      )
-  if train.batch_size // train.accumulate < 2:
-    raise ConfigError(
-      f'config.train.batch_size={train.batch_size} in config.train.accumulate={train.accumulate} parts is one image at '
-      f'a time, of which BatchNorm learns nothing: give a batch of at least {2 * train.accumulate}, or fewer parts.'
-    )
-
-
-def _check_margin(section, keys):
-  """A cosine less a margin of 1 is reached by nobody; an angle is less than pi/2 by ALLOWED."""
-  if keys.margin_type != 'arcface' and keys.margin >= 1:
-    raise ConfigError(
-      f'config.{section}.margin={keys.margin} is too large for {keys.margin_type}, which takes it off the cosine; give '
-      'at least 0, less than 1.'
-    )
-
-
-def _check_softmax(config):
-  """What cannot work, or what nothing would read."""
-  settings, defaults = config.softmax, default().softmax
-  changed = [key for key in settings if settings[key] != defaults[key]]
-  codes = [key for key in ('table', 'vectors') if config.tokenizer[key]]
-  problems = {
-    'joint.enabled': (config.joint.enabled, 'and config.softmax.enabled are two ways to train: set one to False.'),
-    f'tokenizer.{"".join(codes[:1])}': (codes, 'is for codes, which a softmax does not have: leave it empty.'),
-    'train.neighbours': (config.train.neighbours > 1, 'needs codes, which a softmax does not have: set it to 1.'),
-    'model.sequence': (config.model.sequence, 'reads codes, which a softmax does not have: set it to 0.'),
-    'softmax.margin_type': (
-      settings.margin_type != 'combined' and 'combined' in changed,
-      "does not read config.softmax.combined: set it to 'combined', or give config.softmax.margin alone.",
-    ),
-  }
-  if not settings.enabled:
-    bad = [key for key in changed if key != 'enabled']
-    problems = {f'softmax.{bad[0]}': (True, 'is of a softmax: set config.softmax.enabled=True too.')} if bad else {}
-  for key, (bad, cure) in problems.items():
-    if bad:
-      section, name = key.split('.')
-      raise ConfigError(f'config.{key}={config[section][name]!r} {cure}')
-
-
-def _check_encoder(settings):
-  encoder, path = settings.encoder, settings.encoder_path
-  if path and encoder == 'pixels':
-    raise ConfigError(
-      f'config.tokenizer.encoder_path={path}: pixels has no weights to read; leave it empty, or set '
-      'config.tokenizer.encoder to clip or backbone.'
-    )
-  if not path and encoder != 'pixels':
-    folder = {'clip': "with CLIP's config.json and model.safetensors", 'backbone': 'of a run (its --workdir)'}[encoder]
-    raise ConfigError(f'config.tokenizer.encoder={encoder} needs config.tokenizer.encoder_path, the folder {folder}.')
-
-
-def _check_evaluation(settings):
-  """What would be noticed only when the figures are made, if it were not said here."""
-  if settings.pairs % 20:
-    raise ConfigError(f'config.eval.pairs={settings.pairs} must be a multiple of 20: 10 folds, half of each genuine.')
-  if settings.every_steps and not (settings.validation_identities or settings.targets):
-    raise ConfigError(
-      f'config.eval.every_steps={settings.every_steps} needs validation people or targets: set it to 0, '
-      'config.eval.validation_identities to 2 or more, or name config.eval.targets.'
-    )
-  for key in ('identities', 'validation_identities'):
-    people = settings[key]
-    if people == 1:
-      raise ConfigError(f'config.eval.{key}=1 gives no two people to tell apart; give 0 or at least 2.')
-    if people and not usable_pairs([settings.images] * people, settings.pairs):
-      raise too_few_pairs([settings.images] * people, key)
 
 
 def train_steps(config: ConfigDict, images: int) -> int:

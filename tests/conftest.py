@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from gif_jax.codes import make
-from gif_jax.data.sources import open_faces
+from gif_jax.codes import tokenizer
+from gif_jax.data.sets.open import open_faces
 from tests import tiny
 from tests.photographs import write_people
 
@@ -43,9 +43,9 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def command(compiled):
-  """Runs `python -m gif_jax.MODULE ARGUMENTS` in the project's root; devices: virtual CPU devices."""
+  """Runs `python -m gif_jax VERB ARGUMENTS` in the project's root; devices: virtual CPU devices."""
 
-  def start(module, *arguments, devices=1, popen=False):
+  def start(verb, *arguments, devices=1, popen=False):
     environment = os.environ | {
       'JAX_PLATFORMS': 'cpu',
       'JAX_NUM_CPU_DEVICES': str(devices),
@@ -53,7 +53,7 @@ def command(compiled):
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
       'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
     }
-    call = [sys.executable, '-m', f'gif_jax.{module}', *map(str, arguments)]
+    call = [sys.executable, '-m', 'gif_jax', verb, *map(str, arguments)]
     run = subprocess.Popen if popen else subprocess.run
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
     return run(call, cwd=ROOT, env=environment, **pipes)
@@ -73,7 +73,7 @@ def tiny_faces(tiny_config):
 
 @pytest.fixture(scope='session')
 def tiny_table(tiny_config, tiny_faces, tmp_path_factory):
-  return make.make_table(tiny_config, tiny_faces, tmp_path_factory.mktemp('tiny') / 'table')
+  return tokenizer.make_table(tiny_config, tiny_faces, tmp_path_factory.mktemp('tiny') / 'table')
 
 
 @pytest.fixture(scope='session')

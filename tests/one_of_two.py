@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gif_jax.codes import make
-from gif_jax.core import gather
-from gif_jax.core.mesh import batch_sharding, make_mesh
-from gif_jax.data.sources import open_faces
-from gif_jax.evaluation.exact import sorted_images
-from gif_jax.evaluation.impostors import most_alike
-from gif_jax.models.extract import extract, identity_moments
-from gif_jax.training import figures
+from gif_jax.codes import tokenizer
+from gif_jax.core.distributed import gather
+from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
+from gif_jax.data.sets.open import open_faces
+from gif_jax.evaluation import in_training
+from gif_jax.evaluation.all_pairs.exact_cosines import sorted_images
+from gif_jax.evaluation.all_pairs.impostors import most_alike
+from gif_jax.models.extraction.extract import extract, identity_moments
 from gif_jax.training.program import make_predictor
-from gif_jax.training.steps import TrainState
+from gif_jax.training.train_step import TrainState
 from tests import tiny
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (37, 4, 5, 3), np.uint8)
@@ -42,7 +42,7 @@ def predict(variables, images):
 def table(output: Path):
   """The tiny run's table."""
   config = tiny.get_config()
-  return make.make_table(config, open_faces(config, None), output)
+  return tokenizer.make_table(config, open_faces(config, None), output)
 
 
 def results(state: Path | None = None) -> dict[str, np.ndarray]:
@@ -63,7 +63,7 @@ def results(state: Path | None = None) -> dict[str, np.ndarray]:
   weights = jax.make_array_from_callback(WEIGHTS.shape, everywhere, lambda index: WEIGHTS[index])
   trained = TrainState(step=weights, params=weights, batch_stats={}, opt_state=None)
   predictor = make_predictor(SimpleNamespace(predict=predict), trained)
-  return found | {'embedding': figures.embed(predictor, IMAGES, SimpleNamespace(batch_size=5), '')}
+  return found | {'embedding': in_training.embed(predictor, IMAGES, SimpleNamespace(batch_size=5), '')}
 
 
 if __name__ == '__main__':

@@ -5,10 +5,17 @@ import numpy as np
 from gif_jax.evaluation.result import Result, hardest, histogram, rate_name, thinned
 
 ABOUT = {
-  'name': 'runs/quickstart', 'fingerprint': '0123456789abcdef', 'step': 1400, 'input size': '112 x 112',
-  'colour order': 'RGB', 'normalisation': '(x - 127.5) / 127.5', 'flip': True, 'date': '2026-11-23',
-  'gif_jax': '0.1.0', 'hardware': '8 x cpu',
-}  # fmt: skip
+  'name': 'runs/quickstart',
+  'fingerprint': '0123456789abcdef',
+  'step': 1400,
+  'input size': '112 x 112',
+  'colour order': 'RGB',
+  'normalisation': '(x - 127.5) / 127.5',
+  'flip': True,
+  'date': '2026-11-23',
+  'gif_jax': '0.1.0',
+  'hardware': '8 x cpu',
+}
 
 
 def scores(genuine, impostor, apart=0.5, seed=0):
@@ -43,13 +50,19 @@ def pair_set(name='lfw', pairs=600, apart=0.5, seed=0) -> Result:
   accuracy = float(np.maximum.reduce((tar + 1 - far) / 2))
   left = 2 * np.arange(pairs)
   return Result(
-    name, '10 folds', '', 'Accuracy over 10 contiguous folds, threshold by the others (insightface, verification.py).',
+    name,
+    '10 folds',
+    '',
+    'Accuracy over 10 contiguous folds, threshold by the others (insightface, verification.py).',
     {'pairs': pairs, 'genuine': pairs // 2},
     {'accuracy': accuracy, 'std': 0.0042, 'val@far=1e-3': 0.91, 'val_std': 0.013, 'val_far': 0.001, 'xnorm': 21.37}
     | figures,
-    {'accuracy': (accuracy - 0.006, min(1.0, accuracy + 0.004))} | intervals, thresholds, thinned(far, tar),
-    histogram(cosine, same), hardest(cosine, same, left, left + 1),
-  )  # fmt: skip
+    {'accuracy': (accuracy - 0.006, min(1.0, accuracy + 0.004))} | intervals,
+    thresholds,
+    thinned(far, tar),
+    histogram(cosine, same),
+    hardest(cosine, same, left, left + 1),
+  )
 
 
 def templates(name='ijbc', impostors=20_000, apart=0.55, seed=0) -> list[Result]:
@@ -94,9 +107,16 @@ def all_pairs(name='mfr', impostors=50_000) -> Result:
   left = np.arange(len(same)) % 97
   counts = {'images': 340, 'people': 40, 'genuine': int(same.sum()), 'impostor': impostors}
   return Result(
-    name, 'all pairs', '', 'TAR over all pairs of images.', counts, *rates(far, tar, threshold, fars),
-    thinned(far, tar), histogram(cosine, same), hardest(cosine, same, left, left + 97),
-  )  # fmt: skip
+    name,
+    'all pairs',
+    '',
+    'TAR over all pairs of images.',
+    counts,
+    *rates(far, tar, threshold, fars),
+    thinned(far, tar),
+    histogram(cosine, same),
+    hardest(cosine, same, left, left + 97),
+  )
 
 
 def everything() -> list[Result]:

@@ -13,7 +13,7 @@ from benchmarks import accuracy, accuracy_report, accuracy_rows, accuracy_run
 from benchmarks import accuracy_verdict as verdicts
 from gif_jax import config
 from gif_jax.core.errors import ConfigError
-from gif_jax.training import loop
+from gif_jax.training import train
 from tests import tiny
 
 BUDGET = {'train.steps': 3, 'eval.every_steps': 1}
@@ -38,7 +38,7 @@ def rows(monkeypatch):
 
 def _interrupted(monkeypatch, run, cache):
   """A run that is told to stop after its second step."""
-  add, steps = loop.Window.add, []
+  add, steps = train.Window.add, []
 
   def counted(window, metrics):
     add(window, metrics)
@@ -47,7 +47,7 @@ def _interrupted(monkeypatch, run, cache):
       os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop.Window, 'add', counted)
+    patch.setattr(train.Window, 'add', counted)
     assert accuracy_run.run(run.config, run.folder, cache) is None
 
 
@@ -58,7 +58,7 @@ def test_an_interrupted_run_continues_and_a_failed_one_stops_no_other(rows, monk
   _interrupted(monkeypatch, fixed, tmp_path / 'cache')
   assert not (fixed.folder / 'summary.json').exists()
 
-  with pytest.raises(SystemExit, match=r"FAILED: lost, seed 0: exit 1: .*nowhere/table.*lost_0/log"):
+  with pytest.raises(SystemExit, match=r'FAILED: lost, seed 0: exit 1: .*nowhere/table.*lost_0/log'):
     accuracy.main(['thousand', f'--output={tmp_path}'])
   summary = json.loads((fixed.folder / 'summary.json').read_text())
   assert (summary['resumed_from_step'], summary['steps']) == (2, 3)
@@ -108,9 +108,7 @@ def test_an_interruption_ends_the_runs_that_are_going_each_on_its_cores(tmp_path
 
 
 def test_an_output_is_for_one_command_at_a_time(tmp_path):
-  with (
-    accuracy.locked(tmp_path), pytest.raises(SystemExit, match='in use by another'), accuracy.locked(tmp_path)
-  ):  # fmt: skip
+  with accuracy.locked(tmp_path), pytest.raises(SystemExit, match='in use by another'), accuracy.locked(tmp_path):
     pass
   with accuracy.locked(tmp_path):
     pass
@@ -187,18 +185,24 @@ def test_no_row_has_a_budget_of_its_own(rows, tmp_path):
 
 def _figures(seed, validation, tar, softmax=False, **more):
   return {
-    'seed': seed, 'softmax': softmax, verdicts.CHOICE: validation, 'verification_accuracy': 0.9, 'tar@far=1e-3': tar,
-  } | more  # fmt: skip
+    'seed': seed,
+    'softmax': softmax,
+    verdicts.CHOICE: validation,
+    'verification_accuracy': 0.9,
+    'tar@far=1e-3': tar,
+  } | more
 
 
 FOUND = {
   'fixed': [_figures(seed, 0.4, 0.99) for seed in (0, 1)],
-  'joint': [_figures(0, 0.7, 0.75, decode_top1=0.2, tree_top1=0.8, vector_top1=0.9),
-            _figures(1, 0.7, 0.85, decode_top1=0.3, tree_top1=0.8, vector_top1=0.9)],
+  'joint': [
+    _figures(0, 0.7, 0.75, decode_top1=0.2, tree_top1=0.8, vector_top1=0.9),
+    _figures(1, 0.7, 0.85, decode_top1=0.3, tree_top1=0.8, vector_top1=0.9),
+  ],
   'joint without digits': [_figures(0, 0.6, 0.7, vector_top1=0.8)],
   'ArcFace': [_figures(1, 0.8, 0.74, True, centre_top1=0.85), _figures(0, 0.8, 0.7, True, centre_top1=0.85)],
   'Partial FC 0.1': [_figures(0, 0.8, 0.9, True, centre_top1=0.7)],
-}  # fmt: skip
+}
 
 
 def test_the_best_row_is_chosen_on_validation_people_and_does_not_grow_with_m():
@@ -243,8 +247,10 @@ def test_the_verdict_says_where_it_missed_and_what_digits_add():
 
 
 def test_a_table_has_means_and_spreads_and_says_where_seeds_are_missing():
-  runs = {'joint': [{'a': 0.5, 'vector_top1': 0.1, 'speed': 10}, {'a': 0.7, 'vector_top1': 0.3, 'speed': None}],
-          'ArcFace': [{'a': 0.25, 'centre_top1': 0.5}]}  # fmt: skip
+  runs = {
+    'joint': [{'a': 0.5, 'vector_top1': 0.1, 'speed': 10}, {'a': 0.7, 'vector_top1': 0.3, 'speed': None}],
+    'ArcFace': [{'a': 0.25, 'centre_top1': 0.5}],
+  }
   columns = {'a': 'a', 'nearest': 'vector_top1', 'images/s': ('speed', 1), 'nobody': 'fused_top1'}
   assert accuracy_report.table_of(runs, columns).splitlines() == [
     '| form | a | nearest | images/s |',

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gif_jax.data.align import PointsError, crop, faults, mirrored, similarity, template, wrong_order
-from gif_jax.data.faces.render import FaceRenderer
+from gif_jax.data.alignment.geometry import PointsError, crop, faults, mirrored, similarity, template, wrong_order
+from gif_jax.data.synthetic.render import FaceRenderer
 
 GOLDEN = json.loads((Path(__file__).parent / 'golden' / 'align_golden.json').read_text())
 SWAPPED = [1, 0, 2, 4, 3]
@@ -124,8 +124,9 @@ HALVES = {
 
 def test_wrong_orders_are_told_apart():
   """Of heads that look to all sides, a third of them in profile."""
-  points = np.concatenate([heads(800, (-45, 45), (-25, 25), 4), heads(200, (60, 90), (-20, 20), 4),
-                           heads(200, (-90, -60), (-20, 20), 4)])  # fmt: skip
+  points = np.concatenate(
+    [heads(800, (-45, 45), (-25, 25), 4), heads(200, (60, 90), (-20, 20), 4), heads(200, (-90, -60), (-20, 20), 4)]
+  )
   assert wrong_order(points) is None
   for what, wrong in (MIRRORS | ORDERS | HALVES).items():
     found, rows = wrong_order(wrong(points))

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from gif_jax.core.errors import ConfigError, DataError, DiskError
-from gif_jax.core.files import remove
-from gif_jax.data import align_people as align
-from gif_jax.data import detectors
-from gif_jax.data.align import template
-from gif_jax.data.detectors import Faces
+from gif_jax.core.storage.files import remove
+from gif_jax.data.alignment import detectors
+from gif_jax.data.alignment import photographs as align
+from gif_jax.data.alignment.detectors import Faces
+from gif_jax.data.alignment.geometry import template
 from gif_jax.data.images import read_whole
 from gif_jax.data.listing import list_people
 
@@ -112,17 +112,26 @@ def test_folders_and_sizes_that_cannot_be_used(root, output, tmp_path, source):
 def test_what_changed_is_done_again_and_nothing_else(root, output, source, monkeypatch):
   align.align_people(root, output, 32, source)
   written, write = [], align._write
-  monkeypatch.setattr(align, '_write', lambda output, target, *rest: (
-    written.append(target.name), write(output, target, *rest)))  # fmt: skip
+  monkeypatch.setattr(
+    align, '_write', lambda output, target, *rest: (written.append(target.name), write(output, target, *rest))
+  )
   assert align.align_people(root, output, 32, source)[:2] == (0, 20) and not written
   os.utime(root / 'p00' / '0.png', (1, 1))
   (output / 'p01' / '1.png').unlink()
   assert align.align_people(root, output, 32, source)[:2] == (2, 18) and written == ['0.png', '1.png']
 
 
-@pytest.mark.parametrize('damage', [lambda content: content[:-1], lambda content: b'', lambda content: (
-  content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :])],
-  ids=['cut', 'empty', 'flipped'])  # fmt: skip
+@pytest.mark.parametrize(
+  'damage',
+  [
+    lambda content: content[:-1],
+    lambda content: b'',
+    lambda content: (
+      content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+    ),
+  ],
+  ids=['cut', 'empty', 'flipped'],
+)
 def test_a_damaged_crop_is_made_again(root, output, source, damage):
   align.align_people(root, output, 32, source)
   crop = output / 'p02' / '1.png'
@@ -187,8 +196,13 @@ def test_photographs_that_are_skipped_are_listed_with_the_reason(root, output, t
   (root / 'p01' / '0.jpg').write_bytes(b'')
   lines = (tmp_path / 'points.txt').read_text().splitlines()
   swapped, outside, unknown = template(32)[[1, 0, 2, 4, 3]], template(32) + 50, np.full((5, 2), np.nan)
-  odd = {'p02/0.pgm': swapped, 'p02/1.png': outside, 'p03/0.png': unknown, 'p03/1.jpg': template(32) / 32,
-         'p03/2.pgm': np.zeros((5, 2))}  # fmt: skip
+  odd = {
+    'p02/0.pgm': swapped,
+    'p02/1.png': outside,
+    'p03/0.png': unknown,
+    'p03/1.jpg': template(32) / 32,
+    'p03/2.pgm': np.zeros((5, 2)),
+  }
   kept = [line for line in lines if line.split()[0] not in odd and not line.startswith('p04')]
   more = [f'{name} {" ".join(map(str, points.reshape(-1)))}' for name, points in odd.items()]
   (tmp_path / 'points.txt').write_text('\n'.join(kept + more))
@@ -198,12 +212,15 @@ def test_photographs_that_are_skipped_are_listed_with_the_reason(root, output, t
   reasons = skipped(output)
   assert reasons.pop('p01/0.jpg').startswith('unreadable: ')
   assert reasons == {
-    'p02/0.pgm': 'left and right of its points are swapped', 'p02/1.png': 'points that do not lie in the picture',
+    'p02/0.pgm': 'left and right of its points are swapped',
+    'p02/1.png': 'points that do not lie in the picture',
     'p03/1.jpg': 'points that all but coincide; they must be in pixels, not shares of the picture',
-    **dict.fromkeys(['p03/0.png', 'p03/2.pgm', *(f'p04/{name}' for name in ('0.jpg', '1.pgm', '2.png', '3.jpg'))],
-                    f'no points in {source.landmarks}'),
+    **dict.fromkeys(
+      ['p03/0.png', 'p03/2.pgm', *(f'p04/{name}' for name in ('0.jpg', '1.pgm', '2.png', '3.jpg'))],
+      f'no points in {source.landmarks}',
+    ),
     'nobody.png': "lies beside the people's folders; its person is not known",
-  }  # fmt: skip
+  }
   assert len(list(output.glob('*/*.png'))) == 10
   assert 'No face of 1 people, such as p04.' in align.described(output, found)
   assert align._counted(found.skipped).startswith(f'6 no points in {source.landmarks}, 1 ')

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gif_jax.codes import product, tree
-from gif_jax.codes.alike import Alike
+from gif_jax.codes.similar_identities import Alike
 
 
 @pytest.fixture(scope='module')

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from gif_jax.evaluation import all_pairs, exact, impostors
+from gif_jax.evaluation.all_pairs import exact_cosines, impostors, protocol
 from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.result import EvaluationError
-from gif_jax.evaluation.verification import tar_of_roc
+from gif_jax.evaluation.verification.roc import tar_of_roc
 
 BLOCKS = [
   {},
@@ -69,7 +69,7 @@ def test_the_most_alike_are_those_of_all_pairs_to_the_last_bit(devices, k, sizes
   embedding, identity = people(np.random.default_rng(0))
   embedding[::3] = embedding[0]  # equal cosines: ties
   score, same, left, right = brute(embedding, identity)
-  images = exact.sorted_images(embedding, identity)
+  images = exact_cosines.sorted_images(embedding, identity)
   with blocks(**sizes):
     found = impostors.most_alike(images, k, progress='')
   np.testing.assert_array_equal(found.cosine, np.sort(score[~same])[::-1][:k])
@@ -94,7 +94,7 @@ def test_whatever_comes_first_the_floor_is_never_too_high(order):
   with blocks(_ROWS=4, _COLUMNS=4, _TILE=4, _SPARE=0), pytest.MonkeyPatch.context() as patch:
     rise = impostors._Best._rise
     patch.setattr(impostors._Best, '_rise', lambda best, cosine: (rise(best, cosine), floors.append(best.floor)))
-    found = impostors.most_alike(exact.sorted_images(embedding, identity), 50, progress='')
+    found = impostors.most_alike(exact_cosines.sorted_images(embedding, identity), 50, progress='')
   best = np.sort(score[~same])[::-1][:50]
   np.testing.assert_array_equal(found.cosine, best)
   assert len(floors) > (order == 'falling') and floors == sorted(floors) and floors[-1] <= best[-1]
@@ -109,7 +109,7 @@ def test_a_first_floor_that_is_too_high_is_seen(monkeypatch, off, passes):
   monkeypatch.setattr(impostors, '_guess', lambda *_: guess)
   once, floors = impostors._pass, []
   monkeypatch.setattr(impostors, '_pass', lambda *all_of: (floors.append(all_of[2]), once(*all_of))[1])
-  found = impostors.most_alike(exact.sorted_images(embedding, identity), 200, progress='')
+  found = impostors.most_alike(exact_cosines.sorted_images(embedding, identity), 200, progress='')
   np.testing.assert_array_equal(found.cosine, best)
   assert floors == [guess, -np.inf][:passes]
 
@@ -118,7 +118,7 @@ def test_a_first_floor_that_is_too_high_is_seen(monkeypatch, off, passes):
 def test_the_first_floor_comes_from_a_sample(monkeypatch, sample):
   embedding, identity = people(np.random.default_rng(8), m=100)
   monkeypatch.setattr(impostors, '_SAMPLE', sample)
-  images = exact.sorted_images(embedding, identity)
+  images = exact_cosines.sorted_images(embedding, identity)
   score, same, *_ = brute(embedding, identity)
   guess, rising = impostors._guess(images, 300), np.sort(score[~same])
   assert 20 < len(rising) - np.searchsorted(rising, guess) < len(rising) / 4
@@ -128,7 +128,7 @@ def test_the_first_floor_comes_from_a_sample(monkeypatch, sample):
 
 def test_a_network_that_says_the_same_of_everybody_fills_no_memory():
   """All cosines tie: float32 cannot tell pairs apart, so that the best are picked exactly, again and again."""
-  images = exact.sorted_images(np.ones((90, 3)), np.arange(90) // 2)
+  images = exact_cosines.sorted_images(np.ones((90, 3)), np.arange(90) // 2)
   held = []
   with blocks(_ROWS=8, _COLUMNS=8, _TILE=4, _SPARE=0), pytest.MonkeyPatch.context() as patch:
     add = impostors._Best.add
@@ -185,7 +185,7 @@ def test_by_hand():
   found = evaluated(embedding, np.array([0, 0, 0, 1, 1, 2]))
   assert found.counts == {'images': 6, 'identities': 3, 'genuine': 4, 'impostor': 11}
   assert found.figures == {'tar@far=1e-1': 0.0} and found.thresholds['1e-1'] > 1
-  far, tar = all_pairs.roc_of_all_pairs(embedding, np.array([0, 0, 0, 1, 1, 2]))
+  far, tar = protocol.roc_of_all_pairs(embedding, np.array([0, 0, 0, 1, 1, 2]))
   np.testing.assert_array_equal(far, np.array([0, 3, 5, 7, 11]) / 11)
   np.testing.assert_array_equal(tar, [0, 0.25, 0.25, 0.5, 1])
 
@@ -194,10 +194,10 @@ def test_what_cannot_be_measured(monkeypatch):
   with pytest.raises(EvaluationError, match='two or more identities'):
     evaluated(np.eye(3), np.arange(3))
   with pytest.raises(EvaluationError, match='two or more identities'):
-    all_pairs.roc_of_all_pairs(np.eye(3), np.zeros(3, int))
+    protocol.roc_of_all_pairs(np.eye(3), np.zeros(3, int))
   with pytest.raises(EvaluationError, match='2 impostor pairs cannot resolve a FAR of 1e-1'):
     evaluated(np.eye(3), np.array([0, 0, 1]))
-  monkeypatch.setattr(all_pairs, '_GENUINE', 2)
+  monkeypatch.setattr(protocol, '_GENUINE', 2)
   with pytest.raises(EvaluationError, match='take fewer images of each identity'):
     evaluated(np.eye(4), np.array([0, 0, 0, 1]))
 
@@ -206,9 +206,9 @@ def test_a_larger_set_is_exact_as_far_as_pairs_are_kept(monkeypatch):
   embedding, identity = people(np.random.default_rng(3), m=150)
   score, same, *_ = brute(embedding, identity)
   whole = evaluated(embedding, identity)
-  monkeypatch.setattr(all_pairs, '_FEW', 1000)
-  monkeypatch.setattr(all_pairs, '_SAMPLE', 200)
-  monkeypatch.setattr(all_pairs, '_TAIL', 5000)
+  monkeypatch.setattr(protocol, '_FEW', 1000)
+  monkeypatch.setattr(protocol, '_SAMPLE', 200)
+  monkeypatch.setattr(protocol, '_TAIL', 5000)
   found = evaluated(embedding, identity)
   assert list(found.figures) == list(whole.figures)[1:]
   assert found.figures.items() <= whole.figures.items() and found.thresholds.items() <= whole.thresholds.items()
@@ -220,7 +220,7 @@ def test_a_larger_set_is_exact_as_far_as_pairs_are_kept(monkeypatch):
   assert found.histogram.impostor.sum() == np.sum(~same) and (found.histogram.impostor >= 0).all()
   off = np.abs(np.cumsum(found.histogram.impostor) - np.cumsum(whole.histogram.impostor)).max() / np.sum(~same)
   assert off < 0.03
-  curve = all_pairs.roc_of_all_pairs(embedding, identity)
+  curve = protocol.roc_of_all_pairs(embedding, identity)
   assert curve.far[-1] == curve.tar[-1] == 1 and (np.diff(curve.far) > 0).all() and (np.diff(curve.tar) >= 0).all()
   for far in (0.3, 0.1, 1e-2, 1e-3, 1e-9):
     off = abs(tar_of_roc(*curve, [far])[0] - expected(score, same, far))
@@ -237,12 +237,12 @@ def test_any_small_set(data):
   score, same, *_ = brute(embedding, identity)
   if same.all() or not same.any():
     return
-  curve = all_pairs.roc_of_all_pairs(embedding, identity)
+  curve = protocol.roc_of_all_pairs(embedding, identity)
   for far in (1, 0.5, 0.1, 0.01):
     assert tar_of_roc(*curve, [far])[0] == expected(score, same, far)
   k = data.draw(st.integers(1, len(score)))
   with blocks(**BLOCKS[1]):
-    found = impostors.most_alike(exact.sorted_images(embedding, identity), k, progress='')
+    found = impostors.most_alike(exact_cosines.sorted_images(embedding, identity), k, progress='')
   np.testing.assert_array_equal(found.cosine, np.sort(score[~same])[::-1][:k])
 
 
@@ -250,13 +250,13 @@ def test_any_small_set(data):
 def test_cosines_are_the_same_bits_in_any_order_and_within_a_margin_of_the_truth(d):
   rng = np.random.default_rng(4)
   embedding = rng.normal(size=(40, d)) * np.exp(rng.normal(size=(40, d)))
-  images = exact.sorted_images(embedding, np.arange(40))
+  images = exact_cosines.sorted_images(embedding, np.arange(40))
   z = images.z.astype(np.float64)
   left, right = np.triu_indices(40, 1)
-  found = exact.cosines(images.z, left, right)
+  found = exact_cosines.cosines(images.z, left, right)
   some = np.sort(rng.permutation(len(left))[:9])  # few of many: one by one
-  np.testing.assert_array_equal(exact.cosines(images.z, left[some], right[some]), found[some])
-  np.testing.assert_array_equal(exact._one_by_one(images.z, left, right), found)
+  np.testing.assert_array_equal(exact_cosines.cosines(images.z, left[some], right[some]), found[some])
+  np.testing.assert_array_equal(exact_cosines._one_by_one(images.z, left, right), found)
   shuffled = rng.permutation(d)
   np.testing.assert_array_equal((z @ z.T)[left, right], found)
   np.testing.assert_array_equal(np.cumsum(z[left][:, shuffled] * z[right][:, shuffled], 1)[:, -1], found)
@@ -268,8 +268,9 @@ def test_cosines_are_the_same_bits_in_any_order_and_within_a_margin_of_the_truth
 def test_the_order_of_images_does_not_matter():
   embedding, identity = people(np.random.default_rng(5))
   order = np.random.default_rng(6).permutation(len(identity))
-  for before, after in zip(all_pairs.roc_of_all_pairs(embedding, identity),
-                           all_pairs.roc_of_all_pairs(embedding[order], identity[order])):  # fmt: skip
+  for before, after in zip(
+    protocol.roc_of_all_pairs(embedding, identity), protocol.roc_of_all_pairs(embedding[order], identity[order])
+  ):
     np.testing.assert_array_equal(before, after)
 
 
@@ -277,4 +278,4 @@ def test_pairs_far_apart_in_a_large_set():
   """A block of all of them would have more cosines than int32 can count."""
   z = np.repeat(np.array([[1, 0], [0.5, 0.5]], np.float32), 25_000, axis=0)
   left, right = (np.array(rows, np.int32) for rows in ([0, 1, 49_998], [49_999, 2, 49_999]))
-  assert exact.cosines(z, left, right).tolist() == [0.5, 1, 0.5]
+  assert exact_cosines.cosines(z, left, right).tolist() == [0.5, 1, 0.5]

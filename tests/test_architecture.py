@@ -73,13 +73,13 @@ def test_nothing_but_commands_imports_a_command():
 
 def test_commands_are_at_the_top_but_for_those_named_here():
   inside = {_module(path) for path in COMMANDS if path.parent != PACKAGE}
-  assert inside == {'gif_jax.codes.inspect'}
+  assert inside == {'gif_jax inspect'}
   shared = {'__init__', 'config', 'command_line', 'usage', 'mistakes'}
   assert {path.stem for path in PACKAGE.glob('*.py') if path not in COMMANDS} == shared
 
 
 def test_no_folder_of_the_package_is_searched_for_modules():
-  for path in FILES:  # gif_jax/codes/inspect.py would hide Python's own `inspect`
+  for path in FILES:  # gif_jax/commands/inspect.py would hide Python's own `inspect`
     assert 'sys.path' not in path.read_text(), path
 
 

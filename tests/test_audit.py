@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gif_jax.audit import audit as audit_command
+from gif_jax.audit import duplicates, marks
+from gif_jax.audit.audit import Settings, audit
+from gif_jax.audit.findings import describe_images, few_of_each
+from gif_jax.audit.text import faults
 from gif_jax.core.errors import ConfigError
-from gif_jax.data import convert
-from gif_jax.data.audit import audit as audit_command
-from gif_jax.data.audit import duplicates, marks
-from gif_jax.data.audit.audit import Settings, audit
-from gif_jax.data.audit.findings import describe_images, few_of_each
-from gif_jax.data.audit.wording import faults
-from gif_jax.data.inputs import open_records
-from gif_jax.data.pairs import write_pairs
-from gif_jax.data.recordio import write_insightface
-from gif_jax.data.records import Packed
-from gif_jax.data.sources import SyntheticFaces
+from gif_jax.data.convert import convert
+from gif_jax.data.formats.bin_pairs import write_pairs
+from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.recordio import write_insightface
+from gif_jax.data.formats.records import Packed
+from gif_jax.data.sets.synthetic import SyntheticFaces
 from gif_jax.models.encoders import Encoder
 
 SIZE, IMAGES = 112, 3
@@ -81,9 +81,16 @@ def test_clean_data_has_no_faults(clean, tmp_path):
   assert found['bytes'] == sum(path.stat().st_size for path in (clean / 'A').rglob('*.jpg'))
   assert report == json.loads((tmp_path / 'audit.json').read_text())
   assert {path.name for path in tmp_path.iterdir() if not path.name.startswith('.')} == {
-    'audit.json', 'audit.md', 'audit.png', 'skipped.tsv', 'duplicates.csv', 'in_evaluation.txt',
-    'overlapping_people.csv', 'similar_people.csv', 'odd_sizes.tsv',
-  }  # fmt: skip
+    'audit.json',
+    'audit.md',
+    'audit.png',
+    'skipped.tsv',
+    'duplicates.csv',
+    'in_evaluation.txt',
+    'overlapping_people.csv',
+    'similar_people.csv',
+    'odd_sizes.tsv',
+  }
 
 
 @pytest.fixture(scope='module')
@@ -121,16 +128,18 @@ def test_pictures_that_are_there_twice(planted, found):
     for kind, of, first, second, *where in rows(found[1] / 'duplicates.csv')[1:]
   ]
   two, tested, one = 'two people', 'evaluation', 'one person'
-  assert sorted(short) == sorted([
-    ['exact', two, 'A:a02', 'A:a03', 'A/a02/0.jpg', 'A/a03/3.jpg'],
-    ['exact', two, 'A:a08', 'A:a09', 'A/a08/2.jpg', 'A/a09/3.jpg'],
-    ['near', two, 'A:a04', 'A:a05', 'A/a04/2.jpg', 'A/a05/3.jpg'],
-    *(['near', two, 'A:a07', 'B:b24', f'A/a07/{i}.jpg', f'B/b24/{i}.jpg'] for i in range(3)),
-    ['exact', tested, 'A:a08', '', 'A/a08/2.jpg', 'lfw.bin, image 6'],
-    *(['near', tested, 'A:a10', '', f'A/a10/{i}.jpg', f'lfw.bin, image {8 + i}'] for i in range(2)),
-    ['exact', one, 'A:a00', 'A:a00', 'A/a00/0.jpg', 'A/a00/3.jpg'],
-    ['near', one, 'A:a01', 'A:a01', 'A/a01/1.jpg', 'A/a01/3.jpg'],
-  ])
+  assert sorted(short) == sorted(
+    [
+      ['exact', two, 'A:a02', 'A:a03', 'A/a02/0.jpg', 'A/a03/3.jpg'],
+      ['exact', two, 'A:a08', 'A:a09', 'A/a08/2.jpg', 'A/a09/3.jpg'],
+      ['near', two, 'A:a04', 'A:a05', 'A/a04/2.jpg', 'A/a05/3.jpg'],
+      *(['near', two, 'A:a07', 'B:b24', f'A/a07/{i}.jpg', f'B/b24/{i}.jpg'] for i in range(3)),
+      ['exact', tested, 'A:a08', '', 'A/a08/2.jpg', 'lfw.bin, image 6'],
+      *(['near', tested, 'A:a10', '', f'A/a10/{i}.jpg', f'lfw.bin, image {8 + i}'] for i in range(2)),
+      ['exact', one, 'A:a00', 'A:a00', 'A/a00/0.jpg', 'A/a00/3.jpg'],
+      ['near', one, 'A:a01', 'A:a01', 'A/a01/1.jpg', 'A/a01/3.jpg'],
+    ]
+  )
   assert found[0]['duplicates'] == {
     'exact': {'within_a_person': {'pairs': 1, 'images': 1}, 'across_people': {'pairs': 2, 'images': 2}},
     'near': {'within_a_person': {'pairs': 1, 'images': 1}, 'across_people': {'pairs': 4, 'images': 4}},
@@ -148,16 +157,24 @@ def test_people_in_the_evaluation_set(planted, found):
     ['1', '', 'A:a10', f'{where}, image 8', 'same picture'],
   ]
   assert found[0]['evaluation']['lfw.bin'] == {
-    'images': 12, 'found': 3, 'training_images': 4, 'people': 3, 'exact_people': 2, 'similar_people': 0,
-  }  # fmt: skip
+    'images': 12,
+    'found': 3,
+    'training_images': 4,
+    'people': 3,
+    'exact_people': 2,
+    'similar_people': 0,
+  }
 
 
 def test_images_that_cannot_be_used(planted, found):
   skipped = dict(line.split('\t') for line in (found[1] / 'skipped.tsv').read_text().splitlines())
   assert {name.removeprefix(f'{planted}/'): reason[:12] for name, reason in skipped.items()} == {
-    'A/a06/3.jpg': 'image file i', 'A/a06/4.jpg': 'cannot ident', 'A/a06/5.jpg': 'shows nothin',
-    'lfw.bin, image 11': 'cannot ident', 'A/empty': 'no images in',
-  }  # fmt: skip
+    'A/a06/3.jpg': 'image file i',
+    'A/a06/4.jpg': 'cannot ident',
+    'A/a06/5.jpg': 'shows nothin',
+    'lfw.bin, image 11': 'cannot ident',
+    'A/empty': 'no images in',
+  }
   report = found[0]['inputs']['A']
   assert (report['undecodable'], report['skipped'], report['kinds']['blank']) == (2, 1, 1)
 
@@ -172,11 +189,16 @@ def test_a_person_under_two_names(found):
 def test_every_fault_is_a_sentence(found):
   text = '\n'.join(faults(found[0]))
   for part in (
-    'A: 2 images cannot be decoded', 'A: 1 file or record was left out', 'A: 1 image shows nothing',
-    '2 pictures are there under two names, byte for byte', '4 pictures are there under two names, nearly',
-    '1 picture of a person repeated, nearly', 'A: 2 pictures are of an odd size among those of 112x112',
-    'lfw.bin: 3 people are trained on', '1 pair of people looks alike',
-  ):  # fmt: skip
+    'A: 2 images cannot be decoded',
+    'A: 1 file or record was left out',
+    'A: 1 image shows nothing',
+    '2 pictures are there under two names, byte for byte',
+    '4 pictures are there under two names, nearly',
+    '1 picture of a person repeated, nearly',
+    'A: 2 pictures are of an odd size among those of 112x112',
+    'lfw.bin: 3 people are trained on',
+    '1 pair of people looks alike',
+  ):
     assert part in text
   assert text.count('\n') == 9 and all(line in (found[1] / 'audit.md').read_text() for line in text.split('\n'))
 
@@ -196,9 +218,13 @@ def test_a_network_finds_people_in_other_photographs(faces, tmp_path, monkeypatc
   write(tmp_path / 'B', {f'b{k:02}': photographs(12 + k, 4 * k) for k in range(3)} | {'c': photographs(16, 100)})
   write_pairs(tmp_path / 'lfw.bin', photographs(20, 7)[:2] + photographs(21, 200)[:2], [True, True])
   report = run(
-    tmp_path / 'report', tmp_path / 'A', tmp_path / 'B', against=str(tmp_path / 'lfw.bin'), encoder='backbone',
+    tmp_path / 'report',
+    tmp_path / 'A',
+    tmp_path / 'B',
+    against=str(tmp_path / 'lfw.bin'),
+    encoder='backbone',
     encoder_path='there',
-  )  # fmt: skip
+  )
   alike = [tuple(row[2:]) for row in rows(tmp_path / 'report' / 'similar_people.csv')[1:]]
   assert sorted(alike) == [('A:a00', 'B:b00'), ('A:a04', 'B:b01'), ('A:a08', 'B:b02')]
   overlapping = rows(tmp_path / 'report' / 'overlapping_people.csv')[1:]
@@ -210,9 +236,11 @@ def test_a_network_finds_people_in_other_photographs(faces, tmp_path, monkeypatc
 def test_lists_fit_the_converter(planted, found, tmp_path):
   same = tmp_path / 'same.csv'
   same.write_text((found[1] / 'similar_people.csv').read_text().replace('\n,', '\n1,'))
-  convert.convert(convert.Settings(
-    f'{planted / "A"},{planted / "B"}', tmp_path / 'out', same=str(same), without=str(found[1] / 'in_evaluation.txt')
-  ))  # fmt: skip
+  convert.convert(
+    convert.Settings(
+      f'{planted / "A"},{planted / "B"}', tmp_path / 'out', same=str(same), without=str(found[1] / 'in_evaluation.txt')
+    )
+  )
   names = {person.name for person in Packed(tmp_path / 'out').people()}
   assert len(names) == 16 + 8 - 3 and not {'a08', 'a09', 'a10', 'b24'} & names
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gif_jax.data.audit.duplicates import ALIKE, DISTANCE, DOWN, candidates, confirmed, correlation, repeats
-from gif_jax.data.audit.marks import Together, mark
-from gif_jax.data.sources import SyntheticFaces
+from gif_jax.audit.duplicates import ALIKE, DISTANCE, DOWN, candidates, confirmed, correlation, repeats
+from gif_jax.audit.image_hashes import Together, mark
+from gif_jax.data.sets.synthetic import SyntheticFaces
 
 
 def all_pairs(look, down):

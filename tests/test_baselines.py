@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from gif_jax import config
-from gif_jax.core.mesh import make_mesh
+from gif_jax.codes.identities import Identities
+from gif_jax.core.distributed.mesh import make_mesh
+from gif_jax.models.checkpoint.manager import Checkpoints
 from gif_jax.training import input_pipeline, sharding
-from gif_jax.training.checkpoint import Checkpoints
 from gif_jax.training.program import make_program
-from gif_jax.training.softmax import Identities
+from gif_jax.validation import validate
 
 PEOPLE = Identities(20, 'tiny')
 
@@ -20,7 +21,7 @@ def _config(tiny_config, **changes):
   # A rate that does not amplify the kinks of PReLU: see test_training.
   c.optim.lr, c.optim.warmup, c.optim.clip = 1e-4, 0.0, 0.0
   c.update_from_flattened_dict({key.replace('__', '.'): value for key, value in changes.items()})
-  config.validate(c)
+  validate(c)
   return c
 
 
@@ -97,4 +98,4 @@ def test_what_cannot_work_is_said_with_the_cure(tiny_config, changes, message):
   c = _config(tiny_config)
   c.update_from_flattened_dict(changes)
   with pytest.raises(config.ConfigError, match=message):
-    config.validate(c)
+    validate(c)

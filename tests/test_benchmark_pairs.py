@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.data.benchmarks.pairs import PairSet
-from gif_jax.data.pairs import write_pairs
+from gif_jax.data.formats.bin_pairs import write_pairs
+from gif_jax.evaluation.registry import open_benchmark
+from gif_jax.evaluation.verification.dataset import PairSet
 from tests.pictures import SIZE, encode, picture
 
 PICTURES = [encode(picture(i)) for i in range(8)]
@@ -39,19 +39,22 @@ def test_crops_are_the_decoded_images(path):
   np.testing.assert_array_equal(found.images[np.array([3, 1])], [expected[3], expected[1]])
 
 
-@pytest.mark.parametrize(('chosen', 'same', 'expected'), [
-  # Genuine 0-1; impostor 2-3: nothing is known of them.
-  ([0, 1, 2, 3], [True, False], [0, 0, 1, 2]),
-  # Genuine 0-1 and 1-2 through the picture they share, so the impostor pair 2-3 is of that person and another.
-  ([0, 1, 1, 2, 2, 3], [True, True, False], [0, 0, 0, 0, 0, 1]),
-  # Two chains, 0-1 and 2-3, joined by the third pair only where it is genuine.
-  ([0, 1, 2, 3, 1, 2], [True, True, False], [0, 0, 1, 1, 0, 1]),
-  ([0, 1, 2, 3, 1, 2], [True, True, True], [0] * 6),
-  # An image and itself; an image that says it is not itself (a wrong label): one picture is one person.
-  ([4, 4, 5, 5], [True, False], [0, 0, 1, 1]),
-  # No genuine pair at all.
-  ([0, 1, 0, 2], [False, False], [0, 1, 0, 2]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('chosen', 'same', 'expected'),
+  [
+    # Genuine 0-1; impostor 2-3: nothing is known of them.
+    ([0, 1, 2, 3], [True, False], [0, 0, 1, 2]),
+    # Genuine 0-1 and 1-2 through the picture they share, so the impostor pair 2-3 is of that person and another.
+    ([0, 1, 1, 2, 2, 3], [True, True, False], [0, 0, 0, 0, 0, 1]),
+    # Two chains, 0-1 and 2-3, joined by the third pair only where it is genuine.
+    ([0, 1, 2, 3, 1, 2], [True, True, False], [0, 0, 1, 1, 0, 1]),
+    ([0, 1, 2, 3, 1, 2], [True, True, True], [0] * 6),
+    # An image and itself; an image that says it is not itself (a wrong label): one picture is one person.
+    ([4, 4, 5, 5], [True, False], [0, 0, 1, 1]),
+    # No genuine pair at all.
+    ([0, 1, 0, 2], [False, False], [0, 1, 0, 2]),
+  ],
+)
 def test_identities_by_hand(path, chosen, same, expected):
   found = bench(path, chosen, same).identity
   assert found.dtype == np.int64 and sorted(set(found.tolist())) == list(range(len(set(expected))))
@@ -75,10 +78,12 @@ def test_the_fingerprint_is_of_images_pairs_and_size(path, tmp_path):
   first = bench(path, [0, 1, 2, 3], [True, False]).fingerprint
   assert bench(tmp_path / 'copy.bin', [0, 1, 2, 3], [True, False]).fingerprint == first
   others = [
-    bench(path, [0, 1, 2, 4], [True, False]), bench(path, [0, 1, 3, 2], [True, False]),
-    bench(path, [0, 1, 2, 3], [False, True]), bench(path, [0, 1, 2, 3], [True, False], size=2 * SIZE),
+    bench(path, [0, 1, 2, 4], [True, False]),
+    bench(path, [0, 1, 3, 2], [True, False]),
+    bench(path, [0, 1, 2, 3], [False, True]),
+    bench(path, [0, 1, 2, 3], [True, False], size=2 * SIZE),
     bench(path, [0, 1, 2, 3, 4, 5], [True, False, False]),
-  ]  # fmt: skip
+  ]
   assert len({first, *(one.fingerprint for one in others)}) == 6
 
 
@@ -124,9 +129,10 @@ class _Touch:
     return os.system, (f'touch {self.proof}',)
 
 
-@pytest.mark.parametrize('hidden', [
-  lambda bad: bad, lambda bad: ([bad, *PICTURES[:3]], [True, False]), lambda bad: (PICTURES[:4], [True, bad]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'hidden',
+  [lambda bad: bad, lambda bad: ([bad, *PICTURES[:3]], [True, False]), lambda bad: (PICTURES[:4], [True, bad])],
+)
 def test_a_file_that_runs_code_is_refused_and_nothing_ran(path, tmp_path, hidden):
   proof = tmp_path / 'it-ran'
   path.write_bytes(pickle.dumps(hidden(_Touch(proof)), 2))

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
-from gif_jax.data.align import template
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.models.extract import extract
+from gif_jax.data.alignment.geometry import template
+from gif_jax.evaluation.registry import open_benchmark
+from gif_jax.models.extraction.extract import extract
 from tests.template_files import IMAGES, PAIRS, write, write_set
 
 GOLDEN = json.loads((Path(__file__).parent / 'golden' / 'align_golden.json').read_text())
@@ -53,12 +53,7 @@ ARRAYS = ('template', 'media', 'detector', 'template_ids', 'left', 'right', 'sam
 @pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
 @pytest.mark.parametrize(
   ('mark', 'encoding'),
-  [
-    (b'', 'utf-8'),
-    (codecs.BOM_UTF8, 'utf-8'),
-    (codecs.BOM_UTF16_LE, 'utf-16-le'),
-    (codecs.BOM_UTF16_BE, 'utf-16-be'),
-  ],
+  [(b'', 'utf-8'), (codecs.BOM_UTF8, 'utf-8'), (codecs.BOM_UTF16_LE, 'utf-16-le'), (codecs.BOM_UTF16_BE, 'utf-16-be')],
 )
 def test_lists_saved_by_other_programs_are_the_same(tmp_path, end, mark, encoding):
   """Line ends, marks and encodings, tabs, blank lines; names whose bytes in UTF-8 are white space in Latin-1."""
@@ -368,8 +363,8 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, content):
   ),
 )
 @settings(
-  max_examples=int(os.environ.get('FUZZ', 80)), deadline=None, derandomize='FUZZ' not in os.environ, database=None,
-)  # fmt: skip
+  max_examples=int(os.environ.get('FUZZ', 80)), deadline=None, derandomize='FUZZ' not in os.environ, database=None
+)
 def test_any_damage_is_refused_or_leaves_a_set(tmp_path_factory, which, place, length, put):
   folder = write_set(tmp_path_factory.mktemp('damaged') / 'set')
   path = folder / 'meta' / f'ijbc_{which}.txt'
@@ -396,13 +391,16 @@ def test_another_picture_under_the_same_name_is_another_set(tmp_path):
   assert open_benchmark(str(folder), 112).fingerprint != before
 
 
-@pytest.mark.parametrize('pairs', [
-  (*PAIRS, (7, 900, 0)),  # there before, with the other label
-  (*PAIRS, (32, 32, 0)),  # a template and itself
-  ((7, 900, 1), (900, 31, 1), (31, 7, 0), (7, 4000, 0)),  # by other lines
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'pairs',
+  [
+    (*PAIRS, (7, 900, 0)),  # there before, with the other label
+    (*PAIRS, (32, 32, 0)),  # a template and itself
+    ((7, 900, 1), (900, 31, 1), (31, 7, 0), (7, 4000, 0)),  # by other lines
+  ],
+)
 def test_pairs_that_contradict_each_other(tmp_path, pairs):
-  said = r"template_pair_label\.txt, line \d+: templates \d+ and \d+ as of two people, who"
+  said = r'template_pair_label\.txt, line \d+: templates \d+ and \d+ as of two people, who'
   with pytest.raises(DataError, match=said):
     open_benchmark(str(write_set(tmp_path / 'set', pairs=pairs)), 112)
 

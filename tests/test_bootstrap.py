@@ -26,9 +26,13 @@ def _tail(z, identity, share=1.0):
     return (drawn.sum() ** 2 - (drawn**2).sum()) // 2
 
   return Tail(
-    score[same], left[same], score[~same][falling], left[~same][falling], right[~same][falling],
+    score[same],
+    left[same],
+    score[~same][falling],
+    left[~same][falling],
+    right[~same][falling],
     total if share < 1 else None,
-  )  # fmt: skip
+  )
 
 
 def _people(rng, m=40, images=4, d=16):

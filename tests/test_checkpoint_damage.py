@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gif_jax.core import checksums, locks
-from gif_jax.core.mesh import make_mesh
-from gif_jax.models import saved
-from gif_jax.models.saved import CheckpointError, read_saved
-from gif_jax.training import sharding, steps
-from gif_jax.training.checkpoint import Checkpoints, abstract
+from gif_jax.core.distributed.mesh import make_mesh
+from gif_jax.core.storage import checksums, locks
+from gif_jax.models.checkpoint import reader
+from gif_jax.models.checkpoint.manager import Checkpoints, abstract
+from gif_jax.models.checkpoint.reader import CheckpointError, read_saved
+from gif_jax.training import sharding, train_step
 
 ORIGIN = {'config.model': {'d': 4}, 'table': 'a'}
 
@@ -23,10 +23,13 @@ def _state(step):
   """A state with everything a state may have; every value tells the step."""
   rows = jnp.full((8, 4), step, jnp.float32)
   params = {'backbone': {'kernel': jnp.arange(600, dtype=jnp.float32).reshape(20, 30) + step}}
-  return steps.TrainState(
-    jnp.int32(step), params, {'backbone': {'mean': jnp.full(3, step, jnp.float32)}}, {'trace': rows},
+  return train_step.TrainState(
+    jnp.int32(step),
+    params,
+    {'backbone': {'mean': jnp.full(3, step, jnp.float32)}},
+    {'trace': rows},
     ema={'params': params, 'batch_stats': {'mean': jnp.full(3, 2.0 * step)}},
-  )  # fmt: skip
+  )
 
 
 def write_run(workdir):
@@ -77,8 +80,11 @@ def test_what_is_whole_is_restored(run):
 def test_a_checkpoint_can_be_checked_by_hand(run):
   text = (run / 'checkpoints' / '3' / checksums.SUMS).read_text()
   names = {line.split('  ')[1] for line in text.splitlines()}
-  there = {str(path.relative_to(run / 'checkpoints' / '3')) for path in (run / 'checkpoints' / '3').rglob('*')
-           if path.is_file()}  # fmt: skip
+  there = {
+    str(path.relative_to(run / 'checkpoints' / '3'))
+    for path in (run / 'checkpoints' / '3').rglob('*')
+    if path.is_file()
+  }
   assert there - names == {checksums.SUMS, '_CHECKPOINT_METADATA', 'commit_success.txt'} and not names - there
 
 
@@ -119,9 +125,9 @@ def test_every_leaf_of_an_undetected_flip_would_be_noticed(run):
       before = path.read_bytes()
       for bit in (0, 8 * len(before) - 1):
         _flip(path, bit)
-        assert str(path.relative_to(run / 'checkpoints' / '3')) in saved.fault(run / 'checkpoints' / '3')
+        assert str(path.relative_to(run / 'checkpoints' / '3')) in reader.fault(run / 'checkpoints' / '3')
         path.write_bytes(before)
-  assert saved.fault(run / 'checkpoints' / '3') == ''
+  assert reader.fault(run / 'checkpoints' / '3') == ''
 
 
 def test_damaged_figures_do_not_decide_what_stays(run):

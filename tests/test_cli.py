@@ -15,7 +15,7 @@ def finished(command, tmp_path_factory):
   """A tiny run to its end."""
   workdir = tmp_path_factory.mktemp('finished')
   flags = ('--config.eval.every_steps=6', '--config.log.profile_steps=1')
-  done = command('main', '--config=tests/tiny.py', f'--workdir={workdir}', *flags)
+  done = command('train', '--config=tests/tiny.py', f'--workdir={workdir}', *flags)
   assert done.returncode == 0, done.stdout
   return workdir, done.stdout
 
@@ -76,9 +76,13 @@ def test_tensorboard_events_hold_the_same_numbers(finished):
 def test_tokenize_writes_a_table_from_ready_vectors(command, tmp_path):
   np.save(tmp_path / 'vectors.npy', np.random.default_rng(0).normal(size=(300, 24)).astype(np.float32))
   done = command(
-    'tokenize', '--config=tests/tiny.py', f'--output={tmp_path / "table"}',
-    f'--config.tokenizer.vectors={tmp_path / "vectors.npy"}', '--config.tokenizer.v=7', '--config.tokenizer.l=3',
-  )  # fmt: skip
+    'tokenize',
+    '--config=tests/tiny.py',
+    f'--output={tmp_path / "table"}',
+    f'--config.tokenizer.vectors={tmp_path / "vectors.npy"}',
+    '--config.tokenizer.v=7',
+    '--config.tokenizer.l=3',
+  )
   assert done.returncode == 0, done.stdout
   codes, vectors = np.load(tmp_path / 'table' / 'codes.npy'), np.load(tmp_path / 'table' / 'vectors.npy')
   assert codes.shape == (300, 3) and codes.dtype == np.uint8 and codes.max() == 6
@@ -98,7 +102,7 @@ def test_kinds_of_codes_are_other_tables(command, tmp_path):
     assert not np.array_equal(first.codes, other.codes)
 
 
-def _fails(command, arguments, *expected, module='main', **options):
+def _fails(command, arguments, *expected, module='train', **options):
   done = command(module, *arguments, **options)
   assert done.returncode not in (0, -6, -9, -11), done.stdout
   for text in expected:
@@ -129,7 +133,7 @@ def test_missing_config_file(command, tmp_path):
     ('data.path=/nowhere/faces', ['data.path=/nowhere/faces', 'does not exist']),
     ('data.path=configs', ['data.path=configs', 'synthetic']),
     ('tokenizer.vectors=nowhere.npy', ['tokenizer.vectors', 'nowhere.npy']),
-    ('tokenizer.table=nowhere', ['nowhere', 'gif_jax.tokenize']),
+    ('tokenizer.table=nowhere', ['nowhere', 'gif_jax tokenize']),
     ('tokenizer.encoder=clip', ['config.tokenizer.encoder_path', 'config.json']),
     ('train.steps=0', ['train.steps', 'train.epochs']),
     ('train.batch_size=0', ['train.batch_size']),
@@ -165,7 +169,7 @@ def test_unreadable_table(command, finished, tmp_path, damage):
   path = table / damage
   path.write_bytes(path.read_bytes()[:-10])
   arguments = ['--config=tests/tiny.py', f'--workdir={tmp_path / "run"}', f'--config.tokenizer.table={table}']
-  output = _fails(command, arguments, str(path), 'gif_jax.tokenize')
+  output = _fails(command, arguments, str(path), 'gif_jax tokenize')
   assert 'Traceback' not in output
 
 
@@ -179,7 +183,7 @@ def test_unreadable_table(command, finished, tmp_path, damage):
 )
 def test_table_made_for_something_else(command, finished, tmp_path, flag, expected):
   arguments = ['--config=tests/tiny.py', f'--workdir={tmp_path}', f'--config.tokenizer.table={finished[0] / "table"}']
-  output = _fails(command, [*arguments, f'--config.{flag}'], *expected, 'gif_jax.tokenize')
+  output = _fails(command, [*arguments, f'--config.{flag}'], *expected, 'gif_jax tokenize')
   assert 'Traceback' not in output
 
 
@@ -214,14 +218,14 @@ def test_checkpoint_of_another_network_or_optimiser(command, finished, flag, exp
 
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(command, tmp_path):
   good = ['--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.steps=3']
-  assert command('main', *good).returncode == 0
+  assert command('train', *good).returncode == 0
   arguments = ['--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.optim.lr=1e38', '--config.optim.clip=0']
   assert 'Traceback' not in _fails(command, arguments, 'ConfigError', 'config.optim.lr=1e+38 (was 0.1)')
   output = _fails(command, [*arguments, '--accept_changes'], 'NonFiniteLossError', 'step', 'config.optim.lr')
   assert 'Traceback' not in output
   kept = [path.name for path in (tmp_path / 'checkpoints').iterdir()]
   assert '3' in kept
-  done = command('main', *good, '--accept_changes')
+  done = command('train', *good, '--accept_changes')
   assert done.returncode == 0, done.stdout
 
 

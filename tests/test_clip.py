@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from gif_jax.codes.make import make_table
+from gif_jax.codes.tokenizer import make_table
 from gif_jax.models.clip import ImageEncoder, Spec, WeightsError, open_clip
 from gif_jax.models.resize import bicubic
 from gif_jax.training import sharding
@@ -187,7 +187,7 @@ DAMAGES = {
   'other projection': (lambda f: _change(f, projection_dim=8), rf'{PROJECTION} has shape \[12, 16\]'),
   'quantised': (lambda f: _change(f, _quantise), rf'{PROJECTION} holds I8, not F64, F32'),
   'not finite': (lambda f: _change(f, lambda t: _set(t, np.nan)), rf'{PROJECTION} has values that are not finite'),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('damage', DAMAGES)

@@ -134,7 +134,7 @@ def test_a_child_without_identities_stands_where_its_digit_usually_lies():
   """Two free digits under a parent: whoever comes gets the one that means their direction elsewhere."""
   rng = np.random.default_rng(0)
   place = np.stack(np.meshgrid(np.arange(6), np.arange(6), indexing='ij'), -1).reshape(-1, 2)
-  vectors = (10 * np.eye(16)[place[:, 0]] + np.eye(16)[6 + place[:, 1]] + 0.01 * rng.standard_normal((36, 16)))
+  vectors = 10 * np.eye(16)[place[:, 0]] + np.eye(16)[6 + place[:, 1]] + 0.01 * rng.standard_normal((36, 16))
   new = np.isin(place[:, 0], [1, 4]) & np.isin(place[:, 1], [2, 5])
   found = extend_codes(place[~new].astype(np.uint8), vectors[~new], 6, vectors[new][::-1])
   np.testing.assert_array_equal(found, place[new][::-1])

@@ -10,7 +10,7 @@ from scipy.stats import ortho_group
 from gif_jax.codes import product
 from gif_jax.codes.extend import extend_codes, placeholders
 from gif_jax.codes.product import build_codes, exchange, settle_newcomers
-from gif_jax.codes.quality import explained_alone
+from gif_jax.codes.quality.measure import explained_alone
 from gif_jax.codes.tree import build_codes as build_tree
 from gif_jax.codes.tree import random_codes
 

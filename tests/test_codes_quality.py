@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from gif_jax.codes import neighbours as neighbours_module
-from gif_jax.codes import quality as quality_module
-from gif_jax.codes.neighbours import ROWS, neighbours
-from gif_jax.codes.quality import Level, balance, explained_alone, measure, tree_figures
+from gif_jax.codes.quality import measure as quality_module
+from gif_jax.codes.quality import neighbours as neighbours_module
+from gif_jax.codes.quality.measure import Level, balance, explained_alone, measure, tree_figures
+from gif_jax.codes.quality.neighbours import ROWS, neighbours
+from gif_jax.codes.quality.text import near_chance
 from gif_jax.codes.tree import build_codes, random_codes
-from gif_jax.codes.wording import near_chance
 
 SQUARE = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], np.float32)
 PAIRS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.uint8)

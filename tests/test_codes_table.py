@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from gif_jax.codes.homogenise import homogenise
-from gif_jax.codes.quality import explained_alone
+from gif_jax.codes.quality.measure import explained_alone
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.codes.tree import build_codes
 from gif_jax.codes.vectors import initialise
-from gif_jax.core.arrays import TRAILER
-from gif_jax.core.files import write_json
+from gif_jax.core.storage.arrays import TRAILER
+from gif_jax.core.storage.files import write_json
 
 
 def _write(path, seed=0, **changes):
@@ -77,7 +77,7 @@ def test_rows(table):
 
 @pytest.mark.parametrize('label', [-1, 50])
 def test_rows_outside(table, label):
-  with pytest.raises(TableError, match=f'label {label} is outside 0..49.*m=50.*gif_jax.tokenize'):
+  with pytest.raises(TableError, match=f'label {label} is outside 0..49.*m=50.*gif_jax tokenize'):
     table.rows(np.array([0, label]))
 
 
@@ -157,7 +157,7 @@ def _edit(file, sealed=True, **changes):
 
 
 DAMAGE = {
-  'no table': (shutil.rmtree, 'no such table.*gif_jax.tokenize'),
+  'no table': (shutil.rmtree, 'no such table.*gif_jax tokenize'),
   'no meta': (lambda path: (path / 'meta.json').unlink(), 'meta.json is missing'),
   'meta cut short': (lambda path: (path / 'meta.json').write_text('{"version"'), 'meta.json is damaged .*copy'),
   'meta of another kind': (lambda path: (path / 'meta.json').write_text('[]'), 'meta.json is damaged .it holds a list'),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from gif_jax.codes import kmeans, tree
-from gif_jax.codes.quality import measure
+from gif_jax.codes.quality.measure import measure
 from gif_jax.codes.tree import build_codes, random_codes
 
 

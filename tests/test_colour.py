@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gif_jax import main
 from gif_jax.core.errors import DataError
 from gif_jax.data.colour import check_colour
+from gif_jax.training.run import run
 from tests import tiny
 from tests.record_files import packed_faces
 
@@ -48,6 +48,6 @@ def test_training_stops_and_can_be_told_to_go_on(tiny_faces, tmp_path):
   config.eval.identities = config.eval.validation_identities = 0
   config.train.steps = 1
   with pytest.raises(DataError, match=r'probably swapped.*config\.data\.check_colour=False'):
-    main.run(config, tmp_path / 'run')
+    run(config, tmp_path / 'run')
   config.data.check_colour = False
-  assert main.run(config, tmp_path / 'run')['steps'] == 1
+  assert run(config, tmp_path / 'run')['steps'] == 1

@@ -10,10 +10,11 @@ import time
 
 import pytest
 
-from gif_jax.config import default, validate
-from gif_jax.core import locks
+from gif_jax.config import default
 from gif_jax.core.errors import ConfigError
-from gif_jax.data.pairs import read_pairs, write_pairs
+from gif_jax.core.storage import locks
+from gif_jax.data.formats.bin_pairs import read_pairs, write_pairs
+from gif_jax.validation import validate
 from tests.conftest import ROOT
 from tests.photographs import write_people
 from tests.record_files import six_people
@@ -28,7 +29,7 @@ os.execv(sys.executable, [sys.executable, '-m', *sys.argv[3:]])
 
 def _limited(what, limit, module, *arguments):
   """A command that may use no more of something: (exit status, lines that are no progress or log)."""
-  call = [sys.executable, '-c', LIMITED, what, str(limit), f'gif_jax.{module}', *map(str, arguments)]
+  call = [sys.executable, '-c', LIMITED, what, str(limit), 'gif_jax', module, *map(str, arguments)]
   done = subprocess.run(call, cwd=ROOT, env=os.environ | {'JAX_PLATFORMS': 'cpu'}, capture_output=True, text=True)
   said = [line.split('\r')[-1] for line in (done.stdout + done.stderr).splitlines()]
   return done.returncode, [line for line in said if line and line[0] != 'I' and '%|' not in line and '/s]' not in line]
@@ -45,8 +46,8 @@ def test_a_file_system_that_takes_no_more_of_main(command, tmp_path, size):
   """As on a full disk, a little everywhere; then the same command goes on."""
   workdir = tmp_path / 'run'
   arguments = (TINY, f'--workdir={workdir}', '--config.data.cache=True', '--config.train.steps=3')
-  _one_line(_limited('RLIMIT_FSIZE', size, 'main', *arguments), 'cannot be written', str(workdir), 'File too large')
-  done = command('main', *arguments)
+  _one_line(_limited('RLIMIT_FSIZE', size, 'train', *arguments), 'cannot be written', str(workdir), 'File too large')
+  done = command('train', *arguments)
   assert done.returncode == 0 and 'Traceback' not in done.stdout, done.stdout
   assert json.loads((workdir / 'summary.json').read_text())['steps'] == 3
 
@@ -68,14 +69,14 @@ def test_a_file_system_that_takes_no_more(command, tiny_faces, tmp_path, module,
   assert done.returncode == 0 and 'Traceback' not in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize('module', ['main', 'tokenize', 'convert', 'audit', 'align', 'evaluate', 'codes.inspect'])
+@pytest.mark.parametrize('module', ['train', 'tokenize', 'convert', 'audit', 'align', 'evaluate', 'inspect'])
 def test_too_few_files_may_be_open(tmp_path, module):
-  given = {'main': [TINY], 'tokenize': [TINY, '--output=a'], 'evaluate': ['--benchmarks=a'], 'codes.inspect': ['a']}
+  given = {'train': [TINY], 'tokenize': [TINY, '--output=a'], 'evaluate': ['--benchmarks=a'], 'inspect': ['a']}
   arguments = given.get(module, ['--input=a', '--output=b'])
   _one_line(_limited('RLIMIT_NOFILE', 40, module, *arguments), '40 files may be open', 'ulimit -n')
 
 
-@pytest.mark.parametrize('module', ['main', 'tokenize', 'convert', 'audit', 'align', 'evaluate', 'codes.inspect'])
+@pytest.mark.parametrize('module', ['train', 'tokenize', 'convert', 'audit', 'align', 'evaluate', 'inspect'])
 def test_help_is_no_failure(command, module):
   done = command(module, '--help')
   assert done.returncode == 0 and '--' in done.stdout and 'Traceback' not in done.stdout
@@ -83,14 +84,15 @@ def test_help_is_no_failure(command, module):
 
 def test_a_second_start_is_refused_while_the_first_runs(command, tmp_path):
   with locks.locked(locks.inside(tmp_path), 'the first'):
-    done = command('main', TINY, f'--workdir={tmp_path}')
+    done = command('train', TINY, f'--workdir={tmp_path}')
   assert done.returncode == 1 and f'InUseError: --workdir={tmp_path} is in use by process {os.getpid()}' in done.stdout
   assert len(done.stdout.splitlines()) == 1 and [path.name for path in tmp_path.iterdir()] == ['.lock']
 
 
-@pytest.mark.parametrize(('module', 'arguments'), [
-  ('convert', ['--input=FACES']), ('align', ['--input=FACES', '--landmarks=a']), ('tokenize', [TINY]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('module', 'arguments'),
+  [('convert', ['--input=FACES']), ('align', ['--input=FACES', '--landmarks=a']), ('tokenize', [TINY])],
+)
 def test_a_second_start_with_an_output_is_refused(command, tiny_faces, tmp_path, module, arguments):
   write_people(tmp_path / 'faces', tiny_faces.train, 2)
   arguments = [argument.replace('FACES', str(tmp_path / 'faces')) for argument in arguments]
@@ -104,8 +106,15 @@ def test_ctrl_c_before_training_keeps_what_is_done(command, tmp_path):
   """While faces are rendered, by workers that a terminal interrupts too; the same command goes on from there."""
   arguments = (TINY, f'--workdir={tmp_path}', '--config.data.cache=True', '--config.data.identities=400')
   call = [sys.executable, '-m', 'gif_jax.main', *arguments, '--config.train.steps=1']
-  run = subprocess.Popen(call, cwd=ROOT, env=os.environ | {'JAX_PLATFORMS': 'cpu'}, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
+  run = subprocess.Popen(
+    call,
+    cwd=ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    start_new_session=True,
+  )
   deadline = time.monotonic() + 120
   while not list(tmp_path.glob('cache/.training*-0.npz')):
     assert time.monotonic() < deadline and run.poll() is None
@@ -114,7 +123,7 @@ def test_ctrl_c_before_training_keeps_what_is_done(command, tmp_path):
   output = run.communicate(timeout=120)[0]
   assert run.returncode == 130 and 'Traceback' not in output, output
   assert output.splitlines()[-1].startswith('Stopped: ') and 'the same command goes on' in output.splitlines()[-1]
-  done = command('main', *arguments, '--config.train.steps=1')
+  done = command('train', *arguments, '--config.train.steps=1')
   assert done.returncode == 0 and 'continuing from' in done.stdout, done.stdout
   assert not list(tmp_path.glob('cache/.*'))
 
@@ -123,15 +132,21 @@ def test_targets_that_are_too_small_are_known_before_the_first_step(command, tin
   six_people(tmp_path / 'six.bin', tiny_faces.train)
   images, same = read_pairs(tmp_path / 'six.bin')
   write_pairs(tmp_path / 'few.bin', images[:8], same[:4])
-  done = command('main', TINY, f'--workdir={tmp_path / "run"}', f'--config.eval.targets={tmp_path / "few.bin"}')
+  done = command('train', TINY, f'--workdir={tmp_path / "run"}', f'--config.eval.targets={tmp_path / "few.bin"}')
   assert done.returncode == 1 and 'EvaluationError: few: 2 genuine and 2 impostor pairs' in done.stdout, done.stdout
   assert not (tmp_path / 'run' / 'checkpoints').exists() and 'Traceback' not in done.stdout
 
 
-@pytest.mark.parametrize(('section', 'key', 'value'), [
-  ('optim', 'lr', math.nan), ('loss', 'margin', math.inf), ('softmax', 'combined', (1.0, math.nan, 0.0)),
-  ('data', 'imbalance', math.nan), ('eval', 'pairs', math.nan),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('section', 'key', 'value'),
+  [
+    ('optim', 'lr', math.nan),
+    ('loss', 'margin', math.inf),
+    ('softmax', 'combined', (1.0, math.nan, 0.0)),
+    ('data', 'imbalance', math.nan),
+    ('eval', 'pairs', math.nan),
+  ],
+)
 def test_settings_that_are_no_numbers(section, key, value):
   config = default()
   with config.ignore_type():

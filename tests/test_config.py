@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gif_jax import config, main
+from gif_jax import config
+from gif_jax.commands import train
 from gif_jax.core.allowed import problem, ranges
 from gif_jax.data.drawn_pairs import check_pairs
+from gif_jax.validation import check_keys, validate
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'configs').glob('*.py'))
 
@@ -19,7 +21,7 @@ EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'conf
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_experiments_are_valid_and_say_how_to_run_them(name):
   module = importlib.import_module(f'configs.{name}')
-  config.validate(module.get_config())
+  validate(module.get_config())
   assert f'python -m gif_jax.main --config=configs/{name}.py' in module.__doc__
 
 
@@ -81,7 +83,7 @@ def test_an_impossible_value_is_named(key, value):
   section, name = key.split('.')
   c[section][name] = value
   with pytest.raises(config.ConfigError, match=f'config.{key}={value}|config.{key}={value!r}'):
-    config.validate(c)
+    validate(c)
 
 
 KEYS = config.all_keys()
@@ -106,13 +108,41 @@ def _with(key, value):
 
 
 WRONG = [
-  math.nan, math.inf, -math.inf, 1e39, 10**400, 10**5000, None, [], {}, (), b'x', 'a\0b', object, 'x', 'x' * 9999, 1.5,
-  True, -1e30, 2**127,
-]  # fmt: skip
+  math.nan,
+  math.inf,
+  -math.inf,
+  1e39,
+  10**400,
+  10**5000,
+  None,
+  [],
+  {},
+  (),
+  b'x',
+  'a\0b',
+  object,
+  'x',
+  'x' * 9999,
+  1.5,
+  True,
+  -1e30,
+  2**127,
+]
 OFF = (
-  'loss.digits', 'loss.gamma', 'loss.margin', 'joint.lr', 'joint.embeddings', 'joint.weight', 'optim.clip',
-  'optim.warmup', 'optim.momentum', 'optim.weight_decay', 'train.ema', 'model.dropout', 'data.label_noise',
-)  # fmt: skip
+  'loss.digits',
+  'loss.gamma',
+  'loss.margin',
+  'joint.lr',
+  'joint.embeddings',
+  'joint.weight',
+  'optim.clip',
+  'optim.warmup',
+  'optim.momentum',
+  'optim.weight_decay',
+  'train.ema',
+  'model.dropout',
+  'data.label_noise',
+)
 
 
 @pytest.mark.parametrize('key', KEYS)
@@ -120,7 +150,7 @@ def test_no_key_takes_what_is_none_of_its_kind(key):
   """Everything is refused in one line that names the key, or it is a value of the key's own kind and within range."""
   for value in WRONG:
     try:
-      config.check_keys(_with(key, value))
+      check_keys(_with(key, value))
     except config.ConfigError as error:
       assert str(error).startswith(f'config.{key}') and len(str(error)) < 300 and '\n' not in str(error)
     else:
@@ -142,12 +172,12 @@ def test_the_ends_of_every_range(key):
     beyond = int(end) + outward if kind is int else end + outward * max(1e-9, 1e-9 * abs(end))
     for value, fits in ((kind(end), not open_), (beyond, False)):
       with contextlib.nullcontext() if fits else pytest.raises(config.ConfigError, match=f'config.{key}='):
-        config.check_keys(_with(key, value))
+        check_keys(_with(key, value))
 
 
 @pytest.mark.parametrize('key', OFF)
 def test_what_turns_something_off_stays_legal(key):
-  config.validate(_with(key, 0.0))
+  validate(_with(key, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +206,7 @@ def test_what_cannot_work_together(form, changes, message):
     c[form].enabled = True
   c.update_from_flattened_dict(changes)
   with pytest.raises(config.ConfigError, match=message):
-    config.validate(c)
+    validate(c)
 
 
 @pytest.mark.parametrize('form', ['softmax', 'joint', 'fixed'])
@@ -185,9 +215,9 @@ def test_two_images_are_a_batch(form):
   c.train.steps, c.train.batch_size = 1, 2
   if form != 'fixed':
     c[form].enabled = True
-  config.validate(c)
+  validate(c)
   c.train.batch_size, c.train.accumulate = 8, 4
-  config.validate(c)
+  validate(c)
 
 
 def _change(c, text):
@@ -214,7 +244,7 @@ def _change(c, text):
 )
 def test_keys_that_are_wrong_in_a_file(text, message):
   with pytest.raises(config.ConfigError, match=message):
-    config.validate(_change(config.default(), text))
+    validate(_change(config.default(), text))
 
 
 @pytest.mark.parametrize(
@@ -230,17 +260,17 @@ def test_encoders_with_weights_need_a_path_and_others_have_none(encoder, path, m
   c.train.steps = 1
   c.tokenizer.encoder, c.tokenizer.encoder_path = encoder, path
   with pytest.raises(config.ConfigError, match=message):
-    config.validate(c)
+    validate(c)
 
 
 def test_no_validation_people_are_needed_where_nobody_asks_for_them():
   c = config.default()
   c.train.steps = 1
   c.eval.validation_identities = c.eval.identities = 0
-  config.validate(c)
+  validate(c)
   c.eval.every_steps = 10
   with pytest.raises(config.ConfigError, match=r'config\.eval\.every_steps=10 needs validation people or targets'):
-    config.validate(c)
+    validate(c)
 
 
 @pytest.mark.parametrize('images', [[], [9], [2, 2], [1, 1, 40], [7, 3, 8, 1], [5] * 11, [10] * 20])
@@ -271,7 +301,7 @@ KNOWN_SETS = ('ms1mv2', 'ms1mv3', 'glint360k', 'wf4m', 'wf12m', 'wf42m')
 @pytest.mark.parametrize('baseline', ['', ',softmax'])
 def test_configs_of_the_known_sets(name, backbone, baseline):
   c = importlib.import_module(f'configs.{name}').get_config(backbone + baseline)
-  config.validate(c)
+  validate(c)
   assert c.model.backbone == backbone and c.data.source == 'records' and c.eval.targets
   assert c.softmax.enabled == bool(baseline) and c.joint.enabled != c.softmax.enabled
 
@@ -285,15 +315,15 @@ def test_baselines_of_the_known_sets_are_those_of_arcface_torch():
 
 
 def test_a_config_with_an_argument_names_the_run():
-  assert main._name('configs/ms1mv3.py:r100') == 'ms1mv3_r100'
-  assert main._name('configs/ms1mv3.py:r100,softmax') == 'ms1mv3_r100_softmax'
-  assert main._name('configs/quickstart.py') == 'quickstart'
+  assert train._name('configs/ms1mv3.py:r100') == 'ms1mv3_r100'
+  assert train._name('configs/ms1mv3.py:r100,softmax') == 'ms1mv3_r100_softmax'
+  assert train._name('configs/quickstart.py') == 'quickstart'
 
 
 def test_the_recipe_of_the_paper_has_a_short_form():
   module = importlib.import_module('configs.r100')
   whole, short = module.get_config(), module.get_config('short')
-  config.validate(short)
+  validate(short)
   assert whole.log.short == 'configs/r100.py:short' and whole.log.short in module.__doc__
   assert short.train.steps <= 2 and short.data.identities * short.data.images < 1000
   for section in ('model', 'loss', 'optim', 'joint', 'softmax'):  # the network and what it is trained for are the same

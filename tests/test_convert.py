@@ -1,4 +1,4 @@
-"""python -m gif_jax.convert: what is written, what is left out, and going on after a kill."""
+"""python -m gif_jax convert: what is written, what is left out, and going on after a kill."""
 
 import io
 import os
@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.core.locks import InUseError
-from gif_jax.data import packing
-from gif_jax.data.convert import Settings, convert
+from gif_jax.core.storage.locks import InUseError
+from gif_jax.data.convert import pack
+from gif_jax.data.convert.convert import Settings, convert
 from gif_jax.data.crops import Crops
+from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.records import Packed
 from gif_jax.data.images import read_image
-from gif_jax.data.inputs import open_records
-from gif_jax.data.records import Packed
 from tests.conftest import ROOT
 from tests.pictures import SIZE, encode, picture, several, write
 from tests.test_packing import BAD, MADE
@@ -62,8 +62,10 @@ def test_converting_again_changes_nothing(tmp_path):
 
 def test_bad_images_are_left_out_and_named(tmp_path, capfd):
   bad = [make()[0] for make in BAD.values()]
-  faces = write(tmp_path / 'faces', {'anna': [*bad, encode(picture(0)), MADE['CMYK']()[0]], 'ben': [b''], 'eva': [
-    encode(picture(1))] * 2})  # fmt: skip
+  faces = write(
+    tmp_path / 'faces',
+    {'anna': [*bad, encode(picture(0)), MADE['CMYK']()[0]], 'ben': [b''], 'eva': [encode(picture(1))] * 2},
+  )
   (faces / 'nobody').mkdir()
   text = run(faces, tmp_path / 'out')
   packed = Packed(tmp_path / 'out')
@@ -150,7 +152,7 @@ class Killed(Exception):
 
 def _kill(monkeypatch, method, times):
   """Makes the so many-th call of a method of Packing the last thing that happens."""
-  called, original = [], getattr(packing.Packing, method)
+  called, original = [], getattr(pack.Packing, method)
 
   def killing(self, *args):
     called.append(method)
@@ -161,7 +163,7 @@ def _kill(monkeypatch, method, times):
     if len(called) == times:
       raise Killed
 
-  monkeypatch.setattr(packing.Packing, method, killing)
+  monkeypatch.setattr(pack.Packing, method, killing)
   return called
 
 
@@ -171,8 +173,8 @@ def test_killed_at_any_block_is_as_uninterrupted(tmp_path, monkeypatch, method, 
   faces = several(tmp_path / 'faces')
   (faces / 'p1' / '02.jpg').write_bytes(b'x')
   run(faces, tmp_path / 'whole')
-  monkeypatch.setattr(packing, 'BLOCK', 7)
-  monkeypatch.setattr(packing, 'SAVE_SECONDS', 0)
+  monkeypatch.setattr(pack, 'BLOCK', 7)
+  monkeypatch.setattr(pack, 'SAVE_SECONDS', 0)
   with monkeypatch.context() as patch, pytest.raises(Killed):
     _kill(patch, method, block)
     run(faces, tmp_path / 'out')
@@ -188,8 +190,8 @@ def test_killed_again_and_again(tmp_path, monkeypatch, method):
   faces = several(tmp_path / 'faces')
   (faces / 'p1' / '02.jpg').write_bytes(b'x')
   run(faces, tmp_path / 'whole')
-  monkeypatch.setattr(packing, 'BLOCK', 7)
-  monkeypatch.setattr(packing, 'SAVE_SECONDS', 0)
+  monkeypatch.setattr(pack, 'BLOCK', 7)
+  monkeypatch.setattr(pack, 'SAVE_SECONDS', 0)
   for _ in range(4):
     with monkeypatch.context() as patch, pytest.raises(Killed):
       _kill(patch, method, 2 if method == '_append' else 1)  # a block further each time
@@ -207,7 +209,11 @@ def test_killed_when_all_is_read(tmp_path, monkeypatch):
   def die(*_, **__):
     raise Killed
 
-  for step in ('gif_jax.data.packing.write_index', 'gif_jax.data.records.fingerprint', 'gif_jax.data.convert._deliver'):
+  for step in (
+    'gif_jax.data.convert.pack.write_index',
+    'gif_jax.data.formats.records.fingerprint',
+    'gif_jax.data.convert.convert._deliver',
+  ):
     with monkeypatch.context() as patch, pytest.raises(Killed):
       patch.setattr(step, die)
       run(faces, tmp_path / 'out')
@@ -218,16 +224,16 @@ def test_killed_when_all_is_read(tmp_path, monkeypatch):
 def test_two_at_one_draft(tmp_path, monkeypatch):
   faces = several(tmp_path / 'faces')
   run(faces, tmp_path / 'whole')
-  monkeypatch.setattr(packing, 'BLOCK', 7)
-  append = packing.Packing._append
+  monkeypatch.setattr(pack, 'BLOCK', 7)
+  append = pack.Packing._append
 
   def second(self, block):
-    monkeypatch.setattr(packing.Packing, '_append', append)
+    monkeypatch.setattr(pack.Packing, '_append', append)
     with pytest.raises(InUseError, match=r'--output=.*/out is in use by process \d+ on .* wait until it ends, or name'):
       run(faces, tmp_path / 'out')
     append(self, block)
 
-  monkeypatch.setattr(packing.Packing, '_append', second)
+  monkeypatch.setattr(pack.Packing, '_append', second)
   run(faces, tmp_path / 'out')
   assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
   assert sorted(path.name for path in tmp_path.iterdir()) == ['faces', 'out', 'whole']  # the lock is gone
@@ -250,8 +256,8 @@ def test_a_damaged_draft_is_begun_again(tmp_path, monkeypatch, caplog, file, dam
   faces = several(tmp_path / 'faces')
   (faces / 'p1' / '02.jpg').write_bytes(b'x')
   run(faces, tmp_path / 'whole')
-  monkeypatch.setattr(packing, 'BLOCK', 7)
-  monkeypatch.setattr(packing, 'SAVE_SECONDS', 0)
+  monkeypatch.setattr(pack, 'BLOCK', 7)
+  monkeypatch.setattr(pack, 'SAVE_SECONDS', 0)
   with monkeypatch.context() as patch, pytest.raises(Killed):
     _kill(patch, '_save', 2)
     run(faces, tmp_path / 'out')
@@ -269,8 +275,8 @@ def test_a_damaged_draft_is_begun_again(tmp_path, monkeypatch, caplog, file, dam
 @pytest.mark.parametrize('change', ['file', 'size', 'people'])
 def test_a_draft_of_something_else_is_begun_again(tmp_path, monkeypatch, change):
   faces = several(tmp_path / 'faces')
-  monkeypatch.setattr(packing, 'BLOCK', 7)
-  monkeypatch.setattr(packing, 'SAVE_SECONDS', 0)
+  monkeypatch.setattr(pack, 'BLOCK', 7)
+  monkeypatch.setattr(pack, 'SAVE_SECONDS', 0)
   with monkeypatch.context() as patch, pytest.raises(Killed):
     _kill(patch, '_save', 2)
     run(faces, tmp_path / 'out')
@@ -291,7 +297,7 @@ def test_processes_and_a_real_kill_change_nothing(tmp_path, command, monkeypatch
   same = [encode(picture(i)) for i in range(9)] + [encode(picture(9, 30)), b'x']
   faces = write(tmp_path / 'faces', {f'p{p:02}': same for p in range(80)})
   with monkeypatch.context() as patch:
-    patch.setattr(packing, 'on_all_cores', map)
+    patch.setattr(pack, 'on_all_cores', map)
     run(faces, tmp_path / 'alone')
   script = (
     'import sys; from pathlib import Path; from gif_jax.data import packing; from gif_jax.data import convert\n'

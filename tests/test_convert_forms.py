@@ -1,4 +1,4 @@
-"""Other forms that python -m gif_jax.convert writes: RecordIO, and verification pairs drawn or listed."""
+"""Other forms that python -m gif_jax convert writes: RecordIO, and verification pairs drawn or listed."""
 
 import pickle
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.data.convert import Settings, convert
-from gif_jax.data.inputs import open_records
-from gif_jax.data.pairs import read_pairs
+from gif_jax.data.convert.convert import Settings, convert
+from gif_jax.data.formats.bin_pairs import read_pairs
+from gif_jax.data.formats.open import open_records
 from tests.pictures import SIZE, encode, picture, several, write
 
 
@@ -22,8 +22,13 @@ def test_recordio_there_and_back(tmp_path):
   (tmp_path / 'made').mkdir()
   run(faces, tmp_path / 'made' / 'train.rec')
   assert sorted(path.name for path in (tmp_path / 'made').iterdir()) == [
-    'property', 'train.idx', 'train.lst', 'train.rec', 'train.rec.people.tsv', 'train.rec.skipped.tsv'
-  ]  # fmt: skip
+    'property',
+    'train.idx',
+    'train.lst',
+    'train.rec',
+    'train.rec.people.tsv',
+    'train.rec.skipped.tsv',
+  ]
   run(tmp_path / 'made', tmp_path / 'back', size=0)
   run(faces, tmp_path / 'direct')
   back, direct = open_records(tmp_path / 'back'), open_records(tmp_path / 'direct')
@@ -87,9 +92,29 @@ def test_pairs_belong_to_verification_sets(tmp_path):
       run(faces, tmp_path / 'out.bin', pairs=number)
 
 
-@pytest.mark.parametrize('name', ['x.npz', 'x.zip', 'x.tar', 'x.tar.gz', 'x.lst', 'x.h5', 'x.npy', 'x.json', 'x.idx',
-                                  'x.tsv', 'x.NPZ', 'x.txt', 'x.jpg', 'x.REC', 'x.Bin', 'x.tfrecord', 'x.lmdb',
-                                  'x.csv/'])  # fmt: skip
+@pytest.mark.parametrize(
+  'name',
+  [
+    'x.npz',
+    'x.zip',
+    'x.tar',
+    'x.tar.gz',
+    'x.lst',
+    'x.h5',
+    'x.npy',
+    'x.json',
+    'x.idx',
+    'x.tsv',
+    'x.NPZ',
+    'x.txt',
+    'x.jpg',
+    'x.REC',
+    'x.Bin',
+    'x.tfrecord',
+    'x.lmdb',
+    'x.csv/',
+  ],
+)
 def test_outputs_that_are_called_as_no_folder(tmp_path, name):
   faces = several(tmp_path / 'faces', 1, 1)
   with pytest.raises(ConfigError, match=r'--output=.* is none of the forms .* a folder .*, NAME\.rec .* or NAME\.bin'):

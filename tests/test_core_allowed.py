@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gif_jax.core.allowed import nearest, problem, ranges, shown, words
+from gif_jax.core.allowed import did_you_mean, problem, ranges, shown, words
 from gif_jax.core.texts import duration
 
 ENDS = st.integers(-20, 20)
@@ -57,12 +57,28 @@ def test_numbers_are_finite_first_of_all(kind, value):
 @pytest.mark.parametrize(
   ('value', 'kind', 'fits'),
   [
-    (1, int, True), (1.0, int, False), (True, int, False), ('1', int, False), (None, int, False),
-    (1, float, True), (1.0, float, True), (True, float, False), ('1', float, False),
-    (True, bool, True), (1, bool, False), (0.0, bool, False), ('a', str, True), ('a\0', str, False), (b'a', str, False),
-    ((1, 2.5), tuple, True), ([1, 2.5], tuple, True), ((1,), tuple, False), ((1, '2'), tuple, False), (1, tuple, False),
+    (1, int, True),
+    (1.0, int, False),
+    (True, int, False),
+    ('1', int, False),
+    (None, int, False),
+    (1, float, True),
+    (1.0, float, True),
+    (True, float, False),
+    ('1', float, False),
+    (True, bool, True),
+    (1, bool, False),
+    (0.0, bool, False),
+    ('a', str, True),
+    ('a\0', str, False),
+    (b'a', str, False),
+    ((1, 2.5), tuple, True),
+    ([1, 2.5], tuple, True),
+    ((1,), tuple, False),
+    ((1, '2'), tuple, False),
+    (1, tuple, False),
   ],
-)  # fmt: skip
+)
 def test_kinds(value, kind, fits):
   allowed = {str: (), bool: '', tuple: '[0, inf) [0, inf)'}.get(kind, '[0, inf)')
   assert (problem(value, kind, allowed) == '') == fits
@@ -85,7 +101,7 @@ KNOWN = ['data.seed', 'optim.lr', 'train.batch_size', 'train.seed', 'train.steps
   ],
 )
 def test_the_nearest_name(name, meant):
-  assert nearest(name, KNOWN) == meant
+  assert did_you_mean(name, KNOWN) == meant
 
 
 def test_values_are_shown_in_a_few_characters():
@@ -97,10 +113,17 @@ def test_values_are_shown_in_a_few_characters():
 @pytest.mark.parametrize(
   ('seconds', 'text'),
   [
-    (0, 'less than a minute'), (44, 'less than a minute'), (50, 'about a minute'), (89, 'about a minute'),
-    (104, 'about 2 minutes'), (5000, 'about 83 minutes'), (9 * 3600, 'about 9 hours'), (47 * 3600, 'about 2 days'),
-    (81 * 86400, 'about 81 days'), (3e9, 'about 95 years'),
+    (0, 'less than a minute'),
+    (44, 'less than a minute'),
+    (50, 'about a minute'),
+    (89, 'about a minute'),
+    (104, 'about 2 minutes'),
+    (5000, 'about 83 minutes'),
+    (9 * 3600, 'about 9 hours'),
+    (47 * 3600, 'about 2 days'),
+    (81 * 86400, 'about 81 days'),
+    (3e9, 'about 95 years'),
   ],
-)  # fmt: skip
+)
 def test_durations(seconds, text):
   assert duration(seconds) == text

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gif_jax.core.arrays import TRAILER, load_array, load_arrays, new_array, save_array, save_arrays, seal
 from gif_jax.core.errors import DataError, DiskError
+from gif_jax.core.storage.arrays import TRAILER, load_array, load_arrays, new_array, save_array, save_arrays, seal
 from tests.test_core_files import FUZZ, OtherError, changed, contents, each_flip, small_disk
 
 ARRAYS = hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, min_side=0, max_dims=4, max_side=4))
@@ -73,11 +73,22 @@ def test_any_array_filled_in_place_is_the_file_that_is_saved_at_once(tmp_path, a
   assert written['a.npy'] == written['b.npy']
 
 
-@pytest.mark.parametrize('array', [
-  SMALL, np.arange(5), np.array(['Zoë', '']), np.float64(1), np.zeros((0, 3)), np.asfortranarray(SMALL), SMALL > 2,
-  # One bit in the header of these makes them longer by just the length of the checksum.
-  np.ones(10, np.int8), np.arange(20, dtype=np.float32), np.ones((4, 10), np.float32),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'array',
+  [
+    SMALL,
+    np.arange(5),
+    np.array(['Zoë', '']),
+    np.float64(1),
+    np.zeros((0, 3)),
+    np.asfortranarray(SMALL),
+    SMALL > 2,
+    # One bit in the header of these makes them longer by just the length of the checksum.
+    np.ones(10, np.int8),
+    np.arange(20, dtype=np.float32),
+    np.ones((4, 10), np.float32),
+  ],
+)
 def test_every_flipped_bit_is_noticed(tmp_path, array):
   path, unnoticed = tmp_path / 'a.npy', []
   save_array(path, array)
@@ -254,8 +265,28 @@ def test_archives_that_unpack_to_more_than_they_are_are_refused(tmp_path):
   refused(path, 'is no .npy array', load_arrays)
 
 
-DESCRS = st.sampled_from(['<f4', '>i2', 'f', '|b1', '<c8', '|S0', '<U0', '|V0', '|S3', '<m8[s]', '|O', '', '<f4,<i4',
-                          ('<f4', (2,)), [('a', '<f4')], [], 4, None])  # fmt: skip
+DESCRS = st.sampled_from(
+  [
+    '<f4',
+    '>i2',
+    'f',
+    '|b1',
+    '<c8',
+    '|S0',
+    '<U0',
+    '|V0',
+    '|S3',
+    '<m8[s]',
+    '|O',
+    '',
+    '<f4,<i4',
+    ('<f4', (2,)),
+    [('a', '<f4')],
+    [],
+    4,
+    None,
+  ]
+)
 LENGTHS = st.integers(0, 4) | st.sampled_from([True, -1, 1 << 33, 1 << 64, 1.0, 'a'])
 
 

@@ -44,33 +44,56 @@ def test_all_of_them_are_found():
   ('error', 'line'),
   [
     (DataError('a.npy is\r\ncut:\x1b[2J copy it'), 'DataError: a.npy is cut:\\x1b[2J copy it'),
-    (FULL, 'DiskError: /data/faces: No space left on device; make room, then give the same command again; it goes on '
-           'from what is saved.'),
-    (OSError(errno.ENOSPC, 'No space left on device'), 'DiskError: No space left on device; make room, then give the '
-     'same command again; it goes on from what is saved.'),
-    (FileNotFoundError(errno.ENOENT, 'No such file or directory', 'a\nb'),
-     'DiskError: a b: No such file or directory; check the spelling, and that the disk is mounted.'),
-    (PermissionError(errno.EACCES, 'Permission denied', 'a\udcff'),
-     'DiskError: a\\udcff: Permission denied; correct the permissions (chmod, chown), or name another place.'),
+    (
+      FULL,
+      'DiskError: /data/faces: No space left on device; make room, then give the same command again; it goes on '
+      'from what is saved.',
+    ),
+    (
+      OSError(errno.ENOSPC, 'No space left on device'),
+      'DiskError: No space left on device; make room, then give the same command again; it goes on from what is saved.',
+    ),
+    (
+      FileNotFoundError(errno.ENOENT, 'No such file or directory', 'a\nb'),
+      'DiskError: a b: No such file or directory; check the spelling, and that the disk is mounted.',
+    ),
+    (
+      PermissionError(errno.EACCES, 'Permission denied', 'a\udcff'),
+      'DiskError: a\\udcff: Permission denied; correct the permissions (chmod, chown), or name another place.',
+    ),
     (OSError('some library\nspeaks'), 'DiskError: some library speaks; look at the disk.'),
     (OSError(), 'DiskError: OSError; look at the disk.'),
     (BrokenPipeError(errno.EPIPE, 'Broken pipe'), 'Stopped: whoever read what this command prints is gone.'),
     (KeyboardInterrupt(), 'Stopped: what was written is whole, and the same command goes on from what is saved.'),
     (MemoryError(), 'MemoryError: there is too little memory.'),
     (MemoryError('Unable to\nallocate 1 TiB'), 'MemoryError: there is too little memory: Unable to allocate 1 TiB.'),
-    (BrokenProcessPool('A process was terminated abruptly'),
-     'DataError: a worker process was killed, for want of memory perhaps; give the same command again to go on.'),
+    (
+      BrokenProcessPool('A process was terminated abruptly'),
+      'DataError: a worker process was killed, for want of memory perhaps; give the same command again to go on.',
+    ),
   ],
-)  # fmt: skip
+)
 def test_one_line_that_says_what_to_do(error, line):
   assert explain(error) == line
 
 
-@pytest.mark.parametrize('bug', [
-  ValueError('x'), KeyError('x'), AssertionError(), TypeError(), IndexError(), AttributeError(), RuntimeError(),
-  ZeroDivisionError(), UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'x'), RecursionError(), SystemExit(2),
-  ExceptionGroup('x', [ValueError('x')]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'bug',
+  [
+    ValueError('x'),
+    KeyError('x'),
+    AssertionError(),
+    TypeError(),
+    IndexError(),
+    AttributeError(),
+    RuntimeError(),
+    ZeroDivisionError(),
+    UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'x'),
+    RecursionError(),
+    SystemExit(2),
+    ExceptionGroup('x', [ValueError('x')]),
+  ],
+)
 def test_a_bug_has_no_line(bug):
   assert explain(bug) is None
 

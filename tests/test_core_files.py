@@ -15,14 +15,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gif_jax.core import files
 from gif_jax.core.errors import ConfigError, DiskError, UserError
-from gif_jax.core.files import read_json, replacing, replacing_folder, write_bytes, write_json, write_text
+from gif_jax.core.storage import files
+from gif_jax.core.storage.files import read_json, replacing, replacing_folder, write_bytes, write_json, write_text
 
 FUZZ = settings(
-  max_examples=int(os.environ.get('FUZZ', 100)), deadline=None, derandomize='FUZZ' not in os.environ, database=None,
+  max_examples=int(os.environ.get('FUZZ', 100)),
+  deadline=None,
+  derandomize='FUZZ' not in os.environ,
+  database=None,
   suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+)
 VALUES = st.recursive(
   st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
   lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -110,15 +113,28 @@ def hasty(monkeypatch):
 
 def test_json_round_trip(tmp_path):
   content = {
-    'a': np.float32(0.5), 'b': np.arange(3), 'c': [np.inf, {'d': float('nan')}], 0.1: True, 'e': 'text',
-    'f': Pair(1, np.zeros((2, 2))), 'g': MappingProxyType({'h': np.bool_(True)}), 'i': [],
+    'a': np.float32(0.5),
+    'b': np.arange(3),
+    'c': [np.inf, {'d': float('nan')}],
+    0.1: True,
+    'e': 'text',
+    'f': Pair(1, np.zeros((2, 2))),
+    'g': MappingProxyType({'h': np.bool_(True)}),
+    'i': [],
     'j': ['[\n1, 2]', '"[', '\ud800'],
-  }  # fmt: skip
+  }
   write_json(tmp_path / 'deep' / 'summary.json', content)
   assert json.loads((tmp_path / 'deep' / 'summary.json').read_text()) == {
-    'a': 0.5, 'b': [0, 1, 2], 'c': [None, {'d': None}], '0.1': True, 'e': 'text',
-    'f': {'first': 1, 'second': [[0, 0], [0, 0]]}, 'g': {'h': True}, 'i': [], 'j': ['[\n1, 2]', '"[', '\ud800'],
-  }  # fmt: skip
+    'a': 0.5,
+    'b': [0, 1, 2],
+    'c': [None, {'d': None}],
+    '0.1': True,
+    'e': 'text',
+    'f': {'first': 1, 'second': [[0, 0], [0, 0]]},
+    'g': {'h': True},
+    'i': [],
+    'j': ['[\n1, 2]', '"[', '\ud800'],
+  }
 
 
 def test_a_list_of_numbers_takes_one_line(tmp_path):
@@ -238,10 +254,26 @@ def test_any_flipped_bit_is_noticed_or_changes_nothing(tmp_path):
   assert not unnoticed
 
 
-@pytest.mark.parametrize('damaged', [
-  b'', b'[1]', b'1', b'null', b'"a"', b'{"a": 1', b'{"a": 1} {}', b'\xff\xfe{}', b'{"a": "\xff"}', b'\0' * 100,
-  b'[' * 100_000, b'{"a":' * 100_000, b'{"a": ' + b'1' * 5000 + b'}', b'{"a": 1, "checksum": ""}', b'{"checksum": []}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'damaged',
+  [
+    b'',
+    b'[1]',
+    b'1',
+    b'null',
+    b'"a"',
+    b'{"a": 1',
+    b'{"a": 1} {}',
+    b'\xff\xfe{}',
+    b'{"a": "\xff"}',
+    b'\0' * 100,
+    b'[' * 100_000,
+    b'{"a":' * 100_000,
+    b'{"a": ' + b'1' * 5000 + b'}',
+    b'{"a": 1, "checksum": ""}',
+    b'{"checksum": []}',
+  ],
+)
 def test_what_is_no_object_of_json_is_refused(tmp_path, damaged):
   (tmp_path / 'a.json').write_bytes(damaged)
   with pytest.raises(OtherError, match=f'^{tmp_path}/a.json is damaged (?s:.*): make it again.$') as raised:
@@ -304,5 +336,3 @@ def test_reserved_space_is_taken(tmp_path, monkeypatch, fallocate):
   assert (tmp_path / 'a').stat().st_blocks * 512 >= 3_000_000
   with small_disk(4_000_000), pytest.raises(OSError, match='File too large'):
     files.reserve(tmp_path / 'a', 5_000_000)
-
-

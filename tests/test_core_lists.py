@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gif_jax.core.errors import DiskError
-from gif_jax.core.files import write_text
 from gif_jax.core.lists import (
   Names,
   indexed,
@@ -28,12 +27,38 @@ from gif_jax.core.lists import (
   write_rows,
   yes_or_no,
 )
+from gif_jax.core.storage.files import write_text
 from gif_jax.core.texts import quoted
 from tests.test_core_files import FUZZ, OtherError, changed
 
 # What tables and names of files hold that goes wrong; lone bytes of a name stand as surrogates.
-ODD = ['\r', '\n', '\t', '"', "'", '=', '+', '-', '@', ',', '0', '1', '.', 'e', ' ', 'é', 'e\u0301', '\x85', '\u2028',
-       '\x0b', '\x1c', '\ufeff', '\udcff', '\udcfe', '\U0001f600']  # fmt: skip
+ODD = [
+  '\r',
+  '\n',
+  '\t',
+  '"',
+  "'",
+  '=',
+  '+',
+  '-',
+  '@',
+  ',',
+  '0',
+  '1',
+  '.',
+  'e',
+  ' ',
+  'é',
+  'e\u0301',
+  '\x85',
+  '\u2028',
+  '\x0b',
+  '\x1c',
+  '\ufeff',
+  '\udcff',
+  '\udcfe',
+  '\U0001f600',
+]
 LETTERS = st.sampled_from(ODD) | st.characters(codec='utf-8', exclude_characters='\0')
 CELLS = st.lists(LETTERS, max_size=6).map(''.join)
 ROWS = st.lists(
@@ -56,12 +81,7 @@ def rows(path, delimiter='\t'):
 @pytest.mark.parametrize('last', [True, False])
 @pytest.mark.parametrize(
   ('mark', 'encoding'),
-  [
-    (b'', 'utf-8'),
-    (codecs.BOM_UTF8, 'utf-8'),
-    (codecs.BOM_UTF16_LE, 'utf-16-le'),
-    (codecs.BOM_UTF16_BE, 'utf-16-be'),
-  ],
+  [(b'', 'utf-8'), (codecs.BOM_UTF8, 'utf-8'), (codecs.BOM_UTF16_LE, 'utf-16-le'), (codecs.BOM_UTF16_BE, 'utf-16-be')],
 )
 def test_the_same_text_is_read_the_same(tmp_path, end, last, mark, encoding):
   text = TEXT if last else TEXT.removesuffix('\n')
@@ -100,8 +120,30 @@ def test_any_table_is_read_as_it_was_written(tmp_path, table, delimiter):
   assert [row for _, row in rows(tmp_path / 'a', delimiter)] == table
 
 
-@pytest.mark.parametrize('cell', ['a\rb', 'a\r\nb', 'a\nb', '\r', '\r=1', "'=1", "'", "''", '=', '-1', '-x', '\ufeffa',
-                                  '\udcff\udcfea', '"', '""', '\t', ' a ', '\x85', '\x1c'])  # fmt: skip
+@pytest.mark.parametrize(
+  'cell',
+  [
+    'a\rb',
+    'a\r\nb',
+    'a\nb',
+    '\r',
+    '\r=1',
+    "'=1",
+    "'",
+    "''",
+    '=',
+    '-1',
+    '-x',
+    '\ufeffa',
+    '\udcff\udcfea',
+    '"',
+    '""',
+    '\t',
+    ' a ',
+    '\x85',
+    '\x1c',
+  ],
+)
 @pytest.mark.parametrize('delimiter', ['\t', ','])
 def test_an_odd_cell_is_read_as_it_was_written(tmp_path, cell, delimiter):
   for table in ([[cell, 'x']], [['x', cell]], [['x', 'y'], [cell, 'x'], ['x', 'y']]):
@@ -170,8 +212,10 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 @FUZZ
-@given(content=st.binary() | st.builds(lambda text, mark: mark + text.encode('utf-16'), st.text(), st.just(b'')),
-       data=st.data())  # fmt: skip
+@given(
+  content=st.binary() | st.builds(lambda text, mark: mark + text.encode('utf-16'), st.text(), st.just(b'')),
+  data=st.data(),
+)
 def test_any_bytes_are_a_list_or_refused(tmp_path, content, data):
   (tmp_path / 'a').write_bytes(changed(content, data))
   for read in (lines, rows, lambda path: rows(path, ',')):
@@ -201,11 +245,23 @@ def test_any_name_has_one_spelling(name):
 @pytest.mark.parametrize(
   ('text', 'kinds'),
   [
-    ('12', 'iw'), ('-9223372036854775808', 'iw'), ('9223372036854775808', 'i'), ('+7', 'iw'), ('1.0', 'i'),
-    ('1e5', 'i'), ('nan', 'i'), ('-inf', 'i'), ('1_0', ''), ('', ''), ('x', ''), ('0x10', ''), ('9' * 5000, 'i'),
-    ('1.', 'i'), ('.', ''),
+    ('12', 'iw'),
+    ('-9223372036854775808', 'iw'),
+    ('9223372036854775808', 'i'),
+    ('+7', 'iw'),
+    ('1.0', 'i'),
+    ('1e5', 'i'),
+    ('nan', 'i'),
+    ('-inf', 'i'),
+    ('1_0', ''),
+    ('', ''),
+    ('x', ''),
+    ('0x10', ''),
+    ('9' * 5000, 'i'),
+    ('1.', 'i'),
+    ('.', ''),
   ],
-)  # fmt: skip
+)
 def test_numbers_of_lists(text, kinds):
   assert is_number(text) == ('i' in kinds) and is_number(text, whole) == ('w' in kinds)
   if 'w' in kinds:
@@ -261,11 +317,23 @@ def test_a_thing_of_two_names_is_one():
   assert names.one('a') == names.one('A') == 0 and names.one('B') == 1
 
 
-@pytest.mark.parametrize(('name', 'there'), [
-  ('Anna_Smith', 'anna smith'), ('zoe', 'Zo\u00eb'), ('annasmith', 'anna smith'), ('x/1.png', 'x/1.jpg'),
-  ('faces/x/1.jpg', 'x/1.jpg'), ('/data/x/2.jpg', 'x/2.jpg'), ('3.jpg', 'y/3.jpg'), ('y/5.jpg', 'y/3.jpg'),
-  ('q', None), ('', None), ('+', None), ('z' * 100_000, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('name', 'there'),
+  [
+    ('Anna_Smith', 'anna smith'),
+    ('zoe', 'Zo\u00eb'),
+    ('annasmith', 'anna smith'),
+    ('x/1.png', 'x/1.jpg'),
+    ('faces/x/1.jpg', 'x/1.jpg'),
+    ('/data/x/2.jpg', 'x/2.jpg'),
+    ('3.jpg', 'y/3.jpg'),
+    ('y/5.jpg', 'y/3.jpg'),
+    ('q', None),
+    ('', None),
+    ('+', None),
+    ('z' * 100_000, None),
+  ],
+)
 def test_what_may_have_been_meant(name, there):
   assert nearest(name, ['anna smith', 'Zo\u00eb', 'x/1.jpg', 'x/2.jpg', 'y/3.jpg', '--']) == there
 

@@ -14,8 +14,8 @@ import threading
 import pytest
 
 from gif_jax.core.errors import ConfigError, DiskError
-from gif_jax.core.files import write_text
-from gif_jax.core.locks import InUseError, beside, inside, locked
+from gif_jax.core.storage.files import write_text
+from gif_jax.core.storage.locks import InUseError, beside, inside, locked
 from tests.conftest import ROOT
 from tests.test_core_files import small_disk
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gif_jax.core import arrays, resume
-from gif_jax.core.arrays import TRAILER, load_array, save_array
 from gif_jax.core.errors import DiskError
-from gif_jax.core.resume import Draft, Progress, fill, open_rows
+from gif_jax.core.storage import arrays, resume
+from gif_jax.core.storage.arrays import TRAILER, load_array, save_array
+from gif_jax.core.storage.resume import Draft, Progress, fill, open_rows
 from tests.conftest import ROOT
 from tests.test_core_files import FUZZ, contents, each_flip, flip, small_disk
 
@@ -130,10 +130,16 @@ def test_a_process_that_is_killed_leaves_what_is_gone_on_with(tmp_path):
   assert blocks.given == len(ROWS) - 6
 
 
-@pytest.mark.parametrize('changes', [
-  {'origin': ORIGIN | {'faces': 'lfw'}}, {'origin': {}}, {'rows': ROWS[:, :4]}, {'rows': ROWS[:10]},
-  {'rows': ROWS.astype(np.int8)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'origin': ORIGIN | {'faces': 'lfw'}},
+    {'origin': {}},
+    {'rows': ROWS[:, :4]},
+    {'rows': ROWS[:10]},
+    {'rows': ROWS.astype(np.int8)},
+  ],
+)
 def test_rows_of_something_else_are_not_gone_on_with(tmp_path, changes, caplog):
   stop(tmp_path / 'x.npy', 6)
   rows = changes.get('rows', ROWS)[::-1]
@@ -264,8 +270,14 @@ def test_any_flipped_bit_in_rows_that_are_done_is_noticed(tmp_path):
 
 def test_rows_are_kept_only_if_they_are_those(tmp_path):
   those = ((4, 3), 'i4', True)
-  for asked, kept in [(those, False), (those, True), (((5, 3), 'i4', True), False), (((5, 3), 'f4', True), False),
-                      (((5, 3), 'f4', True), True), (((5, 3), 'f4', False), False)]:  # fmt: skip
+  for asked, kept in [
+    (those, False),
+    (those, True),
+    (((5, 3), 'i4', True), False),
+    (((5, 3), 'f4', True), False),
+    (((5, 3), 'f4', True), True),
+    (((5, 3), 'f4', False), False),
+  ]:
     shape, dtype, resumed = asked
     rows = open_rows(tmp_path / 'rows.npy', shape, dtype, resume=resumed)
     assert rows.shape == shape and rows.dtype == dtype and rows.any() == kept and os.listdir(tmp_path) == ['rows.npy']

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gif_jax.identification.decode import build_index, decode
+from gif_jax.identification.beam_search import build_index, decode
 
 
 def random_codes(rng, m, l, v):

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from gif_jax.data.align import mirrored, template
-from gif_jax.data.detectors import DetectorError, FaceError, Faces, choose, find_face, open_detector
-from gif_jax.data.faces.render import FaceRenderer
+from gif_jax.data.alignment.detectors import DetectorError, FaceError, Faces, choose, find_face, open_detector
+from gif_jax.data.alignment.geometry import mirrored, template
+from gif_jax.data.synthetic.render import FaceRenderer
 
 _FACE = 0.3 * (template(112) - template(112).mean(0))
 NONE = Faces(np.empty((0, 4)), np.empty((0, 5, 2)))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gif_jax.codes import homogenise, make, product, tree
+from gif_jax.codes import homogenise, product, tokenizer, tree
 from gif_jax.codes.table import CodeTable
-from gif_jax.core.resume import Draft
+from gif_jax.core.storage.resume import Draft
 
 
 def _vectors(m=300, d=8):
@@ -31,18 +31,26 @@ def _kill_after(saves, monkeypatch):
   return done
 
 
-@pytest.mark.parametrize(('make', 'saves'), [(tree.build_codes, 1), (tree.build_codes, 4), (product.build_codes, 3),
-                                             (product.build_codes, 20), (product.build_codes, 32)])  # fmt: skip
+@pytest.mark.parametrize(
+  ('make', 'saves'),
+  [
+    (tree.build_codes, 1),
+    (tree.build_codes, 4),
+    (product.build_codes, 3),
+    (product.build_codes, 20),
+    (product.build_codes, 32),
+  ],
+)
 def test_codes_continue_where_their_making_was_killed(make, saves, tmp_path, monkeypatch):
-  expected = make(_vectors(), 4, 5, progress=False)
+  expected = tokenizer(_vectors(), 4, 5, progress=False)
   _kill_after(saves, monkeypatch)
   with pytest.raises(Killed):
-    make(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
+    tokenizer(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
   monkeypatch.undo()
   done = _kill_after(99, monkeypatch)
-  found = make(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
+  found = tokenizer(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
   np.testing.assert_array_equal(found, expected)
-  assert len(done) == (4 if make is tree.build_codes else product.ROUNDS) - saves  # none is done twice
+  assert len(done) == (4 if tokenizer is tree.build_codes else product.ROUNDS) - saves  # none is done twice
 
 
 def test_homogenisation_continues_at_the_epoch_it_was_killed_at(tmp_path, monkeypatch):
@@ -63,10 +71,10 @@ def test_homogenisation_continues_at_the_epoch_it_was_killed_at(tmp_path, monkey
 def test_a_table_whose_making_was_killed(tiny_config, tiny_faces, tiny_table, tmp_path, monkeypatch):
   _kill_after(3, monkeypatch)
   with pytest.raises(Killed):
-    make.make_table(tiny_config, tiny_faces, tmp_path / 'table')
+    tokenizer.make_table(tiny_config, tiny_faces, tmp_path / 'table')
   monkeypatch.undo()
   assert not (tmp_path / 'table').exists()
-  table = make.make_table(tiny_config, tiny_faces, tmp_path / 'table')
+  table = tokenizer.make_table(tiny_config, tiny_faces, tmp_path / 'table')
   assert table.fingerprint == tiny_table.fingerprint
   assert [path.name for path in tmp_path.iterdir()] == ['table']  # the draft is gone
   CodeTable.open(tmp_path / 'table').verify()

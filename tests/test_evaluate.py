@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from gif_jax import main
-from gif_jax.core import resume
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.data.pairs import read_pairs, write_pairs
-from gif_jax.data.seen import KEPT, PEOPLE, PICTURES
-from gif_jax.data.sources import open_faces
+from gif_jax.core.storage import resume
+from gif_jax.data.formats.bin_pairs import read_pairs, write_pairs
+from gif_jax.data.sets.open import open_faces
+from gif_jax.data.sets.trained_on import KEPT, PEOPLE, PICTURES
 from gif_jax.evaluation.evaluate import Settings, evaluate
-from gif_jax.evaluation.page import terminal_text
+from gif_jax.evaluation.registry import open_benchmark
+from gif_jax.evaluation.report.thresholds import read_thresholds
+from gif_jax.evaluation.report.write import terminal_text
 from gif_jax.evaluation.result import EvaluationError
-from gif_jax.evaluation.thresholds import read_thresholds
-from gif_jax.models import cache
-from gif_jax.models.saved import CheckpointError
+from gif_jax.models.checkpoint.reader import CheckpointError
+from gif_jax.models.extraction import cache
+from gif_jax.training import run as running
 from tests import template_files, tiny
 from tests.photographs import folder_config, names
 from tests.pictures import encode
@@ -65,7 +65,7 @@ def run(tiny_faces, tmp_path_factory):
   config.train.steps, config.checkpoint.every_steps, config.checkpoint.keep = 2, 1, 2
   config.eval.targets = ','.join(str(folder / name) for name in BENCHMARKS)
   config.eval.every_steps = 1
-  summary = main.run(config, folder / 'run')
+  summary = running.run(config, folder / 'run')
   return folder, summary
 
 
@@ -87,8 +87,10 @@ def trained(photographs, tiny_faces, tmp_path_factory):
   write_pairs(folder / 'some.bin', [*seen[:5], *images[5:]], same)
   with pytest.MonkeyPatch.context() as patch:
     said = []
-    patch.setattr(logging.getLogger('gif_jax.data.seen'), 'warning', lambda text, *args: said.append(text % args))
-    main.run(config, folder / 'run')
+    patch.setattr(
+      logging.getLogger('gif_jax.evaluation.overlap'), 'warning', lambda text, *args: said.append(text % args)
+    )
+    running.run(config, folder / 'run')
   return folder, faces, said
 
 
@@ -106,9 +108,12 @@ def test_results_report_and_thresholds(run, results):
   folder = run[0] / 'run'
   modes = ('N1D1', 'N0D1', 'N1D0', 'N0D0')
   assert [(result.benchmark, result.protocol, result.mode) for result in results] == [
-    ('six', '10 folds', ''), ('people', 'all pairs', ''), *(('ijbc', '1:1', mode) for mode in modes),
-    *(('ijbc', '1:N', mode) for mode in modes), ('tinyface', 'search', ''),
-  ]  # fmt: skip
+    ('six', '10 folds', ''),
+    ('people', 'all pairs', ''),
+    *(('ijbc', '1:1', mode) for mode in modes),
+    *(('ijbc', '1:N', mode) for mode in modes),
+    ('tinyface', 'search', ''),
+  ]
   assert {'evaluation.json', 'evaluation.md', 'evaluation.html'} <= {
     path.name for path in (folder / 'evaluation').iterdir()
   }
@@ -160,8 +165,11 @@ def test_embeddings_are_made_once_for_a_network_and_its_data(run, results, monke
 
 
 @pytest.mark.parametrize('part', ['embedding', 'norm'])
-@pytest.mark.parametrize('damage', [lambda content: content[:-100], lambda content: (
-  content[:200] + bytes([content[200] ^ 1]) + content[201:])], ids=['cut', 'flipped'])  # fmt: skip
+@pytest.mark.parametrize(
+  'damage',
+  [lambda content: content[:-100], lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:]],
+  ids=['cut', 'flipped'],
+)
 def test_damaged_embeddings_are_made_again(tmp_path, caplog, part, damage):
   images, made = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), np.uint8), []
 
@@ -207,16 +215,19 @@ def test_embeddings_whose_making_was_killed(tmp_path, monkeypatch):
 def test_files_of_embeddings_give_what_their_network_gives(run, results, tmp_path):
   kept = next((run[0] / 'run' / 'embeddings').glob('six-*'))
   newest = [
-    path for path in (run[0] / 'run' / 'embeddings').glob('*')
+    path
+    for path in (run[0] / 'run' / 'embeddings').glob('*')
     if 'step 2' in (path / 'key.txt').read_text() and '+' in (path / 'key.txt').read_text()
-  ]  # fmt: skip
+  ]
   files = [next(path for path in newest if path.name.startswith(name)) / 'embedding.npy' for name in ('six', 'people')]
   assert kept.exists()
   np.save(tmp_path / 'whose.npy', np.repeat(np.arange(6), len(np.load(files[1])) // 6))
   settings = Settings(
-    f'{run[0] / "six.bin"},{tmp_path / "whose.npy"}', embeddings=','.join(map(str, files)),
-    output=str(tmp_path / 'out'), replicates=0,
-  )  # fmt: skip
+    f'{run[0] / "six.bin"},{tmp_path / "whose.npy"}',
+    embeddings=','.join(map(str, files)),
+    output=str(tmp_path / 'out'),
+    replicates=0,
+  )
   found, _ = evaluate(settings)
   expected = dict(results[0].figures)
   expected.pop('xnorm')
@@ -286,9 +297,13 @@ def test_embeddings_that_nothing_can_be_said_of(run, tmp_path, spoil, error, mes
 def test_the_command_on_eight_devices_says_what_one_says(run, results, command, tmp_path):
   shutil.copytree(run[0] / 'run' / 'checkpoints', tmp_path / 'run' / 'checkpoints')  # without embeddings made before
   done = command(
-    'evaluate', f'--workdir={tmp_path / "run"}', f'--benchmarks={_settings(run).benchmarks}', '--replicates=0',
-    '--batch_size=16', devices=8,
-  )  # fmt: skip
+    'evaluate',
+    f'--workdir={tmp_path / "run"}',
+    f'--benchmarks={_settings(run).benchmarks}',
+    '--replicates=0',
+    '--batch_size=16',
+    devices=8,
+  )
   assert done.returncode == 0, done.stdout
   assert 'six' in done.stdout and str(tmp_path / 'run' / 'evaluation' / 'evaluation.html') in done.stdout
   found = json.loads((tmp_path / 'run' / 'evaluation' / 'evaluation.json').read_text())['results']
@@ -327,8 +342,14 @@ def test_whoever_was_trained_on_is_left_out_and_said_so(trained, photographs, tm
   assert f'{photographs.name}: {text}' in caplog.text
   written = _everywhere(folder, found, text, times=2)  # under the figures, and under those to quote
   assert written[0]['overlap'] == {
-    'people': 20, 'by_name': 15, 'by_picture': 15, 'trained_on': 15, 'images': 80, 'pictures': 60, 'left_out': True,
-  }  # fmt: skip
+    'people': 20,
+    'by_name': 15,
+    'by_picture': 15,
+    'trained_on': 15,
+    'images': 80,
+    'pictures': 60,
+    'left_out': True,
+  }
   assert found[0][0].counts['identities'] == 5 and found[0][0].counts['images'] == 20
   # The figures are those of a benchmark of the others alone.
   kept = _copied(photographs, names(faces, 'validation') + names(faces, 'test'), tmp_path / photographs.name)

@@ -8,24 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gif_jax.codes import make
+from gif_jax.codes import tokenizer
 from gif_jax.codes.table import CodeTable, TableError
-from gif_jax.core.arrays import TRAILER
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.data.sources import everyone, joined_space, open_faces
-from gif_jax.identification.decode import build_index, decode
+from gif_jax.core.storage.arrays import TRAILER
+from gif_jax.data.sets.open import everyone, open_faces
+from gif_jax.data.sets.synthetic import joined_space
+from gif_jax.identification.beam_search import build_index, decode
+from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.encoders import pixels
-from gif_jax.models.extract import identity_moments
-from gif_jax.models.saved import CheckpointError
-from gif_jax.training.loop import check_table
+from gif_jax.models.extraction.extract import identity_moments
 from gif_jax.training.program import open_trained
+from gif_jax.training.train import check_table
 from tests.photographs import folder_config, names, write_people
 from tests.record_files import six_people
 
 RUN = (
-  'main', '--config=tests/tiny.py', '--config.tokenizer.slack=0.25',
-  '--config.eval.identities=0', '--config.eval.validation_identities=0', '--config.data.held_out=0',
-)  # fmt: skip
+  'train',
+  '--config=tests/tiny.py',
+  '--config.tokenizer.slack=0.25',
+  '--config.eval.identities=0',
+  '--config.eval.validation_identities=0',
+  '--config.data.held_out=0',
+)
 GOLDEN = Path(__file__).parent / 'golden'
 JOINT = '--config.joint.enabled=True'
 
@@ -42,13 +47,13 @@ def roomy(tiny_config, tiny_faces, tmp_path_factory):
   """A table of the tiny run's 20 people with 5 free codes."""
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.slack = 0.25
-  return make.make_table(config, tiny_faces, tmp_path_factory.mktemp('roomy') / 'table')
+  return tokenizer.make_table(config, tiny_faces, tmp_path_factory.mktemp('roomy') / 'table')
 
 
 @pytest.fixture(scope='module')
 def extended(tiny_config, roomy, tmp_path_factory):
   """Its people and 3 more."""
-  return make.extend_table(*_newcomers(tiny_config), roomy, tmp_path_factory.mktemp('extended') / 'table')
+  return tokenizer.extend_table(*_newcomers(tiny_config), roomy, tmp_path_factory.mktemp('extended') / 'table')
 
 
 def _rows(path, name, m):
@@ -85,7 +90,7 @@ def test_newcomers_go_through_the_transform_of_the_table(extended, tiny_config, 
 def test_one_at_a_time_and_again_and_again(tiny_config, roomy, tmp_path):
   table = roomy
   for i in range(3):
-    old, table = table, make.extend_table(*_newcomers(tiny_config, 1, 20 + i), table, tmp_path / f'table{i}')
+    old, table = table, tokenizer.extend_table(*_newcomers(tiny_config, 1, 20 + i), table, tmp_path / f'table{i}')
     _check_extended(table, old, 1)
   assert len(table.extends) == 3 and table.meta['label_space'] == 'synthetic faces, seed 0, 23 identities'
 
@@ -94,12 +99,12 @@ def test_vectors_from_a_file(tiny_config, roomy, tmp_path):
   np.save(tmp_path / 'new.npy', np.random.default_rng(0).standard_normal((2, 659)).astype(np.float32))
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.vectors = str(tmp_path / 'new.npy')
-  table = make.extend_table(config, None, roomy, tmp_path / 'table')
+  table = tokenizer.extend_table(config, None, roomy, tmp_path / 'table')
   _check_extended(table, roomy, 2)
   assert table.meta['label_space'] == 'synthetic faces, seed 0, 20 identities + people unknown'
   np.save(tmp_path / 'new.npy', np.ones((2, 24)))
-  with pytest.raises(make.TokenizeError, match=r'size 24 .*size 659.*encoder'):
-    make.extend_table(config, None, roomy, tmp_path / 'other')
+  with pytest.raises(tokenizer.TokenizeError, match=r'size 24 .*size 659.*encoder'):
+    tokenizer.extend_table(config, None, roomy, tmp_path / 'other')
 
 
 def test_a_table_without_a_transform_takes_vectors_of_its_size(tmp_path, tiny_config):
@@ -109,7 +114,7 @@ def test_a_table_without_a_transform_takes_vectors_of_its_size(tmp_path, tiny_co
   np.save(tmp_path / 'new.npy', 5 * eye[:2] + eye[2:4])
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.vectors = str(tmp_path / 'new.npy')
-  table = make.extend_table(config, None, old, tmp_path / 'new')
+  table = tokenizer.extend_table(config, None, old, tmp_path / 'new')
   _check_extended(table, old, 2)
   assert table.transform is None and table.meta['label_space'] == ''
   np.testing.assert_allclose(np.linalg.norm(table.rows(np.arange(10))[1], axis=1), 1, atol=1e-6)
@@ -120,8 +125,8 @@ def test_a_table_without_a_transform_takes_vectors_of_its_size(tmp_path, tiny_co
   [
     ({'first': 0, 'k': 20}, ConfigError, 'share people.*first_identity=20'),
     ({'first': 19}, ConfigError, 'share people.*first_identity=20'),
-    ({'k': 40, 'images': 1}, make.TokenizeError, 'are free, 40 are wanted.*slack=2 '),
-    ({'encoder': 'clip'}, make.TokenizeError, 'encoder "pixels".*"clip ViT .*tokenizer.vectors'),
+    ({'k': 40, 'images': 1}, tokenizer.TokenizeError, 'are free, 40 are wanted.*slack=2 '),
+    ({'encoder': 'clip'}, tokenizer.TokenizeError, 'encoder "pixels".*"clip ViT .*tokenizer.vectors'),
   ],
 )
 def test_newcomers_that_a_table_cannot_take(tiny_config, roomy, tmp_path, change, error, names):
@@ -129,7 +134,7 @@ def test_newcomers_that_a_table_cannot_take(tiny_config, roomy, tmp_path, change
   config, faces = _newcomers(tiny_config, **change)
   config.tokenizer.encoder, config.tokenizer.encoder_path = encoder, str(GOLDEN / encoder)
   with pytest.raises(error, match=names):
-    make.extend_table(config, faces, roomy, tmp_path / 'table')
+    tokenizer.extend_table(config, faces, roomy, tmp_path / 'table')
   assert not list(tmp_path.iterdir())
 
 
@@ -137,16 +142,22 @@ def test_newcomers_that_a_table_cannot_take(tiny_config, roomy, tmp_path, change
   ('space', 'more', 'both'),
   [
     ('', '', ''),
-    ('synthetic faces, seed 3, 5 identities', 'synthetic faces, seed 3, 2 identities from 5',
-     'synthetic faces, seed 3, 7 identities'),
-    ('synthetic faces, seed 3, 5 identities from 9', 'synthetic faces, seed 3, 2 identities from 14',
-     'synthetic faces, seed 3, 7 identities from 9'),
+    (
+      'synthetic faces, seed 3, 5 identities',
+      'synthetic faces, seed 3, 2 identities from 5',
+      'synthetic faces, seed 3, 7 identities',
+    ),
+    (
+      'synthetic faces, seed 3, 5 identities from 9',
+      'synthetic faces, seed 3, 2 identities from 14',
+      'synthetic faces, seed 3, 7 identities from 9',
+    ),
     ('synthetic faces, seed 3, 5 identities', 'synthetic faces, seed 3, 2 identities from 6', None),
     ('synthetic faces, seed 3, 5 identities', 'synthetic faces, seed 4, 2 identities', None),
     ('folder of 5 people, abc', 'folder of 2 people, def', None),
     ('', 'folder of 2 people, def', 'people unknown + folder of 2 people, def'),
   ],
-)  # fmt: skip
+)
 def test_a_label_space_names_the_old_and_the_new(space, more, both):
   assert joined_space(space, more) == (f'{space} + {more}' if both is None else both)
 
@@ -194,9 +205,13 @@ def test_a_run_goes_on_with_the_extended_table(command, tiny_config, tmp_path):
   done = command(*RUN, f'--workdir={workdir}', '--config.train.steps=3')
   assert done.returncode == 0, done.stdout
   made = command(
-    'tokenize', '--config=tests/tiny.py', f'--extend={workdir / "table"}', f'--output={tmp_path / "table"}',
-    '--config.data.identities=3', '--config.data.first_identity=20',
-  )  # fmt: skip
+    'tokenize',
+    '--config=tests/tiny.py',
+    f'--extend={workdir / "table"}',
+    f'--output={tmp_path / "table"}',
+    '--config.data.identities=3',
+    '--config.data.first_identity=20',
+  )
   assert made.returncode == 0 and 'm=23' in made.stdout, made.stdout
   old, table = CodeTable.open(workdir / 'table'), CodeTable.open(tmp_path / 'table')
   _check_extended(table, old, 3)
@@ -223,16 +238,16 @@ def test_a_joint_run_starts_anew_from_its_trained_table(command, tiny_config, tm
   assert done.returncode == 0, done.stdout
   config = tiny_config.copy_and_resolve_references()
   config.joint.enabled = True
-  more = make.extend_table(*_newcomers(config), CodeTable.open(workdir / 'table'), tmp_path / 'more')
+  more = tokenizer.extend_table(*_newcomers(config), CodeTable.open(workdir / 'table'), tmp_path / 'more')
   with pytest.raises(CheckpointError, match=r'that table.s people alone.*trained_table.*another --workdir'):
     open_trained(config, workdir, more)
 
   trained = CodeTable.open(workdir / 'trained_table')
-  with pytest.raises(make.TokenizeError, match=r'"backbone small, .*the config has "pixels"'):
-    make.extend_table(*_newcomers(config), trained, tmp_path / 'no')
+  with pytest.raises(tokenizer.TokenizeError, match=r'"backbone small, .*the config has "pixels"'):
+    tokenizer.extend_table(*_newcomers(config), trained, tmp_path / 'no')
   config, faces = _newcomers(config)
   config.tokenizer.encoder, config.tokenizer.encoder_path = 'backbone', str(workdir)
-  table = make.extend_table(config, faces, trained, tmp_path / 'table')
+  table = tokenizer.extend_table(config, faces, trained, tmp_path / 'table')
   _check_extended(table, trained, 3)
   check_table(table, config, _newcomers(config, 23, 0)[1])
 
@@ -252,8 +267,8 @@ def test_photographs_of_newcomers_come_after_all_others(root, newcomers, tmp_pat
   config.tokenizer.slack = 1.0
   faces = open_faces(config, None)
   later = everyone(folder_config(newcomers))
-  old = make.make_table(config, faces, tmp_path / 'old')
-  table = make.extend_table(later, open_faces(later, None), old, tmp_path / 'table')
+  old = tokenizer.make_table(config, faces, tmp_path / 'old')
+  table = tokenizer.extend_table(later, open_faces(later, None), old, tmp_path / 'table')
   _check_extended(table, old, 2)
 
   config.data.newcomers = str(newcomers)
@@ -314,12 +329,14 @@ def test_newcomers_who_are_trained_on_already_or_all_that_are_evaluated_on(photo
   config = folder_config(photographs, people=(2, 3))
   faces = open_faces(config, None)
   train, validation, test = (names(faces, role) for role in ('train', 'validation', 'test'))
-  for number, (new, wanted) in enumerate([
-    ([train[3], test[0]], rf'{train[3]} is in data\.path and in data\.newcomers \(1 such'),
-    (test, r'0 of the 3 people of config\.eval\.identities are no newcomers, .* out of config\.data\.newcomers'),
-    (test[:2], r'1 of the 3 people of config\.eval\.identities are no newcomers'),
-    (validation[:1], r'1 of the 2 people of config\.eval\.validation_identities are no newcomers'),
-  ]):  # fmt: skip
+  for number, (new, wanted) in enumerate(
+    [
+      ([train[3], test[0]], rf'{train[3]} is in data\.path and in data\.newcomers \(1 such'),
+      (test, r'0 of the 3 people of config\.eval\.identities are no newcomers, .* out of config\.data\.newcomers'),
+      (test[:2], r'1 of the 3 people of config\.eval\.identities are no newcomers'),
+      (validation[:1], r'1 of the 2 people of config\.eval\.validation_identities are no newcomers'),
+    ]
+  ):
     config.data.newcomers = _folder_of(photographs, new, tmp_path / str(number))
     with pytest.raises(DataError, match=wanted):
       open_faces(config, None)
@@ -341,21 +358,31 @@ def test_a_run_that_takes_in_somebody_it_kept_apart(command, photographs, tmp_pa
   """From the run that keeps people apart to the one that names them: tokenize --extend, training, identification."""
   workdir, config = tmp_path / 'run', folder_config(photographs, people=(0, 4))
   flags = [
-    '--config=tests/tiny.py', '--config.data.source=folder', f'--config.data.path={photographs}',
-    '--config.eval.validation_identities=0', '--config.eval.identities=4', '--config.tokenizer.slack=0.2',
-    '--config.train.steps=1', f'--workdir={workdir}', '--config.tokenizer.v=20',
-  ]  # fmt: skip
-  done = command('main', *flags)
+    '--config=tests/tiny.py',
+    '--config.data.source=folder',
+    f'--config.data.path={photographs}',
+    '--config.eval.validation_identities=0',
+    '--config.eval.identities=4',
+    '--config.tokenizer.slack=0.2',
+    '--config.train.steps=1',
+    f'--workdir={workdir}',
+    '--config.tokenizer.v=20',
+  ]
+  done = command('train', *flags)
   assert done.returncode == 0, done.stdout
   kept = [line.split('\t')[0] for line in (workdir / 'kept_people.txt').read_text().splitlines()]
   new = _folder_of(photographs, kept[1:3], tmp_path / 'new')
   made = command(
-    'tokenize', '--config=tests/tiny.py', '--config.data.source=folder', f'--config.data.path={new}',
-    f'--extend={workdir / "table"}', f'--output={tmp_path / "table"}',
-  )  # fmt: skip
+    'tokenize',
+    '--config=tests/tiny.py',
+    '--config.data.source=folder',
+    f'--config.data.path={new}',
+    f'--extend={workdir / "table"}',
+    f'--output={tmp_path / "table"}',
+  )
   assert made.returncode == 0 and 'm=18' in made.stdout, made.stdout
   more = [*flags, f'--config.tokenizer.table={tmp_path / "table"}', f'--config.data.newcomers={new}']
-  done = command('main', *more, '--config.train.steps=2', '--accept_changes')
+  done = command('train', *more, '--config.train.steps=2', '--accept_changes')
   assert done.returncode == 0 and 'continuing from step 1' in done.stdout, done.stdout
   assert f'2 people who were kept apart are newcomers: trained on, and no longer evaluated on: {kept[1]}' in done.stdout
   people = json.loads((workdir / 'people.json').read_text())
@@ -390,5 +417,5 @@ def test_newcomers_that_are_not_there(root, source, newcomers, names):
 
 
 def test_one_person_makes_no_table(tiny_config, tmp_path):
-  with pytest.raises(make.TokenizeError, match=r'one person.*--extend'):
-    make.make_table(*_newcomers(tiny_config, 1), tmp_path / 'table')
+  with pytest.raises(tokenizer.TokenizeError, match=r'one person.*--extend'):
+    tokenizer.make_table(*_newcomers(tiny_config, 1), tmp_path / 'table')

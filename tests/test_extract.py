@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gif_jax.core.mesh import make_mesh
-from gif_jax.evaluation.verification import pixel_embedding
-from gif_jax.models import extract as extraction
-from gif_jax.models.extract import ExtractError, extract, identity_moments
+from gif_jax.core.distributed.mesh import make_mesh
+from gif_jax.evaluation.verification.roc import pixel_embedding
+from gif_jax.models.extraction import extract as extraction
+from gif_jax.models.extraction.extract import ExtractError, extract, identity_moments
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 5, 3), np.uint8)
 

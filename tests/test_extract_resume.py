@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gif_jax.core import resume
 from gif_jax.core.errors import DiskError
-from gif_jax.models import extract as extraction
-from gif_jax.models.extract import ExtractError, extract, identity_moments
+from gif_jax.core.storage import resume
+from gif_jax.models.extraction import extract as extraction
+from gif_jax.models.extraction.extract import ExtractError, extract, identity_moments
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (61, 4, 5, 3), np.uint8)  # 8 batches of 8, the last one not full
@@ -50,9 +50,7 @@ def _extract(network, state=None, images=IMAGES, batch_size=8, key='one'):
 
 
 def _moments(network, state=None, images=IMAGES, batch_size=8, key='one', labels=LABELS):
-  return identity_moments(
-    network.encode, images, labels, 5, batch_size, within=True, progress='', state=state, key=key
-  )
+  return identity_moments(network.encode, images, labels, 5, batch_size, within=True, progress='', state=state, key=key)
 
 
 BOTH = pytest.mark.parametrize('run', [_extract, _moments])
@@ -183,8 +181,9 @@ def test_ctrl_c_while_rows_are_filled(tmp_path, monkeypatch):
 
   allocate = extraction._allocate
   with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    patch.setattr(extraction, '_allocate', lambda *args: jax.tree.map(
-      lambda rows: rows.view(Interrupted), allocate(*args)))  # fmt: skip
+    patch.setattr(
+      extraction, '_allocate', lambda *args: jax.tree.map(lambda rows: rows.view(Interrupted), allocate(*args))
+    )
     _extract(Network(), tmp_path)
   network = Network()
   _equal(_extract(network, tmp_path), _extract(Network()))
@@ -222,9 +221,16 @@ def test_results_of_another_shape_are_not_continued(tmp_path, caplog):
   _kill(_moments, tmp_path / 'moments', 6)
   with pytest.raises(ExtractError, match='features of size 60, these have 75: delete'):
     identity_moments(
-      lambda x: jnp.zeros((len(x), 75)), IMAGES, LABELS, 5, 8, within=True, progress='', state=tmp_path / 'moments',
+      lambda x: jnp.zeros((len(x), 75)),
+      IMAGES,
+      LABELS,
+      5,
+      8,
+      within=True,
+      progress='',
+      state=tmp_path / 'moments',
       key='one',
-    )  # fmt: skip
+    )
 
 
 def test_results_are_mapped_from_the_disk(tmp_path):

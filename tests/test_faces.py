@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from gif_jax.data.faces import FaceRenderer, scene
+from gif_jax.data.synthetic import FaceRenderer, scene
 
 HUGE = 2**40 + 3
 PAIRS = np.array([[0, 0], [0, 1], [7, 0], [HUGE, 5], [7, 2**50], [123456, 3]])
@@ -39,7 +39,7 @@ def test_same_bytes_alone_in_a_batch_and_shuffled():
   images = renderer.render(identities, samples)
   order = np.random.default_rng(0).permutation(len(images))
   np.testing.assert_array_equal(renderer.render(identities[order], samples[order]), images[order])
-  alone = [FaceRenderer(1, 56).render(identities[i:i + 1], samples[i:i + 1])[0] for i in range(len(images))]
+  alone = [FaceRenderer(1, 56).render(identities[i : i + 1], samples[i : i + 1])[0] for i in range(len(images))]
   np.testing.assert_array_equal(alone, images)
 
 
@@ -59,13 +59,16 @@ def test_same_bytes_pickled():
 
 
 def test_same_bytes_in_another_process_on_a_lesser_processor():
-  code = ('import hashlib; from gif_jax.data.faces import FaceRenderer; '
-          f'print(hashlib.sha256(FaceRenderer(2, 48).render({PAIRS[:, 0].tolist()}, {PAIRS[:, 1].tolist()})'
-          '.tobytes()).hexdigest())')
+  code = (
+    'import hashlib; from gif_jax.data.synthetic import FaceRenderer; '
+    f'print(hashlib.sha256(FaceRenderer(2, 48).render({PAIRS[:, 0].tolist()}, {PAIRS[:, 1].tolist()})'
+    '.tobytes()).hexdigest())'
+  )
   vectors = np.show_config(mode='dicts')['SIMD Extensions'].get('found', [])
   environment = os.environ | {'NPY_DISABLE_CPU_FEATURES': ' '.join(vectors)}
-  output = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True,
-                          env=environment).stdout
+  output = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True, env=environment
+  ).stdout
   assert output.strip() == digest(FaceRenderer(2, 48).render(*PAIRS.T))
 
 
@@ -135,14 +138,17 @@ def test_size_out_of_range(size):
     FaceRenderer(0, size)
 
 
-@pytest.mark.parametrize('identities, samples, message', [
-  ([0, -1], [0, 0], 'identities holds -1'),
-  ([0, 1], [0, -2], 'samples holds -2'),
-  ([0, 1], [0], 'differ in length'),
-  ([0.5], [0], 'vector of integers'),
-  ([[0]], [[0]], 'vector of integers'),
-  (3, 0, 'vector of integers'),
-])
+@pytest.mark.parametrize(
+  'identities, samples, message',
+  [
+    ([0, -1], [0, 0], 'identities holds -1'),
+    ([0, 1], [0, -2], 'samples holds -2'),
+    ([0, 1], [0], 'differ in length'),
+    ([0.5], [0], 'vector of integers'),
+    ([[0]], [[0]], 'vector of integers'),
+    (3, 0, 'vector of integers'),
+  ],
+)
 def test_errors(identities, samples, message):
   with pytest.raises(ValueError, match=message):
     FaceRenderer(0, 56).render(np.array(identities), np.array(samples))

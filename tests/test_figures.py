@@ -5,9 +5,9 @@ import logging
 import numpy as np
 import pytest
 
-from gif_jax.training import figures
-from gif_jax.training.closed_set import ClosedSet
-from gif_jax.training.softmax import Identities
+from gif_jax.codes.identities import Identities
+from gif_jax.evaluation import in_training
+from gif_jax.identification.routes import ClosedSet
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def _perfect(faces, table):
 
 def test_perfect_predictions_score_everything(tiny_faces, tiny_table, settings):
   predict = _perfect(tiny_faces.held_out, tiny_table)
-  found = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
+  found = in_training.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
   assert found.pop('digit_accuracy') == [1.0] * tiny_table.l
   assert len(found.pop('fused_weights')) == 2
   routes = ('decode', 'rerank', 'fused', 'tree', 'vector')
@@ -39,7 +39,7 @@ def test_perfect_predictions_score_everything(tiny_faces, tiny_table, settings):
 def test_a_softmax_has_routes_without_digits(tiny_faces, tiny_table, settings):
   predict = _perfect(tiny_faces.held_out, tiny_table)
   people = Identities(tiny_faces.m, '')
-  found = figures.closed_set_figures(predict, tiny_faces.held_out, people, 3 * tiny_table.vectors, settings)
+  found = in_training.closed_set_figures(predict, tiny_faces.held_out, people, 3 * tiny_table.vectors, settings)
   assert found == {f'{route}_top{rank}': 1.0 for route in ('tree', 'centre') for rank in (1, 5)}
 
 
@@ -63,13 +63,13 @@ def test_routes_as_wide_as_the_table_reach_brute_force(tiny_table):
 
 
 def test_too_many_people_for_clustering_have_the_trie_of_their_codes(tiny_faces, tiny_table, settings, monkeypatch):
-  monkeypatch.setattr('gif_jax.identification.tree.build_codes', None)
+  monkeypatch.setattr('gif_jax.identification.vector_tree.build_codes', None)
   seen = _noisy(tiny_table, tiny_table.m, trees_up_to=tiny_table.m - 1)
   np.testing.assert_array_equal(seen.tree(), seen.nearest())
   settings = settings.copy_and_resolve_references()
   settings.trees_up_to = 0
   predict, people = _perfect(tiny_faces.held_out, tiny_table), Identities(tiny_faces.m, '')
-  found = figures.closed_set_figures(predict, tiny_faces.held_out, people, tiny_table.vectors, settings)
+  found = in_training.closed_set_figures(predict, tiny_faces.held_out, people, tiny_table.vectors, settings)
   assert found == {'centre_top1': 1.0, 'centre_top5': 1.0}
 
 
@@ -89,13 +89,13 @@ def test_the_closed_set_can_be_a_sample(tiny_faces, tiny_table, settings):
     seen.append(images)
     return _perfect(tiny_faces.held_out, tiny_table)(images)
 
-  figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
+  in_training.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
   assert len({image.tobytes() for batch in seen for image in batch}) == 7
 
 
 def test_people_known_by_their_identity_verify_perfectly(tiny_faces, settings):
   identity = tiny_faces.test.labels()
-  found, (far, tar) = figures.verification_figures(np.eye(6, dtype=np.float32)[identity], identity, settings)
+  found, (far, tar) = in_training.verification_figures(np.eye(6, dtype=np.float32)[identity], identity, settings)
   assert found['verification_accuracy'] == 1 and found['tar@far=1e-2'] == 1
   assert len(far) == len(tar)
 
@@ -108,7 +108,7 @@ def test_what_few_images_cannot_say_is_left_out(settings, people, images, pairs,
   settings = settings.copy_and_resolve_references()
   settings.pairs = 80
   identity = np.repeat(np.arange(people), images)
-  found = figures.verification_figures(np.eye(people, dtype=np.float32)[identity], identity, settings).figures
+  found = in_training.verification_figures(np.eye(people, dtype=np.float32)[identity], identity, settings).figures
   assert found['verification_pairs'] == pairs and found['verification_accuracy'] == 1
   assert [name for name in found if name.startswith('tar')] == [f'tar@far=1e-{i + 1}' for i in range(rates)]
 
@@ -123,9 +123,9 @@ def test_an_overflowing_network_is_reported_and_counts_as_knowing_nobody(tiny_fa
     }
 
   with caplog.at_level(logging.WARNING):
-    embedding = figures.embed(predict, tiny_faces.test, settings, 'unseen people')
-    found = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
+    embedding = in_training.embed(predict, tiny_faces.test, settings, 'unseen people')
+    found = in_training.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)
   assert 'unseen people: 24 of 24 embeddings are not finite' in caplog.text
-  accuracy = figures.verification_figures(embedding, tiny_faces.test.labels(), settings).figures
+  accuracy = in_training.verification_figures(embedding, tiny_faces.test.labels(), settings).figures
   assert accuracy['verification_accuracy'] == 0.5
   assert found['decode_top1'] <= 0.1

@@ -9,10 +9,11 @@ import pytest
 
 from benchmarks import accuracy_tail, routes
 from benchmarks.finished import open_run
+from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.core.files import read_json, write_json
-from gif_jax.core.mesh import make_mesh
-from gif_jax.training import figures, record
+from gif_jax.core.storage.files import read_json, write_json
+from gif_jax.evaluation import in_training
+from gif_jax.training import run_record
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints
 
 
@@ -28,8 +29,8 @@ def runs(tiny_config, tiny_faces, tiny_table, tmp_path_factory):
   with open_checkpoints(config, workdir, tiny_table) as checkpoints:
     checkpoints.save(2, state)
   predict = make_predictor(program, state)
-  summary = figures.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, config.eval)
-  write_json(workdir / 'config.json', record.nested(config), checksum=True)  # as training does
+  summary = in_training.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, config.eval)
+  write_json(workdir / 'config.json', run_record.nested(config), checksum=True)  # as training does
   return workdir, summary
 
 
@@ -83,8 +84,11 @@ def test_a_config_file_may_stand_for_what_a_run_did_not_record(runs, tmp_path):
 def test_thirds_are_by_images_then_by_label():
   found = accuracy_tail.thirds(np.array([3, 9, 1, 9, 2, 4]))
   assert {name: labels.tolist() for name, labels in found.items()} == {
-    'many': [1, 3], 'medium': [5, 0], 'few': [4, 2], 'all': [0, 1, 2, 3, 4, 5]
-  }  # fmt: skip
+    'many': [1, 3],
+    'medium': [5, 0],
+    'few': [4, 2],
+    'all': [0, 1, 2, 3, 4, 5],
+  }
 
 
 @pytest.mark.parametrize('rows', [1024, 7])
@@ -111,6 +115,6 @@ def test_made_up_problems_are_clustered_unit_vectors_with_queries_near_them(monk
 
 def test_the_table_of_tails_gives_the_spread_over_seeds():
   one = {group: {'images': (1, 2), 'top1': 0.5, 'min': 0.1, 'mean': 1.0} for group in accuracy_tail.GROUPS}
-  other = {group: figures | {'top1': 0.7} for group, figures in one.items()}
+  other = {group: in_training | {'top1': 0.7} for group, in_training in one.items()}
   text = accuracy_tail.tables_of({'ArcFace': [one, other], 'joint': [one]})
   assert '| ArcFace | 60.0 ± 14.1 |' in text and '| joint | 50.0 |' in text and 'few (1-2 images)' in text

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from gif_jax.codes import make
+from gif_jax.codes import tokenizer
 from gif_jax.codes.table import TableError
 from gif_jax.core.errors import ConfigError
-from gif_jax.data.folder import split
-from gif_jax.data.sources import open_faces
-from gif_jax.training.loop import check_table
+from gif_jax.data.sets.folder import split
+from gif_jax.data.sets.open import open_faces
+from gif_jax.training.train import check_table
 from tests.photographs import folder_config, names
 
 SETS = ('train', 'held_out', 'validation', 'test')
@@ -89,8 +89,11 @@ def test_people_with_one_image_are_trained_on_and_never_evaluated_on():
 def test_one_image_of_everybody_is_left_to_train_on():
   found = _split({'a': 1, 'b': 2, 'c': 3, 'd': 9}, test=0, validation=0)
   assert {name: (len(found.train[name]), len(found.held_out[name])) for name in 'abcd'} == {
-    'a': (1, 0), 'b': (1, 1), 'c': (1, 2), 'd': (7, 2),
-  }  # fmt: skip
+    'a': (1, 0),
+    'b': (1, 1),
+    'c': (1, 2),
+    'd': (7, 2),
+  }
   assert all(not set(found.train[name]) & set(found.held_out[name]) for name in 'abcd')
 
 
@@ -112,7 +115,7 @@ def test_label_spaces_name_the_people_trained_on(root, tmp_path):
 def test_a_table_made_for_other_people_is_refused(root, tmp_path):
   config = folder_config(root, people=(0, 0))
   faces = open_faces(config, None)
-  table = make.make_table(config, faces, tmp_path / 'table')
+  table = tokenizer.make_table(config, faces, tmp_path / 'table')
   check_table(table, config, faces)
   (root / 'p00').rename(root / 'somebody else')
   with pytest.raises(TableError, match='made for "folder of 5 people'):
@@ -128,7 +131,7 @@ def test_few_people_make_a_table(photographs, tmp_path, people, images):
       (tmp_path / 'faces' / person.name / path.name).write_bytes(path.read_bytes())
   config = folder_config(tmp_path / 'faces', people=(0, 0))
   config.model.d = 64  # above the rank of the mean features
-  table = make.make_table(config, open_faces(config, None), tmp_path / 'table')
+  table = tokenizer.make_table(config, open_faces(config, None), tmp_path / 'table')
   assert table.m == people and len(np.unique(np.asarray(table.codes), axis=0)) == people
   assert np.isfinite(np.asarray(table.vectors, np.float32)).all()
 
@@ -140,10 +143,10 @@ def test_copies_of_one_photograph_are_named_as_the_trouble(root, tmp_path):
       path.unlink()
       (person / f'copy of {path.stem}{first.suffix}').write_bytes(first.read_bytes())
   config = folder_config(root, people=(0, 0))
-  with pytest.raises(make.TokenizeError, match=r'same features.*tokenizer\.whiten=False'):
-    make.make_table(config, open_faces(config, None), tmp_path / 'table')
+  with pytest.raises(tokenizer.TokenizeError, match=r'same features.*tokenizer\.whiten=False'):
+    tokenizer.make_table(config, open_faces(config, None), tmp_path / 'table')
   config.tokenizer.whiten = False
-  assert make.make_table(config, open_faces(config, None), tmp_path / 'table').m == 5
+  assert tokenizer.make_table(config, open_faces(config, None), tmp_path / 'table').m == 5
 
 
 def test_vectors_of_another_number_of_people(root, tmp_path):
@@ -151,14 +154,14 @@ def test_vectors_of_another_number_of_people(root, tmp_path):
   config = folder_config(root, people=(0, 0))
   config.tokenizer.vectors = str(tmp_path / 'vectors.npy')
   with pytest.raises(ConfigError, match=r'holds 7 vectors, but there are 5 people to train on'):
-    make.make_table(config, open_faces(config, None), tmp_path / 'table')
+    tokenizer.make_table(config, open_faces(config, None), tmp_path / 'table')
 
 
 def test_a_run_to_its_end(command, photographs, tmp_path):
   arguments = ['--config=tests/tiny.py', '--config.data.source=folder', f'--config.data.path={photographs}']
   more = ['--config.eval.validation_identities=4', '--config.eval.every_steps=6', '--config.data.cache=True']
   more += ['--config.eval.identities=4', '--config.tokenizer.v=20']  # v: the program of other tests, compiled already
-  done = command('main', *arguments, *more, f'--workdir={tmp_path}')
+  done = command('train', *arguments, *more, f'--workdir={tmp_path}')
   assert done.returncode == 0, done.stdout
   people = json.loads((tmp_path / 'people.json').read_text())
   assert [len(people[name]) for name in ('train', 'validation', 'test')] == [12, 4, 4] and people['skipped'] == []
@@ -175,7 +178,7 @@ def test_a_run_on_few_people_without_verification_and_never_on_others(command, r
   arguments = ['--config=tests/tiny.py', '--config.data.source=folder', f'--config.data.path={root}']
   more = ['--config.eval.validation_identities=0', '--config.eval.identities=0', '--config.tokenizer.v=20']
   workdir = tmp_path / 'run'  # nine images to train on, batches of sixteen
-  done = command('main', *arguments, *more, f'--workdir={workdir}')
+  done = command('train', *arguments, *more, f'--workdir={workdir}')
   assert done.returncode == 0, done.stdout
   summary = json.loads((workdir / 'summary.json').read_text())
   assert 'decode_top1' in summary and not any('verification' in name or 'tar' in name for name in summary)
@@ -183,21 +186,21 @@ def test_a_run_on_few_people_without_verification_and_never_on_others(command, r
   assert 'roc.png' not in done.stdout
   people = (workdir / 'people.json').read_text()
   (root / 'p00').rename(root / 'somebody else')
-  done = command('main', *arguments, *more, f'--workdir={workdir}')
+  done = command('train', *arguments, *more, f'--workdir={workdir}')
   assert done.returncode == 1 and 'TableError' in done.stdout and 'Traceback' not in done.stdout
   assert (workdir / 'people.json').read_text() == people
 
 
 def test_a_workdir_among_the_photographs(command, root):
   arguments = ['--config=tests/tiny.py', '--config.data.source=folder', f'--config.data.path={root}']
-  done = command('main', *arguments, f'--workdir={root / "run"}')
+  done = command('train', *arguments, f'--workdir={root / "run"}')
   assert done.returncode == 1 and 'lies inside config.data.path' in done.stdout and 'Traceback' not in done.stdout
   assert not (root / 'run').exists()
 
 
-@pytest.mark.parametrize('module', ['main', 'tokenize'])
+@pytest.mark.parametrize('module', ['train', 'tokenize'])
 def test_a_data_error_is_one_line(command, tmp_path, module):
-  where = f'--workdir={tmp_path / "run"}' if module == 'main' else f'--output={tmp_path / "table"}'
+  where = f'--workdir={tmp_path / "run"}' if module == 'train' else f'--output={tmp_path / "table"}'
   (tmp_path / 'empty').mkdir()
   arguments = ['--config=tests/tiny.py', '--config.data.source=folder', f'--config.data.path={tmp_path / "empty"}']
   done = command(module, *arguments, where)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
-from gif_jax.data.benchmarks.galleries import open_galleries
+from gif_jax.evaluation.ijb.galleries import open_galleries
 
 HEADER = 'TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID'
 IDS = np.array([3, 5, 8, 11, 20, 21, 400])

@@ -11,6 +11,7 @@ from gif_jax.core.errors import DataError
 from gif_jax.data.augment import Chances
 from gif_jax.training import input_pipeline
 from gif_jax.training.neighbour_batches import Groups
+from gif_jax.validation import validate
 
 
 class Numbers:
@@ -123,7 +124,7 @@ def test_settings_that_cannot_work(tiny_config, changes, message):
   c = tiny_config.copy_and_resolve_references()
   c.update_from_flattened_dict(changes)
   with pytest.raises(config.ConfigError, match=message):
-    config.validate(c)
+    validate(c)
 
 
 def test_people_who_are_too_few_or_without_images(faces, table):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gif_jax.evaluation.identification import digit_accuracy, nearest, rank_rates
+from gif_jax.identification.nearest import digit_accuracy, nearest, rank_rates
 
 
 def test_digit_accuracy_counts_each_digit_apart():
@@ -21,7 +21,7 @@ def test_rank_rates_by_hand():
 
 @pytest.mark.parametrize('block', [2**24, 70])
 def test_nearest_agrees_with_sorting_all_cosines(block, monkeypatch):
-  monkeypatch.setattr('gif_jax.evaluation.identification._BLOCK', block)
+  monkeypatch.setattr('gif_jax.identification.nearest._BLOCK', block)
   rng = np.random.default_rng(0)
   z, h = rng.normal(size=(10, 8)), rng.normal(size=(53, 8)).astype(np.float16)
   h[20] = h[40] = h[3]  # ties across blocks

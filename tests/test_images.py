@@ -120,9 +120,15 @@ def test_cmyk(read):
 
 # Where the first row and first column of the upright picture lie in the file (EXIF 2.3, tag 274).
 ORIENTED = {
-  1: lambda x: x, 2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1],
-  5: lambda x: x.T, 6: lambda x: x.T[::-1], 7: lambda x: x.T[::-1, ::-1], 8: lambda x: x.T[:, ::-1],
-}  # fmt: skip
+  1: lambda x: x,
+  2: lambda x: x[:, ::-1],
+  3: lambda x: x[::-1, ::-1],
+  4: lambda x: x[::-1],
+  5: lambda x: x.T,
+  6: lambda x: x.T[::-1],
+  7: lambda x: x.T[::-1, ::-1],
+  8: lambda x: x.T[:, ::-1],
+}
 
 
 @pytest.mark.parametrize('orientation', ORIENTED)

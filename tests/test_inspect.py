@@ -7,12 +7,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from gif_jax.codes import make, plots
-from gif_jax.codes.quality import measure
+from gif_jax.codes import tokenizer
+from gif_jax.codes.quality import plots
+from gif_jax.codes.quality.measure import measure
+from gif_jax.codes.quality.text import spaced
 from gif_jax.codes.table import CodeTable, TableError
 from gif_jax.codes.tree import random_codes
-from gif_jax.codes.wording import spaced
-from gif_jax.data.sources import open_faces
+from gif_jax.data.sets.open import open_faces
 from tests.photographs import folder_config
 
 SECTIONS = ['Table', 'Variance explained', 'Balance', 'Digit names', 'Nearest neighbours', 'Homogenisation']
@@ -32,8 +33,8 @@ def _colourful(pixels):
 def test_the_command(command, tiny_config, tiny_faces, tmp_path):
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.l, config.tokenizer.v = 2, 5
-  table = make.make_table(config, tiny_faces, tmp_path / 'table')
-  done = command('codes.inspect', table.path, '--config=tests/tiny.py', f'--output={tmp_path / "report"}')
+  table = tokenizer.make_table(config, tiny_faces, tmp_path / 'table')
+  done = command('inspect', table.path, '--config=tests/tiny.py', f'--output={tmp_path / "report"}')
   assert done.returncode == 0, done.stdout
   places = [done.stdout.index(f'{number}. {title}') for number, title in enumerate(SECTIONS, 1)]
   assert places == sorted(places) and done.stdout.count('-> ') == 9
@@ -44,20 +45,20 @@ def test_the_command(command, tiny_config, tiny_faces, tmp_path):
 
 
 def test_the_command_without_a_table(command):
-  done = command('codes.inspect', '--config=tests/tiny.py')
+  done = command('inspect', '--config=tests/tiny.py')
   assert done.returncode == 1 and done.stdout == 'ConfigError: TABLE is missing; --help says what it is.\n'
 
 
 def test_a_table_that_is_missing(command, tmp_path):
-  done = command('codes.inspect', tmp_path / 'nowhere')
+  done = command('inspect', tmp_path / 'nowhere')
   assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
-  assert done.stdout.startswith(f'TableError: {tmp_path}/nowhere: no such table') and 'gif_jax.tokenize' in done.stdout
+  assert done.stdout.startswith(f'TableError: {tmp_path}/nowhere: no such table') and 'gif_jax tokenize' in done.stdout
   assert not list(tmp_path.iterdir())
 
 
 def test_an_output_that_cannot_be_made(command, tiny_table, tmp_path):
   (tmp_path / 'file').write_text('')
-  done = command('codes.inspect', tiny_table.path, f'--output={tmp_path / "file" / "folder"}')
+  done = command('inspect', tiny_table.path, f'--output={tmp_path / "file" / "folder"}')
   assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
   assert done.stdout.startswith(f'ConfigError: --output={tmp_path}/file/folder cannot be written to (Not a directory)')
   assert done.stdout.endswith('name another place.\n')
@@ -67,11 +68,11 @@ def test_an_output_that_cannot_be_made(command, tiny_table, tmp_path):
   ('key', 'value', 'expected'), [('identities', 21, 'm=20.*m=21'), ('seed', 1, 'seed 0.*seed 1')]
 )
 def test_a_config_of_other_people(tiny_config, tiny_faces, tiny_table, key, value, expected):
-  make.check_people(tiny_table, tiny_faces)
+  tokenizer.check_people(tiny_table, tiny_faces)
   other = tiny_config.copy_and_resolve_references()
   other.data[key] = value
   with pytest.raises(TableError, match=f'(?s){expected}.*Give the --config.*or leave --config out'):
-    make.check_people(tiny_table, open_faces(other, cache=None))
+    tokenizer.check_people(tiny_table, open_faces(other, cache=None))
 
 
 def test_people_are_called_by_their_names(photographs, tmp_path, monkeypatch):
@@ -82,7 +83,7 @@ def test_people_are_called_by_their_names(photographs, tmp_path, monkeypatch):
   config = folder_config(tmp_path / 'faces', people=(0, 0))
   config.tokenizer.l, config.tokenizer.v = 2, 4
   faces = open_faces(config, None)
-  table = make.make_table(config, faces, tmp_path / 'table')
+  table = tokenizer.make_table(config, faces, tmp_path / 'table')
   drawn = []
   monkeypatch.setattr(plots, 'save', lambda figure, path: drawn.append(figure))
   text = plots.inspect(table, faces, tmp_path)

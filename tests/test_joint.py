@@ -11,9 +11,10 @@ import pytest
 from gif_jax.codes import product, tree
 from gif_jax.codes.homogenise import gaussian_potential
 from gif_jax.codes.table import CodeTable
-from gif_jax.core.mesh import make_mesh
-from gif_jax.training import input_pipeline, joint, losses, sharding
-from gif_jax.training.checkpoint import Checkpoints
+from gif_jax.core.distributed.mesh import make_mesh
+from gif_jax.models.checkpoint.manager import Checkpoints
+from gif_jax.training import input_pipeline, sharding
+from gif_jax.training.objectives import joint, losses
 from gif_jax.training.program import make_program
 
 

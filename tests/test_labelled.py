@@ -2,8 +2,8 @@
 
 import pytest
 
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.data.convert import Settings, convert
+from gif_jax.data.convert.convert import Settings, convert
+from gif_jax.evaluation.registry import open_benchmark
 from tests.pictures import encode, picture, several
 
 FORMS = {'folder': '', '.rec': 'x.rec', 'training format': 'packed'}

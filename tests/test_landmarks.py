@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
 from gif_jax.core.lists import indexed, path_key
-from gif_jax.data import landmarks
-from gif_jax.data.align import template
-from gif_jax.data.landmarks import read_landmarks
+from gif_jax.data.alignment import landmarks
+from gif_jax.data.alignment.geometry import template
+from gif_jax.data.alignment.landmarks import read_landmarks
 
 NAMES = ['p00/0.png', 'p00/my photo, 2.jpg', 'p01/3 4 5.png', 'p01/J\u00fcrgen.jpg']
 POINTS = template(112).reshape(-1)
@@ -65,24 +65,41 @@ def test_names_that_end_in_numbers(tmp_path, name, more, between):
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(
-  names=st.lists(st.lists(st.sampled_from(['a', 'é', '12', '1.5', ' ', ', ', '-', 'nan', '/'])).map(
-    lambda parts: 'p/' + ''.join(parts) + '.png'), min_size=1, max_size=4, unique=True),
-  numbers=st.lists(st.floats(0, 9999), min_size=10, max_size=11), between=st.sampled_from([' ', ',', ' , ', '\t']),
-)  # fmt: skip
+  names=st.lists(
+    st.lists(st.sampled_from(['a', 'é', '12', '1.5', ' ', ', ', '-', 'nan', '/'])).map(
+      lambda parts: 'p/' + ''.join(parts) + '.png'
+    ),
+    min_size=1,
+    max_size=4,
+    unique=True,
+  ),
+  numbers=st.lists(st.floats(0, 9999), min_size=10, max_size=11),
+  between=st.sampled_from([' ', ',', ' , ', '\t']),
+)
 def test_any_name_and_numbers_are_read_as_they_were_written(tmp_path_factory, names, numbers, between):
   names = list({path_key(name): name for name in names}.values())
   lines = [name + between + between.join(map(repr, numbers)) for name in names]
   (tmp_path := tmp_path_factory.mktemp('points')).joinpath('points.txt').write_text('\n'.join(lines))
-  found = [(name, values) for _, name, values in landmarks._lines(
-    tmp_path / 'points.txt', tmp_path, indexed(names, path_key))]  # fmt: skip
+  found = [
+    (name, values) for _, name, values in landmarks._lines(tmp_path / 'points.txt', tmp_path, indexed(names, path_key))
+  ]
   assert found == [(name, numbers[:10]) for name in names]
 
 
-@pytest.mark.parametrize('text', [
-  'a' + ' 1234' * 10 + ' x', 'a' + ' 12345678' * 10 + ' x', ' 1' * 200_000 + ' x', ', ' * 200_000, '1' * 400_000 + 'x',
-  'a 1' + '.' * 400_000, 'a' + ' 1' * 200_000, ' ,' * 100_000 + '1' * 100_000,
-  'a' + '\u0301\u0323' * 100_000 + ' 1' * 10,
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'text',
+  [
+    'a' + ' 1234' * 10 + ' x',
+    'a' + ' 12345678' * 10 + ' x',
+    ' 1' * 200_000 + ' x',
+    ', ' * 200_000,
+    '1' * 400_000 + 'x',
+    'a 1' + '.' * 400_000,
+    'a' + ' 1' * 200_000,
+    ' ,' * 100_000 + '1' * 100_000,
+    'a' + '\u0301\u0323' * 100_000 + ' 1' * 10,
+  ],
+)
 def test_long_lines_that_are_no_rows_are_refused_at_once(tmp_path, text):
   started = time.process_time()
   with pytest.raises(DataError, match=r'line 1: \d+ numbers after the path|line 1: .* has no image'):

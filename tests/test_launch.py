@@ -8,20 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from gif_jax import main  # noqa: F401 -- defines the flags
+from gif_jax.commands import train
 from tests.fake_commands import LAUNCH, ROOT, Fakes
 
+train.define_flags()
 SCRIPTS = sorted(path.name for path in LAUNCH.glob('*.sh'))
 # What each script needs to be set, and a training's arguments behind it.
 READY = {
   'local.sh': ({}, []),
   'slurm.sh': ({}, []),
   'pod.sh': ({'COORDINATOR': 'host:1', 'PROCESSES': '2', 'JOB_COMPLETION_INDEX': '1'}, []),
-  'tpu_pod.sh': (
-    {'TPU': 'gif', 'ZONE': 'z', 'TYPE': 'v6e-16', 'RUNTIME': 'r', 'SHARED': 'host:/volume'}, ['run'],
-  ),
+  'tpu_pod.sh': ({'TPU': 'gif', 'ZONE': 'z', 'TYPE': 'v6e-16', 'RUNTIME': 'r', 'SHARED': 'host:/volume'}, ['run']),
   'kubernetes.sh': ({}, ['--image=i', '--claim=c', '--nodes=2']),
-}  # fmt: skip
+}
 TRAINING = ['configs/quickstart.py', '/shared/run', '--config.train.steps=3']
 
 

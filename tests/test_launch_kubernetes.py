@@ -70,8 +70,9 @@ def test_what_was_saved_is_restarted_without_limit_and_failures_with_one(fakes):
 def test_tpus_are_selected_by_kind_and_shape(fakes):
   *_, pod, container = _job(_manifest(fakes, '--tpu=tpu-v6e-slice', '--topology=4x4', '--nodes=4'))
   assert pod['nodeSelector'] == {
-    'cloud.google.com/gke-tpu-accelerator': 'tpu-v6e-slice', 'cloud.google.com/gke-tpu-topology': '4x4',
-  }  # fmt: skip
+    'cloud.google.com/gke-tpu-accelerator': 'tpu-v6e-slice',
+    'cloud.google.com/gke-tpu-topology': '4x4',
+  }
   assert container['resources']['limits'] == {'google.com/tpu': 4}
   assert [toleration['key'] for toleration in pod['tolerations']] == ['google.com/tpu']
   assert {'name': 'COORDINATOR', 'value': 'auto'} in container['env']
@@ -110,10 +111,19 @@ def _pod(fakes, tmp_path, script, index=0):
 
 def test_a_pod_runs_the_process_of_its_index(fakes, tmp_path):
   assert _pod(fakes, tmp_path, 'exit 0', index=1).returncode == 0
-  assert fakes.calls() == [[
-    'training', '-m', 'gif_jax.main', '--config=configs/quickstart.py', f'--workdir={tmp_path}',
-    '--coordinator=gif-training-0-0.gif:8476', '--processes=2', '--process=1', '--config.loss.margin=.1',
-  ]]  # fmt: skip
+  assert fakes.calls() == [
+    [
+      'training',
+      '-m',
+      'gif_jax.main',
+      '--config=configs/quickstart.py',
+      f'--workdir={tmp_path}',
+      '--coordinator=gif-training-0-0.gif:8476',
+      '--processes=2',
+      '--process=1',
+      '--config.loss.margin=.1',
+    ]
+  ]
 
 
 def test_a_pod_with_tpus_leaves_the_processes_to_jax(fakes):

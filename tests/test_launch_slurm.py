@@ -38,8 +38,11 @@ def fakes(tmp_path):
 def _job(fakes, workdir, *flags, tasks=1, per_node=1, gpus=8, **environment):
   """A job with `tasks` tasks, `per_node` on each node, whose nodes have `gpus` GPUs."""
   slurm = {
-    'TASKS': str(tasks), 'SLURM_JOB_ID': '7', 'SLURM_NTASKS_PER_NODE': str(per_node), 'SLURM_GPUS_ON_NODE': str(gpus),
-  }  # fmt: skip
+    'TASKS': str(tasks),
+    'SLURM_JOB_ID': '7',
+    'SLURM_NTASKS_PER_NODE': str(per_node),
+    'SLURM_GPUS_ON_NODE': str(gpus),
+  }
   return fakes.launch('slurm.sh', CONFIG, workdir, *flags, **slurm | environment)
 
 
@@ -52,9 +55,18 @@ def test_a_dry_run_prints_the_step(fakes):
   export, step, comment = done.stdout.splitlines()
   assert export == 'export JAX_LOCAL_DEVICE_IDS=0,1,2,3,4,5,6,7'
   assert shlex.split(step) == [
-    'srun', '--kill-on-bad-exit=1', '--cpu-bind=none', '--label', 'python', '-m', 'gif_jax.main', f'--config={CONFIG}',
-    '--workdir=/shared/run', '--coordinator=auto', '--config.loss.margin=.1 ',
-  ]  # fmt: skip
+    'srun',
+    '--kill-on-bad-exit=1',
+    '--cpu-bind=none',
+    '--label',
+    'python',
+    '-m',
+    'gif_jax.main',
+    f'--config={CONFIG}',
+    '--workdir=/shared/run',
+    '--coordinator=auto',
+    '--config.loss.margin=.1 ',
+  ]
   assert comment.startswith('# ') and 'scontrol requeue' in comment
 
 

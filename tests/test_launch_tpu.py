@@ -10,9 +10,14 @@ import pytest
 from tests.fake_commands import ROOT, Fakes
 
 POD = {
-  'TPU': 'gif', 'ZONE': 'us-east5-b', 'TYPE': 'v6e-16', 'RUNTIME': 'v2-alpha-tpuv6e', 'SHARED': '10.0.0.2:/volume',
-  'SPOT': '', 'POLL_SECONDS': '0',
-}  # fmt: skip
+  'TPU': 'gif',
+  'ZONE': 'us-east5-b',
+  'TYPE': 'v6e-16',
+  'RUNTIME': 'v2-alpha-tpuv6e',
+  'SHARED': '10.0.0.2:/volume',
+  'SPOT': '',
+  'POLL_SECONDS': '0',
+}
 TRAINING = ['configs/quickstart.py', '/mnt/shared/my run', '--config.data.path=/mnt/shared/a "b" $HOME']
 QUEUE = ['gcloud', 'compute', 'tpus', 'queued-resources']
 SSH = ['gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', 'gif', '--zone=us-east5-b']
@@ -41,9 +46,17 @@ def _remote(fakes, *arguments, **environment):
 def test_create_asks_for_the_slice(fakes, spot):
   assert _launch(fakes, 'create', SPOT='1' if spot else '').returncode == 0
   assert fakes.calls() == [
-    [*QUEUE, 'create', 'gif', '--zone=us-east5-b', '--node-id=gif', '--accelerator-type=v6e-16',
-     '--runtime-version=v2-alpha-tpuv6e', *(['--spot'] if spot else [])]
-  ]  # fmt: skip
+    [
+      *QUEUE,
+      'create',
+      'gif',
+      '--zone=us-east5-b',
+      '--node-id=gif',
+      '--accelerator-type=v6e-16',
+      '--runtime-version=v2-alpha-tpuv6e',
+      *(['--spot'] if spot else []),
+    ]
+  ]
 
 
 def test_delete_takes_the_machines_too(fakes):
@@ -84,8 +97,13 @@ def test_run_starts_a_unit_of_systemd_on_all_machines(fakes, tmp_path):
   assert f'--property=StandardOutput=append:{tmp_path}/gif_jax.log' in start
   python = start.index(f'{tmp_path}/venv/bin/python')
   assert start[python + 1 :] == [
-    '-m', 'gif_jax.main', f'--config={TRAINING[0]}', f'--workdir={TRAINING[1]}', '--coordinator=auto', TRAINING[2],
-  ]  # fmt: skip
+    '-m',
+    'gif_jax.main',
+    f'--config={TRAINING[0]}',
+    f'--workdir={TRAINING[1]}',
+    '--coordinator=auto',
+    TRAINING[2],
+  ]
   assert (tmp_path / 'gif_jax.started').exists()
 
 
@@ -153,9 +171,8 @@ def test_keep_creates_installs_runs_and_ends_with_the_run(fakes, tmp_path):
 
 def test_keep_replaces_a_slice_that_was_preempted(fakes, tmp_path):
   done, verbs = _keep(
-    fakes, tmp_path,
-    'ACTIVE SUSPENDING SUSPENDED DELETING - PROVISIONING ACTIVE ACTIVE', 'active inactive finished',
-  )  # fmt: skip
+    fakes, tmp_path, 'ACTIVE SUSPENDING SUSPENDED DELETING - PROVISIONING ACTIVE ACTIVE', 'active inactive finished'
+  )
   assert done.returncode == 0 and verbs == ['delete', 'create', 'copy', 'install', 'run']
 
 

@@ -7,10 +7,10 @@ import shutil
 import pytest
 from PIL import Image
 
-from gif_jax.codes.make import TokenizeError, make_table
+from gif_jax.codes.tokenizer import TokenizeError, make_table
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data import listing
-from gif_jax.data.sources import open_faces
+from gif_jax.data.sets.open import open_faces
 from tests.photographs import folder_config, skipped
 
 
@@ -35,9 +35,11 @@ def test_bad_images_are_skipped_named_and_counted(root, caplog):
   }
   assert 'truncated' in skipped(faces)['p02/2.jpg']
   assert {other['name']: other['reason'] for other in faces.people['not_images']} == {
-    'p00/Thumbs.db': 'no image (.db)', 'p00/.DS_Store': 'hidden', 'p00/notes.txt': 'no image (.txt)',
+    'p00/Thumbs.db': 'no image (.db)',
+    'p00/.DS_Store': 'hidden',
+    'p00/notes.txt': 'no image (.txt)',
     'p00/._0.png': 'hidden',
-  }  # fmt: skip
+  }
   assert faces.m == 5 and len(faces.train) + len(faces.held_out) == 18
   warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
   assert len(warnings) == 1 and '6 files or folders are skipped: nobody (no images in it); p01/0.jpg' in warnings[0]
@@ -73,21 +75,36 @@ def test_links_in_circles_are_skipped_and_other_links_are_followed(root, tmp_pat
   Image.new('L', (8, 8), 70).save(tmp_path / 'single.png')
   links = {
     'linked': outside,  # a person elsewhere
-    'p00/up': root / 'p00', 'p00/root': root, 'p00/above': tmp_path, 'p00/self.png': root / 'p00' / 'self.png',
-    'p00/gone.png': tmp_path / 'nowhere.png', 'p00/single.png': tmp_path / 'single.png',
-    'p00/twice.png': root / 'p00' / '0.png', 'p01/p02': root / 'p02', 'twin': root / 'p03', 'everything': tmp_path,
-    'gone': tmp_path / 'nowhere', 'linked/inner/back': outside,
-  }  # fmt: skip
+    'p00/up': root / 'p00',
+    'p00/root': root,
+    'p00/above': tmp_path,
+    'p00/self.png': root / 'p00' / 'self.png',
+    'p00/gone.png': tmp_path / 'nowhere.png',
+    'p00/single.png': tmp_path / 'single.png',
+    'p00/twice.png': root / 'p00' / '0.png',
+    'p01/p02': root / 'p02',
+    'twin': root / 'p03',
+    'everything': tmp_path,
+    'gone': tmp_path / 'nowhere',
+    'linked/inner/back': outside,
+  }
   for name, target in links.items():
     (root / name).symlink_to(target)
   faces = open_faces(folder_config(root, people=(0, 0)), None)
   circle = 'a link to a folder that contains it'
   assert skipped(faces) == {
-    'p00/up': 'the same as p00', 'p00/root': circle, 'p00/above': circle, 'everything': circle,
-    'p00/self.png': 'a link that leads nowhere', 'p00/gone.png': 'a link that leads nowhere',
-    'gone': 'a link that leads nowhere', 'p00/twice.png': 'the same as p00/0.png',
-    'p01/p02': 'a link into the folder of p02', 'twin': 'the same as p03', 'linked/inner/back': 'the same as linked',
-  }  # fmt: skip
+    'p00/up': 'the same as p00',
+    'p00/root': circle,
+    'p00/above': circle,
+    'everything': circle,
+    'p00/self.png': 'a link that leads nowhere',
+    'p00/gone.png': 'a link that leads nowhere',
+    'gone': 'a link that leads nowhere',
+    'p00/twice.png': 'the same as p00/0.png',
+    'p01/p02': 'a link into the folder of p02',
+    'twin': 'the same as p03',
+    'linked/inner/back': 'the same as linked',
+  }
   images = {person['name']: person['images'] + person['held_out'] for person in faces.people['train']}
   assert images == {'linked': 2, 'p00': 5, 'p01': 4, 'p02': 4, 'p03': 4, 'p04': 4}
 
@@ -122,8 +139,9 @@ def test_what_systems_leave_behind_is_nobody_and_no_photograph(root):
   assert named == {
     **dict.fromkeys([*made, *(f'p00/{name.lower()}' for name in made)], system),
     **{f'p01/{name}': f'no image ({ending})' for name, ending in files.items()},
-    'p01/IMG_0001': 'no image (no extension)', 'p01/.LOG': 'hidden',
-  }  # fmt: skip
+    'p01/IMG_0001': 'no image (no extension)',
+    'p01/.LOG': 'hidden',
+  }
 
 
 def test_a_person_may_be_called_like_a_folder_of_a_system(root):
@@ -140,8 +158,11 @@ def test_of_very_many_files_that_are_no_images_the_first_are_named(root, monkeyp
   for i in range(7):
     (root / 'p00' / f'{i}.json').write_bytes(b'{}')
   assert [name for name, _ in listing.list_people(root).not_images] == [
-    'p00/0.json', 'p00/1.json', 'p00/2.json', '4 more'
-  ]  # fmt: skip
+    'p00/0.json',
+    'p00/1.json',
+    'p00/2.json',
+    '4 more',
+  ]
 
 
 def test_images_without_sub_folders(tmp_path):
@@ -163,7 +184,7 @@ def test_images_beside_sub_folders_areskipped(root, caplog):
   Image.new('L', (8, 8)).save(root / 'group.png')
   (root / 'readme.txt').write_text('x')
   faces = open_faces(folder_config(root, people=(0, 0)), None)
-  assert list(skipped(faces)) == ['group.png'] 
+  assert list(skipped(faces)) == ['group.png']
   assert faces.people['not_images'] == [{'name': 'readme.txt', 'reason': 'no image (.txt)'}]
   assert "group.png (lies beside the people's folders" in caplog.text
 

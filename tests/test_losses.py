@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gif_jax.config import default
-from gif_jax.training import losses
+from gif_jax.training.objectives import losses
 
 GOLDEN = dict(np.load(Path(__file__).parent / 'golden' / 'torch_golden.npz'))
 

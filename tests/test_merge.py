@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
 from gif_jax.core.lists import write_rows
-from gif_jax.data.convert import Settings, convert
-from gif_jax.data.merge import Merged, input_name, named, open_inputs
-from gif_jax.data.records import Packed, Person, write_index
+from gif_jax.data.convert.convert import Settings, convert
+from gif_jax.data.convert.merge import Merged, input_name, named, open_inputs
+from gif_jax.data.formats.records import Packed, Person, write_index
 from tests.pictures import SIZE, encode, picture, write
 
 HEADER = 'same,similarity,first,second\n'
@@ -118,8 +118,13 @@ def test_lists_as_spreadsheets_save_them(tmp_path, bom):
 
 
 ODD_NAMES = {'a': ['anna', 'Zo\u00eb', '7', '007', 'b:c', ' kim'], 'b': ['eva', 'kim'], 'a:b': ['d']}
-TABLE = [['same', 'similarity', 'first', 'second'], ['1', '0.5', 'a:anna', 'b:eva'], ['', '0.5', 'a:7', 'a:007'],
-         ['0', '0.4', 'a:7', 'b:eva'], ['yes', '0.4', 'a:Zo\u00eb', 'b:kim']]  # fmt: skip
+TABLE = [
+  ['same', 'similarity', 'first', 'second'],
+  ['1', '0.5', 'a:anna', 'b:eva'],
+  ['', '0.5', 'a:7', 'a:007'],
+  ['0', '0.4', 'a:7', 'b:eva'],
+  ['yes', '0.4', 'a:Zo\u00eb', 'b:kim'],
+]
 
 
 def _table(delimiter=',', end='\n', change=lambda row: row):
@@ -127,18 +132,26 @@ def _table(delimiter=',', end='\n', change=lambda row: row):
 
 
 TABLES = {
-  'commas': _table(), 'semicolons': _table(';'), 'tabs': _table('\t'), 'CRLF': _table(end='\r\n'),
-  'semicolons, decimal commas': _table(';').replace('0.', '0,'), 'UTF-16, tabs': _table('\t').encode('utf-16'),
-  'mark': '\ufeff' + _table(';'), 'decomposed': _table().replace('\u00eb', 'e\u0308'),
-  'blank columns': _table(end=',,\n'), 'blank columns, some': _table().replace('eva\n', 'eva,, \n'),
-  'blank lines': _table(end='\n\n,,,\n'), 'blanks around': _table(change=lambda row: [f' {cell}\t' for cell in row]),
-  'quotes': _table(change=lambda row: [f'"{cell}"' for cell in row]), 'no end': _table()[:-1],
+  'commas': _table(),
+  'semicolons': _table(';'),
+  'tabs': _table('\t'),
+  'CRLF': _table(end='\r\n'),
+  'semicolons, decimal commas': _table(';').replace('0.', '0,'),
+  'UTF-16, tabs': _table('\t').encode('utf-16'),
+  'mark': '\ufeff' + _table(';'),
+  'decomposed': _table().replace('\u00eb', 'e\u0308'),
+  'blank columns': _table(end=',,\n'),
+  'blank columns, some': _table().replace('eva\n', 'eva,, \n'),
+  'blank lines': _table(end='\n\n,,,\n'),
+  'blanks around': _table(change=lambda row: [f' {cell}\t' for cell in row]),
+  'quotes': _table(change=lambda row: [f'"{cell}"' for cell in row]),
+  'no end': _table()[:-1],
   'header in capitals': _table().replace('same', 'SAME').replace('first', 'First'),
   'slashes': _table().replace('eva', 'eva/').replace('a:anna', './a:anna'),
 } | {
   f'{yes}, {no}': _table().replace('\n1,', f'\n{yes},').replace('\n0,', f'\n{no},')
   for yes, no in (('1.0', '0.0'), ('TRUE', 'FALSE'), ('True', 'False'), ('true', 'false'), ('YES', 'No'), ('1.', '0.0'))
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('form', TABLES)
@@ -223,12 +236,21 @@ def test_lists_of_names(tmp_path):
 
 WHO = ['Zo\u00eb', '7', '007', '-5', 'de la  cruz', 'a\tb', 'x/y', '# 1', ' kim', 'kim', 'anna']
 NAME_LISTS = {
-  'plain': 'anna\nZo\u00eb\n', 'CRLF': 'anna\r\nZo\u00eb\r\n', 'mark': '\ufeffanna\nZo\u00eb\n',
-  'UTF-16': 'anna\nZo\u00eb\n'.encode('utf-16'), 'decomposed': 'anna\nZoe\u0308\n', 'twice': 'anna\nZo\u00eb\nanna\n',
-  'blanks': ' anna \n\tZo\u00eb\t \n', 'ls -d */': 'anna/\nZo\u00eb/\n', 'find -type d': './anna\n./Zo\u00eb\n',
-  'Windows': '.\\anna\\\nZo\u00eb\\\n', 'people.tsv': 'anna\ta:anna\nZo\u00eb\ta:Zo\u00eb\n',
-  'empty lines': '\n\nanna\n \t\nZo\u00eb\n\n', 'no end': 'anna\nZo\u00eb', 'quotes': '"anna"\n"Zo\u00eb"\n',
-}  # fmt: skip
+  'plain': 'anna\nZo\u00eb\n',
+  'CRLF': 'anna\r\nZo\u00eb\r\n',
+  'mark': '\ufeffanna\nZo\u00eb\n',
+  'UTF-16': 'anna\nZo\u00eb\n'.encode('utf-16'),
+  'decomposed': 'anna\nZoe\u0308\n',
+  'twice': 'anna\nZo\u00eb\nanna\n',
+  'blanks': ' anna \n\tZo\u00eb\t \n',
+  'ls -d */': 'anna/\nZo\u00eb/\n',
+  'find -type d': './anna\n./Zo\u00eb\n',
+  'Windows': '.\\anna\\\nZo\u00eb\\\n',
+  'people.tsv': 'anna\ta:anna\nZo\u00eb\ta:Zo\u00eb\n',
+  'empty lines': '\n\nanna\n \t\nZo\u00eb\n\n',
+  'no end': 'anna\nZo\u00eb',
+  'quotes': '"anna"\n"Zo\u00eb"\n',
+}
 
 
 @pytest.mark.parametrize('form', NAME_LISTS)
@@ -240,8 +262,11 @@ def test_lists_of_names_whoever_wrote_them(tmp_path, form, disk):
   assert np.flatnonzero(named(tmp_path / 'names', records)).tolist() == [0, 10]
 
 
-@given(st.sets(st.integers(0, len(WHO) - 1), min_size=1), st.sampled_from(['', '/', ' ', '\t', '/ ']),
-       st.sampled_from(['', './', ' ']))  # fmt: skip
+@given(
+  st.sets(st.integers(0, len(WHO) - 1), min_size=1),
+  st.sampled_from(['', '/', ' ', '\t', '/ ']),
+  st.sampled_from(['', './', ' ']),
+)
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_any_names_are_found_as_they_are_written(tmp_path_factory, chosen, after, before):
   """Names that look like numbers, and two that differ in a blank alone, which are told apart where it stands."""
@@ -289,12 +314,23 @@ def test_a_folder_and_a_packed_set_are_put_together(tmp_path):
   images = [encode(picture(i), 'PNG') for i in range(4, 8)]
   (old / 'images.bin').write_bytes(b''.join(images))
   lengths, crcs = [len(image) for image in images], [zlib.crc32(image) for image in images]
-  write_index(old, np.cumsum([0, *lengths[:-1]]), lengths, [1, 0, 1, 2], crcs, [
-    Person('anna', 'lfw:7'), Person('ann', 'lfw:8'), Person('kim', 'lfw:9')], size=SIZE, origin='')  # fmt: skip
+  write_index(
+    old,
+    np.cumsum([0, *lengths[:-1]]),
+    lengths,
+    [1, 0, 1, 2],
+    crcs,
+    [Person('anna', 'lfw:7'), Person('ann', 'lfw:8'), Person('kim', 'lfw:9')],
+    size=SIZE,
+    origin='',
+  )
   (tmp_path / 'same.csv').write_text(HEADER + '1,.9,faces:anna,old:ann\n')
   (tmp_path / 'without').write_text('kim\n')
-  convert(Settings(f'{faces},{old}', tmp_path / 'out', size=SIZE, same=str(tmp_path / 'same.csv'),
-                   without=str(tmp_path / 'without')))  # fmt: skip
+  convert(
+    Settings(
+      f'{faces},{old}', tmp_path / 'out', size=SIZE, same=str(tmp_path / 'same.csv'), without=str(tmp_path / 'without')
+    )
+  )
   packed = Packed(tmp_path / 'out')
   assert packed.people() == [('faces/anna', 'faces:anna+lfw:8'), ('ben', 'faces:ben'), ('old/anna', 'lfw:7')]
   assert packed.labels().tolist() == [0, 0, 0, 1, 0, 2, 0]

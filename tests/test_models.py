@@ -21,8 +21,9 @@ def _conv(w):
 
 def _norm(name):
   return {'scale': GOLDEN[f'{name}.weight'], 'bias': GOLDEN[f'{name}.bias']}, {
-    'mean': GOLDEN[f'{name}.running_mean'], 'var': GOLDEN[f'{name}.running_var'],
-  }  # fmt: skip
+    'mean': GOLDEN[f'{name}.running_mean'],
+    'var': GOLDEN[f'{name}.running_var'],
+  }
 
 
 def _from_torch():
@@ -79,9 +80,7 @@ def test_iresnet_gradients_equal_pytorch(golden_net):
 
   gradient = jax.grad(loss)(variables['params'])
   scale = np.abs(GOLDEN['stem_gradient']).max()
-  np.testing.assert_allclose(
-    gradient['stem_conv']['kernel'] / scale, _conv(GOLDEN['stem_gradient']) / scale, atol=1e-4
-  )
+  np.testing.assert_allclose(gradient['stem_conv']['kernel'] / scale, _conv(GOLDEN['stem_gradient']) / scale, atol=1e-4)
   scale = np.abs(GOLDEN['slope_gradient']).max()
   np.testing.assert_allclose(
     gradient['stage2_block1']['prelu']['slope'] / scale, GOLDEN['slope_gradient'] / scale, atol=1e-4

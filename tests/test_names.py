@@ -12,22 +12,42 @@ import tensorflow_datasets as tfds
 
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.lists import write_rows
-from gif_jax.data import packing
-from gif_jax.data.convert import Settings, convert
-from gif_jax.data.inputs import open_records
-from gif_jax.data.merge import Merged
-from gif_jax.data.packing import fitted
-from gif_jax.data.recordio import RecordIO
-from gif_jax.data.records import Names, Packed, Person, fingerprint, write_index
-from gif_jax.data.roles import _label_space
+from gif_jax.data.convert import pack
+from gif_jax.data.convert.convert import Settings, convert
+from gif_jax.data.convert.merge import Merged
+from gif_jax.data.convert.pack import fitted
+from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.recordio import RecordIO
+from gif_jax.data.formats.records import Names, Packed, Person, fingerprint, write_index
+from gif_jax.data.sets.records import _label_space
 from tests.pictures import SIZE, encode, picture
 from tests.pictures import write as write_folder
 from tests.portraits import prepare
 from tests.record_files import content, names_of, write
 from tests.test_tfds_records import IMAGE, TEXT, encoded
 
-ODD = ('de la  Cruz', 'Jürgen Müß', '山田', 'a, b', '=1+1', "'quoted'", '-x', '@y', '17', '"', 'ab\tc', 'new\nline',
-       ' ', 'c\rr', '\\t', 'C:\\x', os.fsdecode(b'\xff\xfe'), '\ufeff', '#', '%41')  # fmt: skip
+ODD = (
+  'de la  Cruz',
+  'Jürgen Müß',
+  '山田',
+  'a, b',
+  '=1+1',
+  "'quoted'",
+  '-x',
+  '@y',
+  '17',
+  '"',
+  'ab\tc',
+  'new\nline',
+  ' ',
+  'c\rr',
+  '\\t',
+  'C:\\x',
+  os.fsdecode(b'\xff\xfe'),
+  '\ufeff',
+  '#',
+  '%41',
+)
 
 
 def run(where, output, **settings):
@@ -123,8 +143,15 @@ def test_merged_inputs_and_images_left_out_keep_the_names_of_the_others(tmp_path
   assert names_of(records) == ['anna/00.jpg', 'anna/02.jpg', 'anna/00.jpg', '']
   assert [person.name for person in records.people()] == ['first/anna', 'second/anna', '0']
   merged = Merged({'first': open_records(first), 'second': open_records(second)})
-  assert names_of(merged) == ['anna/00.jpg', 'anna/01.jpg', 'anna/02.jpg', 'ben/00.jpg', 'anna/00.jpg', 'kim/00.jpg',
-                              'kim/01.jpg']  # fmt: skip
+  assert names_of(merged) == [
+    'anna/00.jpg',
+    'anna/01.jpg',
+    'anna/02.jpg',
+    'ben/00.jpg',
+    'anna/00.jpg',
+    'kim/00.jpg',
+    'kim/01.jpg',
+  ]
 
 
 class Killed(Exception):
@@ -134,7 +161,7 @@ class Killed(Exception):
 def test_names_are_whole_after_a_kill(tmp_path, monkeypatch):
   faces = odd_folder(tmp_path / 'faces')
   run(faces, tmp_path / 'whole')
-  monkeypatch.setattr(packing, 'BLOCK', 3)
+  monkeypatch.setattr(pack, 'BLOCK', 3)
 
   def die(*_, **__):
     raise Killed
@@ -158,7 +185,7 @@ def test_a_rec_is_whole_after_a_kill(tmp_path, monkeypatch, step):
     raise Killed
 
   with monkeypatch.context() as patch, pytest.raises(Killed):
-    patch.setattr(f'gif_jax.data.recordio.{step}', die)
+    patch.setattr(f'gif_jax.data.formats.recordio.{step}', die)
     run(faces, tmp_path / 'out' / 'a.rec')
   for name in ('a.lst', 'a.rec.people.tsv', 'a.rec', 'a.idx'):
     (tmp_path / 'out' / f'.{name}.77.partial').write_bytes(b'half')

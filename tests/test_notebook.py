@@ -14,7 +14,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 from configs import quickstart_joint
-from gif_jax.evaluation.report import summary_table
+from gif_jax.training.summary import summary_table
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / 'notebooks' / 'quickstart.ipynb'
@@ -73,9 +73,12 @@ def _text(notebook, name):
 def _pictures(notebook):
   """Ids of the cells that show a PNG."""
   return {
-    cell.id for cell in notebook.cells if cell.cell_type == 'code'
-    for output in cell.outputs if output.get('data', {}).get('image/png', '').startswith('iVBOR')
-  }  # fmt: skip
+    cell.id
+    for cell in notebook.cells
+    if cell.cell_type == 'code'
+    for output in cell.outputs
+    if output.get('data', {}).get('image/png', '').startswith('iVBOR')
+  }
 
 
 def test_every_cell_shows_what_it_promises(executed):

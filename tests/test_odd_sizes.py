@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gif_jax.audit.audit import Settings as AuditSettings
+from gif_jax.audit.audit import audit
 from gif_jax.core.errors import DataError
-from gif_jax.data.audit.audit import Settings as AuditSettings
-from gif_jax.data.audit.audit import audit
-from gif_jax.data.convert import Settings, convert
+from gif_jax.data.convert.convert import Settings, convert
+from gif_jax.data.formats.folder import Photos
+from gif_jax.data.formats.recordio import write_insightface
+from gif_jax.data.formats.records import Packed
 from gif_jax.data.odd_sizes import odd_sizes
-from gif_jax.data.photos import Photos
-from gif_jax.data.recordio import write_insightface
-from gif_jax.data.records import Packed
-from gif_jax.data.sources import open_faces
+from gif_jax.data.sets.open import open_faces
 from tests.photographs import folder_config
 from tests.pictures import picture
 
@@ -76,8 +76,9 @@ def test_an_alarm_before_training_on_a_folder(crops, tmp_path, caplog, cache):
     (alarm,) = warnings(caplog)
     assert f'{ALARM}p3/scene.png (96x54), p3/thumbnail.png (8x8)' in alarm and '--without_images' in alarm
     assert faces.people['odd_sizes'] == [
-      {'name': 'p3/scene.png', 'size': '96x54'}, {'name': 'p3/thumbnail.png', 'size': '8x8'}
-    ]  # fmt: skip
+      {'name': 'p3/scene.png', 'size': '96x54'},
+      {'name': 'p3/thumbnail.png', 'size': '8x8'},
+    ]
 
 
 def test_an_alarm_before_training_on_recordio(crops, tmp_path, caplog):

@@ -24,22 +24,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
+from gif_jax.audit import marks
 from gif_jax.core.errors import DataError, UnreadableError
-from gif_jax.data.align import template
-from gif_jax.data.align_people import Source, align_people
-from gif_jax.data.audit import marks
-from gif_jax.data.benchmarks.labelled import LabelledSet
-from gif_jax.data.benchmarks.pairs import PairSet
-from gif_jax.data.benchmarks.templates import LooseCrops
-from gif_jax.data.benchmarks.tinyface import FaceFiles
-from gif_jax.data.convert import Settings, convert
+from gif_jax.data.alignment.geometry import template
+from gif_jax.data.alignment.photographs import Source, align_people
+from gif_jax.data.convert.convert import Settings, convert
 from gif_jax.data.crops import Crops
+from gif_jax.data.formats.bin_pairs import write_pairs
+from gif_jax.data.formats.folder import Photos
+from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.recordio import write_insightface
 from gif_jax.data.images import is_plain, read_image, read_sides, read_whole
-from gif_jax.data.inputs import open_records
-from gif_jax.data.pairs import write_pairs
-from gif_jax.data.photos import Photos
-from gif_jax.data.recordio import write_insightface
-from gif_jax.data.sources import open_faces
+from gif_jax.data.sets.open import open_faces
+from gif_jax.evaluation.all_pairs.dataset import LabelledSet
+from gif_jax.evaluation.ijb.dataset import LooseCrops
+from gif_jax.evaluation.tinyface.dataset import FaceFiles
+from gif_jax.evaluation.verification.dataset import PairSet
 from tests.photographs import folder_config
 from tests.record_files import write_records
 
@@ -255,7 +255,9 @@ def _claims(width, height, kind):
 @pytest.mark.parametrize(
   ('sides', 'why'),
   [
-    ((32000, 32000), '32000x32000|1024000000'), ((20000, 10), '16384'), ((10, 20000), '16384'),
+    ((32000, 32000), '32000x32000|1024000000'),
+    ((20000, 10), '16384'),
+    ((10, 20000), '16384'),
     ((9000, 9000), 'cannot be in'),
   ],
 )
@@ -273,9 +275,11 @@ def test_real_pictures_are_within_the_limits():
   for mode in ('L', 'RGB'):
     image = Image.new(mode, (3000, 2000))
     for kind, options in (
-      ('JPEG', {'quality': 1, 'progressive': True, 'subsampling': 2, 'optimize': True}), ('PNG', {'optimize': True}),
-      ('GIF', {}), ('WEBP', {'quality': 1}),
-    ):  # fmt: skip
+      ('JPEG', {'quality': 1, 'progressive': True, 'subsampling': 2, 'optimize': True}),
+      ('PNG', {'optimize': True}),
+      ('GIF', {}),
+      ('WEBP', {'quality': 1}),
+    ):
       assert read_image(encoded(image, kind, **options), 8)[1:3] == (3000, 2000)
   assert read_image(encoded(Image.new('1', (3000, 2000)), 'PNG', optimize=True), 8)[1:3] == (3000, 2000)
 
@@ -329,13 +333,16 @@ def test_many_scans_are_refused():
 @pytest.mark.parametrize('bits', [2, 4])
 def test_grey_of_few_bits_with_a_transparent_one(bits):
   values = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(SIZE, SIZE) % 2**bits
-  rows = b''.join(b'\0' + np.packbits(
-    np.unpackbits(row[:, None], axis=1)[:, -bits:].ravel()).tobytes() for row in values)  # fmt: skip
+  rows = b''.join(
+    b'\0' + np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:].ravel()).tobytes() for row in values
+  )
   file = b'\x89PNG\r\n\x1a\n'
   for kind, content in (
-    (b'IHDR', SIZE.to_bytes(4) * 2 + bytes([bits, 0, 0, 0, 0])), (b'tRNS', (1).to_bytes(2)),
-    (b'IDAT', zlib.compress(rows)), (b'IEND', b''),
-  ):  # fmt: skip
+    (b'IHDR', SIZE.to_bytes(4) * 2 + bytes([bits, 0, 0, 0, 0])),
+    (b'tRNS', (1).to_bytes(2)),
+    (b'IDAT', zlib.compress(rows)),
+    (b'IEND', b''),
+  ):
     file += len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
   expected = np.where(values == 1, 0, values * (255 // (2**bits - 1)))
   np.testing.assert_array_equal(read_image(file, SIZE).pixels[..., 0], expected)
@@ -384,8 +391,10 @@ def test_headers_that_are_remembered_are_those_of_the_picture():
   """Pictures of many headers in turn, some of which begin like others, are what they are alone."""
   contents = [
     encoded(Image.fromarray(PICTURES['noise'][:height]), 'JPEG', quality=quality, optimize=optimize)
-    for quality in (50, 90) for optimize in (False, True) for height in (16, 24, 32)
-  ]  # fmt: skip
+    for quality in (50, 90)
+    for optimize in (False, True)
+    for height in (16, 24, 32)
+  ]
   exif = Image.Exif()
   exif[0x0112] = 3
   contents += [encoded(Image.fromarray(PICTURES['noise']), 'JPEG', exif=exif)]

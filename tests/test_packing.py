@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from gif_jax.core.errors import UnreadableError
+from gif_jax.data.convert.pack import fitted
 from gif_jax.data.images import read_image
-from gif_jax.data.packing import fitted
 from tests.pictures import SIZE, encode, picture
 
 
@@ -66,14 +66,16 @@ MADE = {  # what is in the file -> what it shows, where that is known without a 
   '16 bits grey': lambda: (encode(picture(0)[..., 0].astype(np.uint16) * 257, 'PNG'), picture(0)[..., :1].repeat(3, 2)),
   '16 bits colour': lambda: (_png_rgb16(), picture(0)),
   'palette': lambda: (encode(Image.fromarray(picture(0)).quantize(8), 'PNG'), None),
-  'black and white': lambda: (encode(Image.fromarray(picture(0)[..., 0] > 99), 'PNG'),
-                              255 * (picture(0)[..., :1] > 99).repeat(3, 2)),
+  'black and white': lambda: (
+    encode(Image.fromarray(picture(0)[..., 0] > 99), 'PNG'),
+    255 * (picture(0)[..., :1] > 99).repeat(3, 2),
+  ),
   'transparency': lambda: (encode(np.dstack([picture(0), np.full((SIZE, SIZE), 0, np.uint8)]), 'PNG'), 0 * picture(0)),
   'one colour transparent': lambda: (encode(picture(0), 'PNG', transparency=tuple(map(int, picture(0)[0, 0]))), None),
   'WebP': lambda: (encode(picture(0), 'WEBP', lossless=True), picture(0)),
   'TIFF': lambda: (encode(picture(0), 'TIFF'), picture(0)),
   'animated': lambda: (_animated(), picture(0)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('kind', MADE)

@@ -16,10 +16,10 @@ from PIL import Image
 
 from gif_jax.core import texts
 from gif_jax.core.errors import DiskError
-from gif_jax.evaluation import curves, tables
-from gif_jax.evaluation import hard_pairs as hard_pairs_module
-from gif_jax.evaluation.hard_pairs import draw_pairs, hard_pairs
-from gif_jax.evaluation.page import terminal_text, write_report
+from gif_jax.evaluation.report import hard_pairs as hard_pairs_module
+from gif_jax.evaluation.report import plots, tables
+from gif_jax.evaluation.report.hard_pairs import draw_pairs, hard_pairs
+from gif_jax.evaluation.report.write import terminal_text, write_report
 from gif_jax.evaluation.result import Curve, Histogram, Result
 from tests import results
 from tests.pages import Page
@@ -260,25 +260,26 @@ def test_the_terminal_shows_all_figures_each_rule_once_and_ends_with_what_to_quo
 
 def test_roc_begins_at_the_smallest_far_that_can_be_resolved(found, tmp_path, monkeypatch):
   drawn = []
-  monkeypatch.setattr(curves, 'save', lambda figure, path: drawn.append(figure.axes[0]))
-  assert curves.draw_roc(found[3:7], tmp_path / 'roc.png')
+  monkeypatch.setattr(plots, 'save', lambda figure, path: drawn.append(figure.axes[0]))
+  assert plots.draw_roc(found[3:7], tmp_path / 'roc.png')
   axes = drawn[0]
   assert axes.get_xlim() == pytest.approx((1 / 20_000, 1)) and axes.get_xscale() == 'log'
   assert [text.get_text() for text in axes.get_legend().get_texts()] == ['N1D1', 'N0D1', 'N1D0', 'N0D0']
   far, tar = found[3].curve
   line = axes.lines[0]
   for rate in (1e-4, 1e-3, 1e-2):  # steps: what is accepted at the largest FAR not above the rate
-    assert line.get_ydata()[np.searchsorted(line.get_xdata(), rate, side='right') - 1] == tar[
-      np.searchsorted(far, rate, side='right') - 1
-    ]
+    assert (
+      line.get_ydata()[np.searchsorted(line.get_xdata(), rate, side='right') - 1]
+      == tar[np.searchsorted(far, rate, side='right') - 1]
+    )
   assert axes.get_ylim()[0] < min(line.get_ydata().min() for line in axes.lines)
 
 
 def test_a_curve_of_the_largest_scores_alone_is_not_drawn_on(found, tmp_path, monkeypatch):
   drawn = []
-  monkeypatch.setattr(curves, 'save', lambda figure, path: drawn.append(figure.axes[0]))
+  monkeypatch.setattr(plots, 'save', lambda figure, path: drawn.append(figure.axes[0]))
   far, tar = found[3].curve
-  assert curves.draw_roc([found[3]._replace(curve=Curve(far[far < 1e-2], tar[far < 1e-2]))], tmp_path / 'roc.png')
+  assert plots.draw_roc([found[3]._replace(curve=Curve(far[far < 1e-2], tar[far < 1e-2]))], tmp_path / 'roc.png')
   assert drawn[0].get_xlim()[1] == drawn[0].lines[0].get_xdata()[-1] == far[far < 1e-2][-1]
 
 
@@ -286,8 +287,8 @@ def test_det_axes_are_normal_deviates_with_percent(found, tmp_path, monkeypatch)
   from scipy.stats import norm
 
   drawn = []
-  monkeypatch.setattr(curves, 'save', lambda figure, path: drawn.append(figure.axes[0]))
-  assert curves.draw_det(found[3:7], tmp_path / 'det.png')
+  monkeypatch.setattr(plots, 'save', lambda figure, path: drawn.append(figure.axes[0]))
+  assert plots.draw_det(found[3:7], tmp_path / 'det.png')
   axes = drawn[0]
   for ticks, labels in ((axes.get_xticks(), axes.get_xticklabels()), (axes.get_yticks(), axes.get_yticklabels())):
     np.testing.assert_allclose(norm.cdf(ticks) * 100, [float(label.get_text()) for label in labels])
@@ -299,16 +300,16 @@ def test_det_axes_are_normal_deviates_with_percent(found, tmp_path, monkeypatch)
 def test_densities_have_area_one(found):
   for result in found:
     if result.histogram:
-      edges, *both = curves._coarse(result.histogram)
+      edges, *both = plots._coarse(result.histogram)
       assert [np.sum(density * np.diff(edges)) for density in both] == pytest.approx([1, 1])
 
 
 def test_what_cannot_be_drawn_leaves_no_file(found, tmp_path):
   perfect = found[0]._replace(curve=Curve(np.array([0.0, 0.5, 1]), np.ones(3)), histogram=None)
-  assert curves.draw_roc([perfect], tmp_path / 'roc.png')
-  assert not curves.draw_det([perfect], tmp_path / 'a.png') and not curves.draw_scores(perfect, tmp_path / 'a.png')
+  assert plots.draw_roc([perfect], tmp_path / 'roc.png')
+  assert not plots.draw_det([perfect], tmp_path / 'a.png') and not plots.draw_scores(perfect, tmp_path / 'a.png')
   no_far = found[0]._replace(curve=Curve(np.zeros(1), np.ones(1)))
-  assert not curves.draw_roc([no_far], tmp_path / 'a.png') and not curves.draw_det([no_far], tmp_path / 'a.png')
+  assert not plots.draw_roc([no_far], tmp_path / 'a.png') and not plots.draw_det([no_far], tmp_path / 'a.png')
   none = found[0]._replace(histogram=Histogram(np.linspace(-1, 1, 3), np.zeros(2, int), np.ones(2, int)))
-  assert not curves.draw_scores(none, tmp_path / 'a.png') and not curves.draw_sets(found[:1], tmp_path / 'a.png')
+  assert not plots.draw_scores(none, tmp_path / 'a.png') and not plots.draw_sets(found[:1], tmp_path / 'a.png')
   assert [path.name for path in tmp_path.iterdir()] == ['roc.png']

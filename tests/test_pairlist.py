@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
 from gif_jax.core.lists import normal
-from gif_jax.data.convert import Settings, convert
-from gif_jax.data.pairlist import read_pair_list
-from gif_jax.data.pairs import read_pairs
-from gif_jax.data.photos import Photos
+from gif_jax.data.convert.convert import Settings, convert
+from gif_jax.data.convert.pair_list import read_pair_list
+from gif_jax.data.formats.bin_pairs import read_pairs
+from gif_jax.data.formats.folder import Photos
 from tests.pictures import SIZE, encode, picture, several, write
 
 
@@ -44,7 +44,7 @@ LISTS = {
 } | {
   f'{yes}, {no}': (PLAIN.replace(' 1\n', f' {yes}\n').replace(' 0\n', f' {no}\n'), PLAIN_PAIRS)
   for yes, no in (('1.0', '0.0'), ('True', 'False'), ('TRUE', 'FALSE'), ('true', 'false'), ('yes', 'no'), ('Yes', '0.'))
-}  # fmt: skip
+}
 
 
 def _pair_list(tmp_path, text, names=NAMES):
@@ -77,8 +77,9 @@ def _lfw(root, *people, images=12):
 LFW = 'Abel_Pacheco\t1\t12\nAbel_Pacheco\t2\tBen_Affleck\t10\n'
 
 
-@pytest.mark.parametrize('text', ['1\t1\n' + LFW, '1\n' + LFW, LFW, LFW.replace('\t', ' '),
-                                  ' 1 1 \n' + LFW.replace('\t', ' ', 2)])  # fmt: skip
+@pytest.mark.parametrize(
+  'text', ['1\t1\n' + LFW, '1\n' + LFW, LFW, LFW.replace('\t', ' '), ' 1 1 \n' + LFW.replace('\t', ' ', 2)]
+)
 def test_pairs_of_lfw(tmp_path, text, caplog):
   faces = _lfw(tmp_path / 'lfw', 'Abel_Pacheco', 'Ben_Affleck')
   (tmp_path / 'pairs.txt').write_text(text)
@@ -168,7 +169,7 @@ def test_a_line_that_may_mean_two_pairs(tmp_path):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('p0/00.jpg p1/00.jpg\n', r"list\.txt, line 1: .* is not LEFT RIGHT 1 or 0"),
+    ('p0/00.jpg p1/00.jpg\n', r'list\.txt, line 1: .* is not LEFT RIGHT 1 or 0'),
     ('p0/00.jpg p1/00.jpg 0\np0/00.jpg p1/00.jpg maybe\n', "2: the label, its last word, is 'maybe', wanted 1"),
     ('p0/00.jpg p1/00.jpg 2\n', "line 1: the label, its last word, is '2'"),
     ('p0/00.jpg p1/00.jpg -1\n', "line 1: the label, its last word, is '-1'"),
@@ -213,21 +214,40 @@ def test_lists_of_pairs_that_cannot_be_used(tmp_path, text, message):
 
 
 def test_what_a_list_of_pairs_says_twice_or_against_the_folders_is_said(tmp_path, caplog):
-  lines = ['anna/00.jpg 7/00.jpg 0', 'anna/00.jpg anna/01.jpg 1', '7/00.jpg anna/00.jpg no', '7/01.jpg 7/01.jpg 1',
-           'anna/00.jpg 7/01.jpg 1', '7/00.jpg 7/01.jpg 0', 'anna/00.jpg ./anna/01.jpg yes']  # fmt: skip
-  for count, said in ((2, []), (3, ['line 3: a pair that was there before']), (7, [
-    'line 3 and 1 others: a pair that was there', 'line 4: an image and itself',
-    'line 6: labelled as two people, both in', 'line 5: labelled as one person, in',
-  ])):  # fmt: skip
+  lines = [
+    'anna/00.jpg 7/00.jpg 0',
+    'anna/00.jpg anna/01.jpg 1',
+    '7/00.jpg anna/00.jpg no',
+    '7/01.jpg 7/01.jpg 1',
+    'anna/00.jpg 7/01.jpg 1',
+    '7/00.jpg 7/01.jpg 0',
+    'anna/00.jpg ./anna/01.jpg yes',
+  ]
+  for count, said in (
+    (2, []),
+    (3, ['line 3: a pair that was there before']),
+    (
+      7,
+      [
+        'line 3 and 1 others: a pair that was there',
+        'line 4: an image and itself',
+        'line 6: labelled as two people, both in',
+        'line 5: labelled as one person, in',
+      ],
+    ),
+  ):
     caplog.clear()
     assert len(_pair_list(tmp_path, '\n'.join(lines[:count]))) == count  # all are used
     assert len(caplog.messages) == len(said) and all(map(str.__contains__, caplog.messages, said)), caplog.messages
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8),
-       st.lists(st.tuples(*[st.sampled_from([' ', '\t', '  ', ' \t '])] * 2, st.sampled_from(['', ' ', '\t']))),
-       st.sampled_from(['', './', './/']), st.booleans())  # fmt: skip
+@given(
+  st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8),
+  st.lists(st.tuples(*[st.sampled_from([' ', '\t', '  ', ' \t '])] * 2, st.sampled_from(['', ' ', '\t']))),
+  st.sampled_from(['', './', './/']),
+  st.booleans(),
+)
 def test_any_list_of_pairs_is_read_as_it_was_meant(tmp_path_factory, pairs, gaps, before, backslash):
   place = tmp_path_factory.mktemp('lists')
   pairs = list({(min(i, j), max(i, j)): (i, j, int(i // 2 == j // 2)) for i, j in pairs}.values())

@@ -12,14 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
-from gif_jax.data.pairs import read_pairs, write_pairs
+from gif_jax.data.formats.bin_pairs import read_pairs, write_pairs
 from tests.test_recordio import GOLDEN
 from tests.test_recordio import IMAGES as FACES
 
 FUZZ = settings(
-  max_examples=int(os.environ.get('FUZZ', 200)), deadline=None, derandomize='FUZZ' not in os.environ, database=None,
+  max_examples=int(os.environ.get('FUZZ', 200)),
+  deadline=None,
+  derandomize='FUZZ' not in os.environ,
+  database=None,
   suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+)
 IMAGES = [b'\xff\xd8 one', b'', b'\x80' * 300, b'four']
 SAME = [True, False]
 FORMS = {
@@ -31,11 +34,28 @@ FORMS = {
   'memoryview': lambda image: bytes(memoryview(image)),
   'NumPy bytes': np.bytes_,
 }
-NUMBERS = [np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float16,
-           np.float32, np.float64]  # fmt: skip
+NUMBERS = [
+  np.bool_,
+  np.int8,
+  np.uint8,
+  np.int16,
+  np.uint16,
+  np.int32,
+  np.uint32,
+  np.int64,
+  np.uint64,
+  np.float16,
+  np.float32,
+  np.float64,
+]
 BOOLEANS = {
-  'list': SAME, 'integers': [1, 0], 'floats': [1.0, 0.0], 'mixed': [1.0, np.False_], 'column': [[1], [0.0]],
-  'zero': [True, -0.0], 'objects': np.array([True, 0.0], object),
+  'list': SAME,
+  'integers': [1, 0],
+  'floats': [1.0, 0.0],
+  'mixed': [1.0, np.False_],
+  'column': [[1], [0.0]],
+  'zero': [True, -0.0],
+  'objects': np.array([True, 0.0], object),
   'NumPy objects': np.array([np.int64(1), np.float32(0)], object),
 } | {
   f'{form} of {kind.__name__}': make(kind)
@@ -48,7 +68,7 @@ BOOLEANS = {
     'Fortran': lambda kind: np.asfortranarray(np.array(SAME, kind)[:, None]),
     'every other': lambda kind: np.array([1, 5, 0, 5]).astype(kind)[::2],
   }.items()
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope='module')
@@ -159,19 +179,27 @@ def test_code_is_not_run(path, tmp_path, protocol):
   assert proof.exists()
 
 
-@pytest.mark.parametrize(('content', 'match'), [
-  (b"(S'true'\nios\nsystem\n.", r'os\.system'), (b'\x80\x02cos\nsystem\n.', r'os\.system'),
-  (b'\x80\x02cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R.', 'damaged'),  # two gigabytes of zeros
-  (b'\x80\x02cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85\x81.', 'other things'),
-  (b'\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.', 'not '),
-  (b'\x80\x05\x96' + struct.pack('<Q', 1 << 62) + b'.', 'cut off or damaged'),
-  (b'\x8e' + struct.pack('<Q', 1 << 62) + b'.', 'cut off or damaged'),
-  (b'\x95' + struct.pack('<Q', 1 << 62) + b'N.', 'not '),
-  (b'Nr\xff\xff\xff\xff.', 'not '), (b'\x82\x01.', 'other things'), (b'Pname\n.', 'other things'),
-  (b'cnumpy\ndtype\n}b.', 'other things'), (b'cnumpy\nndarray\nNb.', 'damaged'), (b'', 'cut off'),
-  (b'\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.', 'damaged'),
-  (b'cnumpy\nndarray\n(N((KkI1\nI1\nI1\nI1\nttcnumpy\ndtype\n(U\x02u1tRNU\x01ktb.', 'damaged'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('content', 'match'),
+  [
+    (b"(S'true'\nios\nsystem\n.", r'os\.system'),
+    (b'\x80\x02cos\nsystem\n.', r'os\.system'),
+    (b'\x80\x02cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R.', 'damaged'),  # two gigabytes of zeros
+    (b'\x80\x02cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85\x81.', 'other things'),
+    (b'\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.', 'not '),
+    (b'\x80\x05\x96' + struct.pack('<Q', 1 << 62) + b'.', 'cut off or damaged'),
+    (b'\x8e' + struct.pack('<Q', 1 << 62) + b'.', 'cut off or damaged'),
+    (b'\x95' + struct.pack('<Q', 1 << 62) + b'N.', 'not '),
+    (b'Nr\xff\xff\xff\xff.', 'not '),
+    (b'\x82\x01.', 'other things'),
+    (b'Pname\n.', 'other things'),
+    (b'cnumpy\ndtype\n}b.', 'other things'),
+    (b'cnumpy\nndarray\nNb.', 'damaged'),
+    (b'', 'cut off'),
+    (b'\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.', 'damaged'),
+    (b'cnumpy\nndarray\n(N((KkI1\nI1\nI1\nI1\nttcnumpy\ndtype\n(U\x02u1tRNU\x01ktb.', 'damaged'),
+  ],
+)
 def test_hostile_files(path, content, match):
   refused(path, content, match)
 
@@ -180,27 +208,50 @@ OBJECTS = np.empty(4, object)
 OBJECTS[:] = 'a'
 
 
-@pytest.mark.parametrize(('found', 'match'), [
-  ({1: 2}, 'other things'), ((IMAGES,), 'not '), ((IMAGES, SAME, SAME), 'not '), (([], []), 'empty'), (None, 'not '),
-  ((IMAGES[:3], SAME), '2 labels for 3 images, wanted one for two'),
-  ((IMAGES, np.zeros(3)), '3 labels for 4 images'), ((SAME, IMAGES), '4 labels for 2 images'),
-  ((IMAGES, [1, 2]), 'label 1 is 2, wanted 0 or 1'), ((IMAGES, [-1, 1]), 'label 0 is -1'),
-  ((IMAGES, [0, 0.5]), r'label 1 is 0\.5'), ((IMAGES, np.array([np.nan, 1])), 'label 0 is nan'),
-  ((IMAGES, np.array([0, 256])), 'label 1 is 256'), ((IMAGES, np.array([0, 256], '>i4')), 'label 1 is 256'),
-  ((IMAGES, [True, 1 << 2000]), 'label 1 is [0-9]{40}, wanted'), ((IMAGES, [1, np.uint8(3)]), 'label 1 is 3'),
-  ((IMAGES, [True, 'b']), 'label 1 is a str'), ((IMAGES, [None, True]), 'label 0 is None'),
-  ((IMAGES, [[0, 1], True]), 'label 0 is a list'), ((IMAGES, [True, np.zeros(9)]), 'label 1 is an array'),
-  ((IMAGES, [True, 1j]), 'tries to load (__builtin__|builtins).complex'),
-  ((IMAGES, np.array([0j, 1])), 'labels: an array of type c16'), ((IMAGES, np.array(['0', '1'])), 'labels: .* type U1'),
-  ((IMAGES, [True, np.longdouble(1)]), 'label 1: an array of type f16'),
-  ((IMAGES, 7), 'labels: an int, no list'), ((IMAGES, np.zeros((2, 2))), r'labels: the shape \(2, 2\)'),
-  ((b'abcd', SAME), 'images: a bytes, no list'), ((np.array(IMAGES), SAME), 'images: an array of type S300'),
-  (([b'', b'', b'', 'a'], SAME), 'image 3 is a str, wanted bytes'), ((OBJECTS, SAME), 'image 0 is a str'),
-  (([b'', None, b'', b''], SAME), 'image 1 is None'), (([b'', b'', b'', 1], SAME), 'image 3 is an int'),
-  ((np.zeros(4, np.uint8), SAME), 'image 0 is an int'),
-  (([b'', np.zeros((4, 4, 3), np.uint8)] * 2, SAME), r'image 1: the shape \(4, 4, 3\), wanted a row \(images encoded'),
-  (([np.zeros(3)] * 4, SAME), 'image 0: an array of type f8'), (([OBJECTS] * 4, SAME), 'image 0: an array of type O8'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('found', 'match'),
+  [
+    ({1: 2}, 'other things'),
+    ((IMAGES,), 'not '),
+    ((IMAGES, SAME, SAME), 'not '),
+    (([], []), 'empty'),
+    (None, 'not '),
+    ((IMAGES[:3], SAME), '2 labels for 3 images, wanted one for two'),
+    ((IMAGES, np.zeros(3)), '3 labels for 4 images'),
+    ((SAME, IMAGES), '4 labels for 2 images'),
+    ((IMAGES, [1, 2]), 'label 1 is 2, wanted 0 or 1'),
+    ((IMAGES, [-1, 1]), 'label 0 is -1'),
+    ((IMAGES, [0, 0.5]), r'label 1 is 0\.5'),
+    ((IMAGES, np.array([np.nan, 1])), 'label 0 is nan'),
+    ((IMAGES, np.array([0, 256])), 'label 1 is 256'),
+    ((IMAGES, np.array([0, 256], '>i4')), 'label 1 is 256'),
+    ((IMAGES, [True, 1 << 2000]), 'label 1 is [0-9]{40}, wanted'),
+    ((IMAGES, [1, np.uint8(3)]), 'label 1 is 3'),
+    ((IMAGES, [True, 'b']), 'label 1 is a str'),
+    ((IMAGES, [None, True]), 'label 0 is None'),
+    ((IMAGES, [[0, 1], True]), 'label 0 is a list'),
+    ((IMAGES, [True, np.zeros(9)]), 'label 1 is an array'),
+    ((IMAGES, [True, 1j]), 'tries to load (__builtin__|builtins).complex'),
+    ((IMAGES, np.array([0j, 1])), 'labels: an array of type c16'),
+    ((IMAGES, np.array(['0', '1'])), 'labels: .* type U1'),
+    ((IMAGES, [True, np.longdouble(1)]), 'label 1: an array of type f16'),
+    ((IMAGES, 7), 'labels: an int, no list'),
+    ((IMAGES, np.zeros((2, 2))), r'labels: the shape \(2, 2\)'),
+    ((b'abcd', SAME), 'images: a bytes, no list'),
+    ((np.array(IMAGES), SAME), 'images: an array of type S300'),
+    (([b'', b'', b'', 'a'], SAME), 'image 3 is a str, wanted bytes'),
+    ((OBJECTS, SAME), 'image 0 is a str'),
+    (([b'', None, b'', b''], SAME), 'image 1 is None'),
+    (([b'', b'', b'', 1], SAME), 'image 3 is an int'),
+    ((np.zeros(4, np.uint8), SAME), 'image 0 is an int'),
+    (
+      ([b'', np.zeros((4, 4, 3), np.uint8)] * 2, SAME),
+      r'image 1: the shape \(4, 4, 3\), wanted a row \(images encoded',
+    ),
+    (([np.zeros(3)] * 4, SAME), 'image 0: an array of type f8'),
+    (([OBJECTS] * 4, SAME), 'image 0: an array of type O8'),
+  ],
+)
 def test_other_contents(path, found, match):
   refused(path, pickle.dumps(found, 3), rf'lfw\.bin is no verification set: {match}|lfw\.bin.*{match}')
 
@@ -233,16 +284,42 @@ def _bounded(path, content):
 
 VALID = [
   pickle.dumps((list(map(form, IMAGES)), same), protocol)
-  for protocol in range(6) for form in FORMS.values()
+  for protocol in range(6)
+  for form in FORMS.values()
   for same in (SAME, *(BOOLEANS[name] for name in ('floats', 'objects', 'scalars of float32', 'big-endian of int64')))
-]  # fmt: skip
+]
 CODES = st.sampled_from([code for name, code in vars(pickle).items() if isinstance(code, bytes) and len(code) == 1])
-WORDS = st.sampled_from([
-  b'cnumpy\nndarray\n', b'cnumpy\ndtype\n', b'cnumpy.core.multiarray\n_reconstruct\n', b'U\x02u1', b'K\x00', b'K\x01',
-  b'c__builtin__\nbytearray\n', b'cbuiltins\nbytearray\n', b'G\x3f\xf0\0\0\0\0\0\0', b'U\x02f8', b'U\x02O8', b'U\x01>',
-  b'cnumpy._core.multiarray\nscalar\n', b'cnumpy.core.numeric\n_frombuffer\n', b'c_codecs\nencode\n', b'U\x06latin1',
-  b'X\x01\0\0\0a', b'q\x00', b'h\x00', b'c__builtin__\nbytes\n', b'\xff' * 8, b'\x85', b'\x86', b'R', b'b', b'(', b't',
-])  # fmt: skip
+WORDS = st.sampled_from(
+  [
+    b'cnumpy\nndarray\n',
+    b'cnumpy\ndtype\n',
+    b'cnumpy.core.multiarray\n_reconstruct\n',
+    b'U\x02u1',
+    b'K\x00',
+    b'K\x01',
+    b'c__builtin__\nbytearray\n',
+    b'cbuiltins\nbytearray\n',
+    b'G\x3f\xf0\0\0\0\0\0\0',
+    b'U\x02f8',
+    b'U\x02O8',
+    b'U\x01>',
+    b'cnumpy._core.multiarray\nscalar\n',
+    b'cnumpy.core.numeric\n_frombuffer\n',
+    b'c_codecs\nencode\n',
+    b'U\x06latin1',
+    b'X\x01\0\0\0a',
+    b'q\x00',
+    b'h\x00',
+    b'c__builtin__\nbytes\n',
+    b'\xff' * 8,
+    b'\x85',
+    b'\x86',
+    b'R',
+    b'b',
+    b'(',
+    b't',
+  ]
+)
 
 
 @FUZZ

@@ -10,12 +10,12 @@ from scipy.interpolate import BSpline
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import KFold
 
-from gif_jax.evaluation import folds
 from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.bootstrap import draws
-from gif_jax.evaluation.folds import Folds
-from gif_jax.evaluation.pairs import accepted_from
 from gif_jax.evaluation.result import EvaluationError
+from gif_jax.evaluation.verification import folds
+from gif_jax.evaluation.verification.folds import Folds
+from gif_jax.evaluation.verification.protocol import accepted_from
 
 
 def _folds(genuine, impostor, number=2):
@@ -202,9 +202,12 @@ def test_the_figures_of_a_set_are_those_of_its_folds():
   distance = ((z[::2] - z[1::2]) ** 2).sum(1)
   accuracy, val, far = _plain(distance, benchmark.same, np.array_split(np.arange(400), 10), 1e-3)
   expected = {
-    'accuracy': np.mean(accuracy), 'std': np.std(accuracy), 'val@far=1e-3': np.mean(val), 'val_std': np.std(val),
+    'accuracy': np.mean(accuracy),
+    'std': np.std(accuracy),
+    'val@far=1e-3': np.mean(val),
+    'val_std': np.std(val),
     'val_far': np.mean(far),
-  }  # fmt: skip
+  }
   assert {name: result.figures[name] for name in expected} == pytest.approx(expected, abs=1e-12)
   assert set(result.figures) == {*expected, 'tar@far=1e-1', 'tar@far=1e-2'}  # 200 impostors say nothing of FAR 1e-3
 

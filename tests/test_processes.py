@@ -17,10 +17,14 @@ def test_two_processes_equal_one(tiny_table, tmp_path):
   running = [
     subprocess.Popen(
       [sys.executable, '-m', 'tests.one_of_two', address, str(rank), tmp_path],
-      cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+      cwd=ROOT,
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
     )
     for rank in range(2)
-  ]  # fmt: skip
+  ]
   alone = one_of_two.results()
   for process in running:
     output, _ = process.communicate(timeout=120)

@@ -15,22 +15,22 @@ from hypothesis import strategies as st
 
 from gif_jax.codes.table import CodeTable
 from gif_jax.config import default
-from gif_jax.core.arrays import load_array, load_arrays
 from gif_jax.core.errors import UserError
-from gif_jax.core.resume import Draft, Progress
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.data.convert import Settings, convert
-from gif_jax.data.inputs import open_records
-from gif_jax.data.landmarks import read_landmarks
+from gif_jax.core.storage.arrays import load_array, load_arrays
+from gif_jax.core.storage.resume import Draft, Progress
+from gif_jax.data.alignment.landmarks import read_landmarks
+from gif_jax.data.convert.convert import Settings, convert
+from gif_jax.data.convert.merge import Merged, named, read_same
+from gif_jax.data.convert.pair_list import read_pair_list
+from gif_jax.data.formats.folder import Photos
+from gif_jax.data.formats.open import open_records
 from gif_jax.data.listing import list_people
-from gif_jax.data.merge import Merged, named, read_same
-from gif_jax.data.pairlist import read_pair_list
-from gif_jax.data.photos import Photos
-from gif_jax.data.survey import survey
-from gif_jax.evaluation.thresholds import read_thresholds
+from gif_jax.data.sets.decode import survey
+from gif_jax.evaluation.registry import open_benchmark
+from gif_jax.evaluation.report.thresholds import read_thresholds
+from gif_jax.models.checkpoint.reader import read_saved
 from gif_jax.models.clip import open_clip
-from gif_jax.models.saved import read_saved
-from gif_jax.training import record
+from gif_jax.training import run_record
 from gif_jax.training.metrics import MetricsLog
 from tests.conftest import ROOT
 from tests.photographs import write_people
@@ -88,8 +88,16 @@ class Places:
 
   def _write_made(self):
     vectors = np.eye(6, dtype=np.float32)
-    CodeTable.write(self.root / 'table', np.arange(6)[:, None], vectors, v=6, encoder='e', seed=0, label_space='',
-                    settings={'codes': 'tree'})  # fmt: skip
+    CodeTable.write(
+      self.root / 'table',
+      np.arange(6)[:, None],
+      vectors,
+      v=6,
+      encoder='e',
+      seed=0,
+      label_space='',
+      settings={'codes': 'tree'},
+    )
     Draft(self.root / 'draft', {'seed': 1}).save('codes', 3, np.arange(9))
     Progress(self.root / 'progress', 'rows', {'key': 'a'}).save(3, sums=np.arange(4.0))
     (self.root / 'clip').mkdir()
@@ -97,11 +105,20 @@ class Places:
       shutil.copy(ROOT / 'tests' / 'golden' / 'clip' / name, self.root / 'clip')
     means = {'image_mean': [0.5, 0.5, 0.5], 'image_std': [1, 1, 1]}
     (self.root / 'clip' / 'preprocessor_config.json').write_text(json.dumps(means))
-    (self.root / 'thresholds.json').write_text(json.dumps({
-      'format': 1, 'model': 'm', 'metric': 'cosine of f(x) + f(flip x)', 'use': '', 'benchmarks': {
-        'a': {'protocol': '', 'mode': '', 'fars': {'1e-3': {'cosine': 0.5, 'tar': 0.5, 'interval': None}}}},
-    }))  # fmt: skip
-    record.note_start(self.root / 'run', default(), 0, 9, {}, lambda step: 0.1)
+    (self.root / 'thresholds.json').write_text(
+      json.dumps(
+        {
+          'format': 1,
+          'model': 'm',
+          'metric': 'cosine of f(x) + f(flip x)',
+          'use': '',
+          'benchmarks': {
+            'a': {'protocol': '', 'mode': '', 'fars': {'1e-3': {'cosine': 0.5, 'tar': 0.5, 'interval': None}}}
+          },
+        }
+      )
+    )
+    run_record.note_start(self.root / 'run', default(), 0, 9, {}, lambda step: 0.1)
     log = MetricsLog(self.root / 'run', 0)
     log.write(1, {'loss': 1.0})
     log.close()
@@ -129,7 +146,7 @@ class Places:
       'thresholds': ('thresholds.json', read_thresholds),
       'array': ('identities.npy', load_array),
       'arrays': ('progress', lambda path: load_arrays(path / 'rows-0.npz')),
-      'a run': ('run', lambda path: (read_saved(path), record.check(path, default(), True))),
+      'a run': ('run', lambda path: (read_saved(path), run_record.check(path, default(), True))),
       'metrics': ('run', lambda path: MetricsLog(path, 1).close()),
       'decoded photographs': ('cache', lambda path: survey(self.root / 'photos', photos, 16, path)),
     }
@@ -145,10 +162,27 @@ def places(tiny_faces, tmp_path_factory):
 
 
 READERS = [
-  'training format', 'RecordIO', 'verification set', 'identities', 'IJB', 'landmarks', 'pairs', 'people who are one',
-  'people', 'tfds', 'table', 'draft', 'progress', 'CLIP', 'thresholds', 'array', 'arrays', 'a run', 'metrics',
+  'training format',
+  'RecordIO',
+  'verification set',
+  'identities',
+  'IJB',
+  'landmarks',
+  'pairs',
+  'people who are one',
+  'people',
+  'tfds',
+  'table',
+  'draft',
+  'progress',
+  'CLIP',
+  'thresholds',
+  'array',
+  'arrays',
+  'a run',
+  'metrics',
   'decoded photographs',
-]  # fmt: skip
+]
 _numbers = itertools.count()
 
 

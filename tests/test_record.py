@@ -8,8 +8,8 @@ import pytest
 
 from gif_jax.config import default
 from gif_jax.core.errors import ConfigError
-from gif_jax.core.files import read_json_lines
-from gif_jax.training import record
+from gif_jax.core.storage.files import read_json_lines
+from gif_jax.training import run_record
 
 FAR = optax.constant_schedule(0.5)
 
@@ -25,15 +25,15 @@ def _config(**changes):
 @pytest.fixture
 def run(tmp_path):
   """A working directory with a checkpoint of step 4 of 10, started with the defaults."""
-  record.note_start(tmp_path, _config(), 0, 10, {}, FAR)
+  run_record.note_start(tmp_path, _config(), 0, 10, {}, FAR)
   (tmp_path / 'checkpoints' / '4').mkdir(parents=True)
   return tmp_path
 
 
 def _start(run, config, accept=False, step=4, total=10):
-  changed = record.check(run, config, accept)
-  record.check_length(run, total)
-  record.note_start(run, config, step, total, changed, FAR)
+  changed = run_record.check(run, config, accept)
+  run_record.check_length(run, total)
+  run_record.note_start(run, config, step, total, changed, FAR)
 
 
 def _starts(run):
@@ -49,26 +49,44 @@ def test_the_same_again(run, caplog):
 
 # A key of every section that decides what is trained: all that is not known to be harmless is refused.
 CHANGES = [
-  ('data__seed', 1), ('data__identities', 9), ('data__path', 'elsewhere'), ('data__size', 64),
-  ('data__label_noise', 0.1), ('data__held_out', 0), ('augment__flip', 0.0), ('augment__erase', 0.1),
-  ('tokenizer__seed', 1), ('model__d', 64), ('loss__margin', 0.3), ('loss__gamma', 0.0), ('joint__lr', 1.0),
-  ('joint__negatives', 3), ('softmax__scale', 32.0), ('softmax__combined', (1.0, 0.3, 0.2)), ('optim__lr', 0.2),
-  ('optim__name', 'adamw'), ('optim__warmup', 0.0), ('train__batch_size', 64), ('train__seed', 1),
-  ('train__accumulate', 2), ('train__ema', 0.9), ('train__neighbours', 2),
-]  # fmt: skip
+  ('data__seed', 1),
+  ('data__identities', 9),
+  ('data__path', 'elsewhere'),
+  ('data__size', 64),
+  ('data__label_noise', 0.1),
+  ('data__held_out', 0),
+  ('augment__flip', 0.0),
+  ('augment__erase', 0.1),
+  ('tokenizer__seed', 1),
+  ('model__d', 64),
+  ('loss__margin', 0.3),
+  ('loss__gamma', 0.0),
+  ('joint__lr', 1.0),
+  ('joint__negatives', 3),
+  ('softmax__scale', 32.0),
+  ('softmax__combined', (1.0, 0.3, 0.2)),
+  ('optim__lr', 0.2),
+  ('optim__name', 'adamw'),
+  ('optim__warmup', 0.0),
+  ('train__batch_size', 64),
+  ('train__seed', 1),
+  ('train__accumulate', 2),
+  ('train__ema', 0.9),
+  ('train__neighbours', 2),
+]
 
 
 @pytest.mark.parametrize(('key', 'value'), CHANGES)
 def test_what_changes_results_is_refused(run, key, value):
   section, _, name = key.partition('__')
-  before = record.nested(default())[section][name]
+  before = run_record.nested(default())[section][name]
   now = list(value) if isinstance(value, tuple) else value
   with pytest.raises(ConfigError) as refused:
     _start(run, _config(**{key: value}))
   for part in (f'config.{section}.{name}={now!r} (was {before!r})', '--accept_changes', '--workdir', 'config.json'):
     assert part in str(refused.value)
   assert len(_starts(run)) == 1
-  assert record.check(run, _config(), False) == {}  # nothing was written
+  assert run_record.check(run, _config(), False) == {}  # nothing was written
 
 
 def test_all_of_them_are_listed(run):
@@ -86,11 +104,20 @@ def test_accepted_changes_are_on_record_and_count_from_then_on(run, caplog):
     _start(run, _config())
 
 
-@pytest.mark.parametrize(('key', 'value'), [
-  ('log__every_steps', 7), ('data__workers', 2), ('data__cache', True), ('eval__every_steps', 9),
-  ('eval__targets', 'a'), ('checkpoint__keep', 5), ('model__remat', True), ('train__fsdp', 2),
-  ('tokenizer__table', 'moved'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('key', 'value'),
+  [
+    ('log__every_steps', 7),
+    ('data__workers', 2),
+    ('data__cache', True),
+    ('eval__every_steps', 9),
+    ('eval__targets', 'a'),
+    ('checkpoint__keep', 5),
+    ('model__remat', True),
+    ('train__fsdp', 2),
+    ('tokenizer__table', 'moved'),
+  ],
+)
 def test_what_changes_no_result_goes_on_with_a_word(run, key, value, caplog):
   with caplog.at_level(logging.INFO, 'gif_jax'):
     _start(run, _config(**{key: value}))
@@ -100,10 +127,10 @@ def test_what_changes_no_result_goes_on_with_a_word(run, key, value, caplog):
 
 def test_every_setting_is_of_one_kind_or_the_other():
   """Whoever adds a section decides: what is not listed as harmless is refused."""
-  sections = {key.split('.')[0] for key in record.flat(default())}
-  assert {key.split('.')[0] for key in record._HARMLESS} <= sections
-  for prefix in record._HARMLESS:
-    assert any(key.startswith(prefix) for key in record.flat(default())), prefix
+  sections = {key.split('.')[0] for key in run_record.flat(default())}
+  assert {key.split('.')[0] for key in run_record._HARMLESS} <= sections
+  for prefix in run_record._HARMLESS:
+    assert any(key.startswith(prefix) for key in run_record.flat(default())), prefix
 
 
 def test_more_steps_say_what_becomes_of_the_schedule(run, caplog):
@@ -148,11 +175,19 @@ def test_a_damaged_record_is_set_aside(run, caplog):
   with caplog.at_level(logging.WARNING, 'gif_jax'):
     _start(run, _config())
   assert 'config.json is damaged' in caplog.text and (run / 'config.json.damaged').exists()
-  assert record.check(run, _config(), False) == {}
+  assert run_record.check(run, _config(), False) == {}
 
 
-@pytest.mark.parametrize('harm', [lambda line: line[:-9], lambda line: line.replace(b'"step": 0', b'"step": 9'),
-                                  lambda line: b'7\n', lambda line: b'"x"\n', lambda line: b''])  # fmt: skip
+@pytest.mark.parametrize(
+  'harm',
+  [
+    lambda line: line[:-9],
+    lambda line: line.replace(b'"step": 0', b'"step": 9'),
+    lambda line: b'7\n',
+    lambda line: b'"x"\n',
+    lambda line: b'',
+  ],
+)
 def test_a_damaged_start_leaves_the_next_one_whole(run, harm):
   path = run / 'starts.jsonl'
   path.write_bytes(harm(path.read_bytes()))

@@ -10,9 +10,9 @@ import pytest
 
 from gif_jax.core.errors import DataError
 from gif_jax.data.crops import Crops
-from gif_jax.data.inputs import open_records
-from gif_jax.data.recordio import RecordIO, RecordWriter, framing, index, names, reader, write_insightface
-from gif_jax.data.records import Person
+from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.recordio import RecordIO, RecordWriter, framing, index, names, reader, write_insightface
+from gif_jax.data.formats.records import Person
 from tests.conftest import ROOT
 from tests.record_files import Given, content, write
 
@@ -129,8 +129,14 @@ def test_what_float32_did_to_header_and_ranges(tmp_path, caplog):
 
 
 def test_ranges_that_are_wrong_for_another_reason(tmp_path):
-  people = [(4, (1, 3), b''), (5, (2, 4), b''), (6, (3, 4), b''), (7, (9, 4), b''), (8, (float('nan'), 4), b''),
-            (9, (1, 2), b'')]  # fmt: skip
+  people = [
+    (4, (1, 3), b''),
+    (5, (2, 4), b''),
+    (6, (3, 4), b''),
+    (7, (9, 4), b''),
+    (8, (float('nan'), 4), b''),
+    (9, (1, 2), b''),
+  ]
   path = write(tmp_path / 'a.rec', (0, (4, 10), b''), (1, 0, b'x'), (2, 0, b'x'), (3, 1, b'x'), *people)
   report = RecordIO(path).report
   assert (report.ranges, report.ranges_wrong, report.ranges_rounded) == (6, 4, 0)
@@ -141,10 +147,17 @@ def test_labels_that_float32_may_have_joined(tmp_path):
   assert report.rounded == 2 and 'people may share a label' in report.sentences()[0]
 
 
-@pytest.mark.parametrize(('label', 'why'), [
-  (float('nan'), 'no number'), (float('inf'), 'no number'), (1e30, 'no number'), (0.5, 'no whole number'),
-  (-1.0, 'negative'), ([float('nan')], 'no number'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('label', 'why'),
+  [
+    (float('nan'), 'no number'),
+    (float('inf'), 'no number'),
+    (1e30, 'no number'),
+    (0.5, 'no whole number'),
+    (-1.0, 'negative'),
+    ([float('nan')], 'no number'),
+  ],
+)
 def test_labels_that_are_none(tmp_path, label, why):
   path = write(tmp_path / 'a.rec', (10, 1, b'a'), (11, label, b'b'), (12, 0, b'c'))
   with pytest.raises(DataError, match=rf'a\.rec, key 11: its label is {why} .* python -m gif_jax\.convert'):
@@ -181,7 +194,7 @@ def test_a_payload_that_no_record_holds(tmp_path, monkeypatch):
 
 
 def test_rounding_is_announced(tmp_path, monkeypatch, caplog):
-  monkeypatch.setattr('gif_jax.data.recordio.writer.EXACT', 24)
+  monkeypatch.setattr('gif_jax.data.formats.recordio.writer.EXACT', 24)
   write_insightface(Given(IMAGES, [i % 3 for i in range(20)]), tmp_path / 'a.rec')
   assert not caplog.text
   write_insightface(Given(IMAGES, [i % 4 for i in range(20)]), tmp_path / 'a.rec')

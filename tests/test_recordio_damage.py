@@ -11,14 +11,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
-from gif_jax.data.recordio import RecordIO, RecordWriter, framing, write_insightface
+from gif_jax.data.formats.recordio import RecordIO, RecordWriter, framing, write_insightface
 from tests.record_files import Given, content, write
 
 MAGIC = struct.pack('<I', framing.MAGIC)
 FUZZ = settings(
-  max_examples=int(os.environ.get('FUZZ', 100)), deadline=None, derandomize='FUZZ' not in os.environ, database=None,
+  max_examples=int(os.environ.get('FUZZ', 100)),
+  deadline=None,
+  derandomize='FUZZ' not in os.environ,
+  database=None,
   suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+)
 IMAGES = [b'abc', MAGIC, b'x' + MAGIC, b'abcd' + MAGIC + MAGIC + b'ef', b'defghijk', b'l', MAGIC + b'm']
 
 
@@ -86,12 +89,15 @@ def _padding(rec, begin):
     begin += framing.HEAD.size + framing.padded(length)
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-  (lambda rec: b'', r'train\.rec, key 0: its place is beyond the end of the file .* python -m gif_jax\.convert'),
-  (lambda rec: b'\0' + rec[1:], r'train\.rec, key 0: no record begins there \(wrong magic\)'),
-  (lambda rec: rec[:-20], r'train\.rec, key 10: it is cut off'),
-  (lambda rec: rec + rec[:40], None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda rec: b'', r'train\.rec, key 0: its place is beyond the end of the file .* python -m gif_jax\.convert'),
+    (lambda rec: b'\0' + rec[1:], r'train\.rec, key 0: no record begins there \(wrong magic\)'),
+    (lambda rec: rec[:-20], r'train\.rec, key 10: it is cut off'),
+    (lambda rec: rec + rec[:40], None),
+  ],
+)
 def test_messages_name_file_key_and_cure(folder, valid, change, message):
   rec, idx, _ = valid
   found = opened(folder, change(rec), idx, 'error')
@@ -146,13 +152,18 @@ def test_files_that_are_not_there(tmp_path):
     RecordIO(tmp_path / 'b.rec')
 
 
-@pytest.mark.parametrize(('payload', 'why'), [
-  (b'', 'too short'), (bytes(23), 'too short'), (bytes(24), 'there is no image'),
-  (framing.pack(b'', [1.0], 0), 'there is no image'),
-  (framing.HEADER.pack(3, 0, 0, 0) + bytes(8), 'labels are cut off'),
-  (framing.HEADER.pack(0xFFFFFFFF, 0, 0, 0) + bytes(8), 'labels are cut off'),
-  (framing.HEADER.pack(2, 0, 0, 0) + MAGIC, 'labels are cut off'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('payload', 'why'),
+  [
+    (b'', 'too short'),
+    (bytes(23), 'too short'),
+    (bytes(24), 'there is no image'),
+    (framing.pack(b'', [1.0], 0), 'there is no image'),
+    (framing.HEADER.pack(3, 0, 0, 0) + bytes(8), 'labels are cut off'),
+    (framing.HEADER.pack(0xFFFFFFFF, 0, 0, 0) + bytes(8), 'labels are cut off'),
+    (framing.HEADER.pack(2, 0, 0, 0) + MAGIC, 'labels are cut off'),
+  ],
+)
 def test_payloads_that_are_no_images(folder, payload, why):
   with RecordWriter(folder / 'train.rec') as writer:
     for key, content_of in enumerate((framing.pack(b'a', 0, 0), payload, framing.pack(b'b', 0, 0))):

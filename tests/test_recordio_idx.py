@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
-from gif_jax.data.recordio import RecordIO, index, names, write_insightface
+from gif_jax.data.formats.recordio import RecordIO, index, names, write_insightface
 from tests.record_files import Given, content
 
 IMAGES = [f'image {i}'.encode() for i in range(20)]
@@ -71,10 +71,12 @@ BAD = {
   'binary': (lambda idx: bytes(range(256)) * 9, 'is not KEY<TAB>PLACE'),
   'one long line': (lambda idx: b'7' * 9999, 'is not KEY<TAB>PLACE'),
   'shuffled between keys': (shuffled, '.idx gives 24 records the keys of others'),
-  'two swapped': (lambda idx: text([*pairs(idx)[:5], (6, pairs(idx)[5][1]), (5, pairs(idx)[6][1]), *pairs(idx)[7:]]),
-                  '.idx gives 2 records the keys of others'),
+  'two swapped': (
+    lambda idx: text([*pairs(idx)[:5], (6, pairs(idx)[5][1]), (5, pairs(idx)[6][1]), *pairs(idx)[7:]]),
+    '.idx gives 2 records the keys of others',
+  ),
   'a key twice': (lambda idx: idx.replace(b'\n8\t', b'\n7\t'), '.idx gives 1 records the keys of others'),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('damaged', ['error', 'skip'])
@@ -95,12 +97,16 @@ def test_everything_is_read_whatever_idx_says_and_one_warning_says_so(tmp_path, 
 
 
 GOOD = {
-  'as it is': lambda idx: idx, 'no last line break': lambda idx: idx[:-1],
+  'as it is': lambda idx: idx,
+  'no last line break': lambda idx: idx[:-1],
   'CRLF': lambda idx: idx.replace(b'\n', b'\r\n'),
-  'BOM': lambda idx: b'\xef\xbb\xbf' + idx, 'BOM, CRLF': lambda idx: b'\xef\xbb\xbf' + idx.replace(b'\n', b'\r\n'),
-  'spaces': lambda idx: idx.replace(b'\t', b'  '), 'blank lines': lambda idx: idx.replace(b'\n', b'\n\n'),
-  'backwards': lambda idx: text(pairs(idx)[::-1]), 'other keys': lambda idx: text((k + 9, p) for k, p in pairs(idx)),
-}  # fmt: skip
+  'BOM': lambda idx: b'\xef\xbb\xbf' + idx,
+  'BOM, CRLF': lambda idx: b'\xef\xbb\xbf' + idx.replace(b'\n', b'\r\n'),
+  'spaces': lambda idx: idx.replace(b'\t', b'  '),
+  'blank lines': lambda idx: idx.replace(b'\n', b'\n\n'),
+  'backwards': lambda idx: text(pairs(idx)[::-1]),
+  'other keys': lambda idx: text((k + 9, p) for k, p in pairs(idx)),
+}
 
 
 @pytest.mark.parametrize('kind', GOOD)
@@ -164,8 +170,16 @@ def test_records_that_a_damaged_one_hides_are_found(tmp_path, valid):
   assert content(records) == content(whole)[:6] + content(whole)[7:]
 
 
-@pytest.mark.parametrize('line', [b' ' * 300_000 + b'x', b'1' + b' \t' * 150_000 + b'x', b'1 2' + b' ' * 300_000 + b'x',
-                                  b'1' * 300_000, b'\t1' * 150_000])  # fmt: skip
+@pytest.mark.parametrize(
+  'line',
+  [
+    b' ' * 300_000 + b'x',
+    b'1' + b' \t' * 150_000 + b'x',
+    b'1 2' + b' ' * 300_000 + b'x',
+    b'1' * 300_000,
+    b'\t1' * 150_000,
+  ],
+)
 def test_no_line_takes_long(line):
   start = time.perf_counter()
   assert names._parse(line)[1] == [1]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gif_jax.core.errors import DiskError
 from gif_jax.core.lists import normal, table_text
-from gif_jax.data.recordio import RecordIO, RecordWriter, framing, lists, write_insightface
-from gif_jax.data.records import Names, Person
+from gif_jax.data.formats.recordio import RecordIO, RecordWriter, framing, lists, write_insightface
+from gif_jax.data.formats.records import Names, Person
 from tests.record_files import Called, Given, content, names_of, write
 
 TEXT = st.text(st.characters(codec='utf-8', exclude_characters='/\0'), min_size=1, max_size=9)
@@ -148,9 +148,10 @@ GOOD = {
   'several labels': '5\t3\t0.5\t-1e-3\tx/1.jpg\n6\t3\t1\t2\tx 2.jpg\n7\t7\t1\tü\\t\n',
   'in another order': '7\t7\tü\\t\n5\t3\tx/1.jpg\n6\t3\tx 2.jpg\n',
   'of more images': '1\t0\tsome.jpg\n5\t3\tx/1.jpg\n6\t3\tx 2.jpg\n7\t7\tü\\t\n8\t9\tother.jpg\n',
-  'CRLF': '5\t3\tx/1.jpg\r\n6\t3\tx 2.jpg\r\n7\t7\tü\\t\r\n', 'BOM': '\ufeff5\t3\tx/1.jpg\n6\t3\tx 2.jpg\n7\t7\tü\\t\n',
+  'CRLF': '5\t3\tx/1.jpg\r\n6\t3\tx 2.jpg\r\n7\t7\tü\\t\r\n',
+  'BOM': '\ufeff5\t3\tx/1.jpg\n6\t3\tx 2.jpg\n7\t7\tü\\t\n',
   'no last line break': '5\t3\tx/1.jpg\n6\t3\tx 2.jpg\n7\t7\tü\\t',
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('kind', GOOD)
@@ -178,14 +179,16 @@ BAD = {
   'two numbers too many, two too few': ('5\t3-3\tx/1.jpg\n6\t3\tx 2.jpg\n7\te\ty\n', ''),
   'spaces': ('5 3 x/1.jpg\n6 3 x 2.jpg\n7 7 y\n', f'line 1 {FORM}'),
   'a blank line': ('5\t3\tx/1.jpg\n\n6\t3\tx 2.jpg\n7\t7\ty\n', f'line 2 {FORM}'),
-  'empty': ('', 'is empty'), 'UTF-16': ('5\t3\tx\n6\t3\ty\n7\t7\tz\n'.encode('utf-16'), f'line 1 {FORM}'),
-  'binary': (bytes(range(256)) * 99, FORM), 'one long line': (b'x' * 99999, FORM),
+  'empty': ('', 'is empty'),
+  'UTF-16': ('5\t3\tx\n6\t3\ty\n7\t7\tz\n'.encode('utf-16'), f'line 1 {FORM}'),
+  'binary': (bytes(range(256)) * 99, FORM),
+  'one long line': (b'x' * 99999, FORM),
   'a key missing': ('5\t3\tx/1.jpg\n7\t7\ty\n', 'no line for the image with the id 6 (1 such images)'),
-  'other keys': ('0\t3\tx/1.jpg\n1\t3\tx 2.jpg\n2\t7\ty\n', 'id 5 (3 such'), 'a key twice': (
-    '5\t3\tx/1.jpg\n6\t3\tx 2.jpg\n6\t3\tx 3.jpg\n7\t7\ty\n', 'two lines for one key'),
+  'other keys': ('0\t3\tx/1.jpg\n1\t3\tx 2.jpg\n2\t7\ty\n', 'id 5 (3 such'),
+  'a key twice': ('5\t3\tx/1.jpg\n6\t3\tx 2.jpg\n6\t3\tx 3.jpg\n7\t7\ty\n', 'two lines for one key'),
   'other labels': ('5\t3\tx/1.jpg\n6\t7\tx 2.jpg\n7\t7\ty\n', 'other labels for 1 images'),
   'a label that is NaN': ('5\tnan\tx/1.jpg\n6\t3\tx 2.jpg\n7\t7\ty\n', ''),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('kind', BAD)
@@ -269,11 +272,21 @@ def test_people_of_earlier_versions_have_their_names(tmp_path):
   assert _people_of(tmp_path, table_text(people, '\t'), *left) == [people[0], people[2]]
 
 
-@pytest.mark.parametrize('text', [
-  'anna\tx:anna\nben\tx:ben\n', 'anna\tx\nben\tx\neva\tx\nkim\tx\n', 'anna\nben\neva\n', 'a\tb\tc\n' * 3, '',
-  'anna\tx\nanna\ty\neva\tz\n', 'caf\u00e9\tx\ncafe\u0301\ty\neva\tz\n', 'anna\tx\n\ty\neva\tz\n', b'\0' * 30,
-  'anna\tx\nben\tx\neva\tx\n'.encode('utf-16')[:-1],
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'text',
+  [
+    'anna\tx:anna\nben\tx:ben\n',
+    'anna\tx\nben\tx\neva\tx\nkim\tx\n',
+    'anna\nben\neva\n',
+    'a\tb\tc\n' * 3,
+    '',
+    'anna\tx\nanna\ty\neva\tz\n',
+    'caf\u00e9\tx\ncafe\u0301\ty\neva\tz\n',
+    'anna\tx\n\ty\neva\tz\n',
+    b'\0' * 30,
+    'anna\tx\nben\tx\neva\tx\n'.encode('utf-16')[:-1],
+  ],
+)
 def test_people_that_do_not_fit_are_called_by_their_numbers(tmp_path, caplog, text):
   assert _people_of(tmp_path, text) == [('0', 'a:0'), ('1', 'a:1'), ('2', 'a:2')]
   (warning,) = said(caplog)
@@ -287,5 +300,3 @@ def test_people_are_told_of_once(tmp_path, caplog):
   for _ in range(3):
     records.people()
   assert len(said(caplog)) == 1
-
-

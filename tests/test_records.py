@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
-from gif_jax.core.files import read_json, write_json
+from gif_jax.core.storage.files import read_json, write_json
 from gif_jax.data.augment import Chances
 from gif_jax.data.crops import Crops
+from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.records import Packed, Person, fingerprint
 from gif_jax.data.images import read_image
-from gif_jax.data.inputs import open_records
-from gif_jax.data.records import Packed, Person, fingerprint
 from gif_jax.training import input_pipeline
 from tests.record_files import write_records
 
@@ -207,8 +207,8 @@ def test_a_folder_of_an_earlier_version_is_read_with_a_word_in_the_log(images, t
 
 
 FUZZ = settings(
-  max_examples=int(os.environ.get('FUZZ', 100)), deadline=None, derandomize='FUZZ' not in os.environ, database=None,
-)  # fmt: skip
+  max_examples=int(os.environ.get('FUZZ', 100)), deadline=None, derandomize='FUZZ' not in os.environ, database=None
+)
 
 
 @FUZZ

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gif_jax.core import plots
-from gif_jax.evaluation import report
+from gif_jax.training import summary
 
 SUMMARY = {
   'verification_accuracy': 0.8741,
@@ -31,7 +31,7 @@ def picture(path):
 
 def test_roc_plot(tmp_path):
   fpr = np.linspace(0, 1, 200_001)
-  report.plot_roc({'this model': (fpr, np.sqrt(fpr)), 'raw pixels': (fpr, fpr)}, tmp_path / 'figures' / 'roc.png')
+  summary.plot_roc({'this model': (fpr, np.sqrt(fpr)), 'raw pixels': (fpr, fpr)}, tmp_path / 'figures' / 'roc.png')
   picture(tmp_path / 'figures' / 'roc.png')
 
 
@@ -42,10 +42,10 @@ def test_training_plot_tolerates_missing_and_null_values(tmp_path):
     {'step': 30, 'loss': 8.5, 'code_loss': float('nan'), 'digit_accuracy': [0.3, 0.25]},
     {'step': 40},
   ]
-  report.plot_training(rows, tmp_path / 'training.png')
+  summary.plot_training(rows, tmp_path / 'training.png')
   assert picture(tmp_path / 'training.png').shape[0] > 600
-  assert report._lines(rows, 'loss') == {'loss': [(10, 9.5), (30, 8.5)], 'code_loss': [(10, 9.0)]}
-  assert report._lines(rows, 'digit') == {
+  assert summary._lines(rows, 'loss') == {'loss': [(10, 9.5), (30, 8.5)], 'code_loss': [(10, 9.0)]}
+  assert summary._lines(rows, 'digit') == {
     'digit_accuracy 1': [(20, 0.1), (30, 0.3)],
     'digit_accuracy 2': [(20, 0.2), (30, 0.25)],
   }
@@ -60,7 +60,7 @@ def test_contact_sheet(tmp_path, labels):
 
 
 def test_summary_table():
-  assert report.summary_table(SUMMARY).splitlines() == [
+  assert summary.summary_table(SUMMARY).splitlines() == [
     'verification accuracy               87.4 %',
     'verification accuracy, raw pixels   62.0 %',
     'TAR @ FAR 1e-1                      90.0 %',
@@ -71,4 +71,4 @@ def test_summary_table():
     'closed set, centres, top 1          50.0 %',
     'images/s                               312',
   ]
-  assert report.summary_table({}) == ''
+  assert summary.summary_table({}) == ''

@@ -14,9 +14,7 @@ from gif_jax.evaluation.result import (
 )
 
 
-@pytest.mark.parametrize(
-  ('rate', 'name'), [(1e-4, '1e-4'), (1e-10, '1e-10'), (0.1, '1e-1'), (3e-3, '3e-3'), (1, '1')]
-)
+@pytest.mark.parametrize(('rate', 'name'), [(1e-4, '1e-4'), (1e-10, '1e-10'), (0.1, '1e-1'), (3e-3, '3e-3'), (1, '1')])
 def test_names_of_rates_read_back(rate, name):
   assert rate_name(rate) == name and float(name) == rate
 

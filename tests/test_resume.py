@@ -10,16 +10,16 @@ import jax
 import numpy as np
 import pytest
 
-from gif_jax.codes import make
+from gif_jax.codes import tokenizer
+from gif_jax.codes.identities import Identities
 from gif_jax.codes.table import CodeTable, TableError
-from gif_jax.core import checksums
-from gif_jax.data.sources import open_faces
-from gif_jax.evaluation.identification import nearest
-from gif_jax.models.saved import CheckpointError
+from gif_jax.core.storage import checksums
+from gif_jax.data.sets.open import open_faces
+from gif_jax.identification.nearest import nearest
+from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.trained import open_backbone
 from gif_jax.training import sharding
 from gif_jax.training.program import open_trained
-from gif_jax.training.softmax import Identities
 
 # The forms of the method as flags. `joint` is re-tokenised within its 12 steps.
 FORMS = {
@@ -40,7 +40,7 @@ def finished(command, tmp_path_factory):
   found = {}
   for form, flags in FORMS.items():
     workdir = tmp_path_factory.mktemp(form)
-    done = command('main', '--config=tests/tiny.py', f'--workdir={workdir}', *flags)
+    done = command('train', '--config=tests/tiny.py', f'--workdir={workdir}', *flags)
     assert done.returncode == 0, done.stdout
     rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     found[form] = workdir, json.loads((workdir / 'summary.json').read_text()), rows
@@ -55,7 +55,7 @@ def _newest_step(workdir):
 
 @pytest.mark.parametrize(('form', 'workers'), [('fixed', 0), ('fixed', 2), ('joint', 0), ('partial_fc', 0)])
 def test_killed_run_ends_with_the_same_state(command, finished, tmp_path, form, workers):
-  arguments = ('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
+  arguments = ('train', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
   arguments += FORMS[form]
   running = command(*arguments, f'--config.data.workers={workers}', popen=True)
   target = random.randint(2, 6)
@@ -80,7 +80,7 @@ def test_killed_run_ends_with_the_same_state(command, finished, tmp_path, form, 
 
 
 def test_sigterm_saves_and_ends_well(command, tmp_path):
-  arguments = ('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
+  arguments = ('train', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
   running = command(*arguments, '--config.data.workers=1', '--config.train.steps=100000', popen=True)
   while running.poll() is None and _newest_step(tmp_path) < 3:
     time.sleep(0.01)
@@ -94,7 +94,7 @@ def test_sigterm_saves_and_ends_well(command, tmp_path):
 
 
 def test_running_again_after_the_end_changes_nothing(command, tmp_path, finished):
-  arguments = ('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.steps=4')
+  arguments = ('train', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.steps=4')
   assert command(*arguments).returncode == 0
   first = json.loads((tmp_path / 'summary.json').read_text())
   rows = (tmp_path / 'metrics.jsonl').read_text()
@@ -125,12 +125,12 @@ def test_killed_tokenisation_makes_the_same_table(command, tiny_config, tmp_path
   assert done.returncode == 0, done.stdout
   assert f'moments-0.npz: continuing from {position}' in done.stdout
   assert not draft.exists()
-  never_killed = make.make_table(config, open_faces(config, None), tmp_path / 'whole')
+  never_killed = tokenizer.make_table(config, open_faces(config, None), tmp_path / 'whole')
   assert CodeTable.open(tmp_path / 'table').fingerprint == never_killed.fingerprint
 
 
 def test_seeds_matter(command, tmp_path, finished):
-  done = command('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.seed=1')
+  done = command('train', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.train.seed=1')
   assert done.returncode == 0, done.stdout
   assert json.loads((tmp_path / 'summary.json').read_text())['state_sha256'] != finished['fixed'][1]['state_sha256']
 
@@ -146,14 +146,14 @@ def test_a_joint_run_leaves_tables_to_use_and_to_start_from(command, finished, t
   assert np.abs(trained.vectors - start.vectors).max() > 0.01
   assert 0 <= summary['vector_top1'] <= 1 and rows[-1]['in_batch_loss'] < rows[0]['in_batch_loss']
   flags = [f'--config.tokenizer.table={workdir / "next_table"}', '--config.train.steps=2', *FORMS['joint']]
-  done = command('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', *flags)
+  done = command('train', '--config=tests/tiny.py', f'--workdir={tmp_path}', *flags)
   assert done.returncode == 0, done.stdout
 
 
 def test_another_form_does_not_continue_a_checkpoint(command, finished):
   pairs = {('fixed', 'joint'): 'joint', ('joint', 'fixed'): 'joint', ('partial_fc', 'fixed'): 'softmax'}
   for (form, other), name in pairs.items():
-    arguments = ('main', '--config=tests/tiny.py', f'--workdir={finished[form][0]}', *FORMS[other])
+    arguments = ('train', '--config=tests/tiny.py', f'--workdir={finished[form][0]}', *FORMS[other])
     for accept, error in (((), 'ConfigError'), (('--accept_changes',), 'CheckpointError')):
       done = command(*arguments, *accept)
       assert done.returncode == 1 and f'{error}: ' in done.stdout and 'Traceback' not in done.stdout, done.stdout
@@ -213,17 +213,17 @@ def test_a_table_made_by_a_run_knows_its_weights_and_not_its_folder(finished, ti
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.encoder, config.tokenizer.encoder_path = 'backbone', str(workdir)
   config.model.d = 8  # neither the network's nor its table's
-  table = make.ensure_table(config, tiny_faces, tmp_path)
+  table = tokenizer.ensure_table(config, tiny_faces, tmp_path)
   assert table.meta['encoder'] == open_backbone(workdir).name and table.d == 8
   moved = shutil.copytree(workdir, tmp_path / 'moved')
   config.tokenizer.encoder_path = str(moved)
-  assert make.ensure_table(config, tiny_faces, tmp_path).fingerprint == table.fingerprint
+  assert tokenizer.ensure_table(config, tiny_faces, tmp_path).fingerprint == table.fingerprint
   shutil.rmtree(moved / 'checkpoints' / '12')
   with pytest.raises(TableError, match='was made with encoder_path'):
-    make.ensure_table(config, tiny_faces, tmp_path)
+    tokenizer.ensure_table(config, tiny_faces, tmp_path)
   shutil.rmtree(moved)
-  with pytest.raises(make.TokenizeError, match=r'moved/checkpoints holds no checkpoint: name the --workdir'):
-    make.ensure_table(config, tiny_faces, tmp_path)
+  with pytest.raises(tokenizer.TokenizeError, match=r'moved/checkpoints holds no checkpoint: name the --workdir'):
+    tokenizer.ensure_table(config, tiny_faces, tmp_path)
 
 
 @pytest.mark.parametrize('damage', ['state', 'origin'])

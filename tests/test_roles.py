@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from gif_jax import main
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.data import roles as roles_module
-from gif_jax.data.recordio import write_insightface
-from gif_jax.data.roles import Rest, first_images, roles
-from gif_jax.data.sources import open_faces
+from gif_jax.data.formats.recordio import write_insightface
+from gif_jax.data.sets import records as roles_module
+from gif_jax.data.sets.open import open_faces
+from gif_jax.data.sets.records import Rest, first_images, roles
+from gif_jax.training.run import run
 from tests import tiny
 from tests.pictures import encode
 from tests.record_files import packed_faces, write_records
@@ -209,19 +209,19 @@ def test_a_run_on_recordio(insightface, packed, tmp_path):
   config = _config(packed)
   config.data.path = str(insightface)
   config.train.steps = 3
-  assert main.run(config, tmp_path / 'run')['steps'] == 3
+  assert run(config, tmp_path / 'run')['steps'] == 3
   config.data.path = str(packed.path)  # converted since: the table and the checkpoint stay good
   config.train.steps = 5
   with pytest.raises(ConfigError, match=r'other settings: config\.data\.path=\S+ \(was \S+\)\. .*--accept_changes'):
-    main.run(config, tmp_path / 'run')
-  assert main.run(config, tmp_path / 'run', accept=True)['resumed_from_step'] == 3
+    run(config, tmp_path / 'run')
+  assert run(config, tmp_path / 'run', accept=True)['resumed_from_step'] == 3
 
 
 def test_a_run(packed, tmp_path):
   config = _config(packed, test=4, validation=4)
   config.train.steps, config.eval.every_steps = 6, 3
   config.data.workers = 2
-  summary = main.run(config, tmp_path / 'run')
+  summary = run(config, tmp_path / 'run')
   assert summary['steps'] == 6 and 0 <= summary['verification_accuracy'] <= 1
   people = json.loads((tmp_path / 'run' / 'people.json').read_text())
   assert [person['images'] + person['held_out'] for person in people['train']] == [4] * 12

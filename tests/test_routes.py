@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gif_jax.codes.tree import random_codes
-from gif_jax.evaluation.identification import nearest
-from gif_jax.identification import rerank, tree
-from gif_jax.identification.decode import build_index, decode
+from gif_jax.identification import rerank, vector_tree
+from gif_jax.identification.beam_search import build_index, decode
+from gif_jax.identification.nearest import nearest
 
 
 def _unit(rows):
@@ -16,7 +16,7 @@ def _unit(rows):
 
 
 def _search(found, z, vectors, beam, k):
-  candidates = np.asarray(tree.candidates(found, z, beam))
+  candidates = np.asarray(vector_tree.candidates(found, z, beam))
   return np.asarray(rerank.best(candidates, rerank.cosines(z, candidates, vectors), k))
 
 
@@ -35,9 +35,9 @@ def test_a_full_beam_is_the_nearest_vector(problem, kind):
   # Sixteen signs make a row of length 4, so that all sums of unit vectors are exact and ties are ties.
   h = rng.normal(size=(m, 16)) if kind == 'real' else rng.choice([-1.0, 1.0], (m, 16))[rng.integers(m, size=m)]
   z = rng.normal(size=(3, 16)) if kind == 'real' else rng.choice([-1.0, 1.0], (3, 16))
-  planted = tree.plant(random_codes(m, l, v, seed), h, v)
+  planted = vector_tree.plant(random_codes(m, l, v, seed), h, v)
   beam = max(len(table) for table in planted.index.children)
-  candidates = np.asarray(tree.candidates(planted, z.astype(np.float32), beam))
+  candidates = np.asarray(vector_tree.candidates(planted, z.astype(np.float32), beam))
   for found in candidates:
     assert sorted(found[found >= 0]) == list(range(m))  # everybody is reached, once
   np.testing.assert_array_equal(_search(planted, z.astype(np.float32), h, beam, 7), nearest(z, h, 7))
@@ -46,7 +46,7 @@ def test_a_full_beam_is_the_nearest_vector(problem, kind):
 def test_centres_are_the_unit_means_of_what_is_below():
   rng = np.random.default_rng(0)
   codes, h = random_codes(40, 3, 4, 0), rng.normal(size=(40, 5)).astype(np.float16)
-  planted = tree.plant(codes, h, 4)
+  planted = vector_tree.plant(codes, h, 4)
   for j, centres in enumerate(planted.centres, 1):
     prefixes = np.unique(codes[:, :j], axis=0)
     below = [(codes[:, :j] == prefix).all(1) for prefix in prefixes]
@@ -57,9 +57,9 @@ def test_centres_are_the_unit_means_of_what_is_below():
 @pytest.mark.parametrize('block', [1, 7])
 def test_vectors_may_be_read_in_any_blocks(block, monkeypatch):
   codes, h = random_codes(50, 3, 4, 1), np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
-  whole = tree.plant(codes, h, 4)
-  monkeypatch.setattr(tree, '_BLOCK', block)
-  for centres, again in zip(whole.centres, tree.plant(codes, h, 4).centres):
+  whole = vector_tree.plant(codes, h, 4)
+  monkeypatch.setattr(vector_tree, '_BLOCK', block)
+  for centres, again in zip(whole.centres, vector_tree.plant(codes, h, 4).centres):
     np.testing.assert_allclose(again, centres, atol=1e-6)
 
 
@@ -82,11 +82,11 @@ def _oracle(planted, codes, z, beam, v):
 @pytest.mark.parametrize('held', [2**24, 100])
 def test_a_narrow_beam_searches_as_written_out(beam, held, monkeypatch):
   monkeypatch.setattr(rerank, 'held', lambda: held)
-  tree.candidates.clear_cache()  # which keeps what was compiled with another size
+  vector_tree.candidates.clear_cache()  # which keeps what was compiled with another size
   rng = np.random.default_rng(0)
   codes, h, z = random_codes(120, 4, 4, 3), rng.normal(size=(120, 9)), rng.normal(size=(8, 9)).astype(np.float32)
-  planted = tree.plant(codes, h, 4)
-  for example, found in zip(z, np.asarray(tree.candidates(planted, z, beam))):
+  planted = vector_tree.plant(codes, h, 4)
+  for example, found in zip(z, np.asarray(vector_tree.candidates(planted, z, beam))):
     assert set(found[found >= 0]) == _oracle(planted, codes, example, beam, 4)
     assert len(found[found >= 0]) == len(set(found[found >= 0])) and len(found) <= beam * 4
 
@@ -95,7 +95,7 @@ def test_a_tree_that_is_grown_finds_people_with_a_narrow_beam():
   rng = np.random.default_rng(0)
   h = _unit(np.repeat(rng.normal(size=(50, 24)), 40, axis=0) + 0.6 * rng.normal(size=(2000, 24))).astype(np.float32)
   z = h[::4] + 0.05 * rng.normal(size=(500, 24)).astype(np.float32)
-  grown = tree.grow(h)
+  grown = vector_tree.grow(h)
   assert max(map(len, grown.centres)) < 1000
   found = _search(grown, z, h, 10, 5)
   assert (found[:, 0] == nearest(z, h, 1)[:, 0]).mean() > 0.98
@@ -104,13 +104,13 @@ def test_a_tree_that_is_grown_finds_people_with_a_narrow_beam():
 
 def test_one_person_and_few_people():
   z = np.eye(3, dtype=np.float32)
-  assert _search(tree.grow(z[:1]), z, z[:1], 1, 2).tolist() == [[0, -1]] * 3
-  assert _search(tree.grow(z), z, z, 1, 1).ravel().tolist() == [0, 1, 2]
+  assert _search(vector_tree.grow(z[:1]), z, z[:1], 1, 2).tolist() == [[0, -1]] * 3
+  assert _search(vector_tree.grow(z), z, z, 1, 1).ravel().tolist() == [0, 1, 2]
 
 
 def test_a_beam_below_one_is_refused():
   with pytest.raises(ValueError, match='at least 1'):
-    tree.candidates(tree.grow(np.eye(3, dtype=np.float32)), np.eye(3, dtype=np.float32), 0)
+    vector_tree.candidates(vector_tree.grow(np.eye(3, dtype=np.float32)), np.eye(3, dtype=np.float32), 0)
 
 
 def test_reranked_codes_of_a_full_beam_are_the_nearest_vectors():

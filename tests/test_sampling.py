@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gif_jax.training import sampling
+from gif_jax.training.objectives import partial_fc
 
 
 def _draws(count, label, start=0, **sizes):
   """`choose` for so many keys: int32 [count, places]."""
   label = jnp.asarray(label, jnp.int32)
   sizes = {'nobody': 10_000, 'places': max(sizes['wanted'], min(sizes['rows'], len(label)))} | sizes
-  choose = jax.jit(jax.vmap(lambda key: sampling.choose(key, label, jnp.int32(start), **sizes)))
+  choose = jax.jit(jax.vmap(lambda key: partial_fc.choose(key, label, jnp.int32(start), **sizes)))
   return np.asarray(choose(jax.random.split(jax.random.key(0), count)))
 
 
@@ -77,13 +77,13 @@ def test_kth_largest(k):
   rng = np.random.default_rng(0)
   for top in (4, 1 << 20, (1 << 30) + 1):
     values = rng.integers(0, top, 100).astype(np.int32)
-    assert sampling._kth_largest(jnp.asarray(values), jnp.int32(k)) == np.sort(values)[-k]
+    assert partial_fc._kth_largest(jnp.asarray(values), jnp.int32(k)) == np.sort(values)[-k]
 
 
 def test_rows_go_back_where_they_came_from():
   rows, place = jnp.arange(40.0).reshape(10, 4), jnp.array([0, 4, 9, 10, 999])
-  taken = sampling.take(rows, place)
+  taken = partial_fc.take(rows, place)
   np.testing.assert_array_equal(taken, [*rows[jnp.array([0, 4, 9])], np.zeros(4), np.zeros(4)])
-  np.testing.assert_array_equal(sampling.put(rows, place, taken), rows)
-  moved = sampling.put(rows, place, 1 + taken) - rows
+  np.testing.assert_array_equal(partial_fc.put(rows, place, taken), rows)
+  moved = partial_fc.put(rows, place, 1 + taken) - rows
   np.testing.assert_array_equal(moved, np.repeat(np.isin(np.arange(10), place)[:, None], 4, axis=1))

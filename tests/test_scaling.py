@@ -12,8 +12,8 @@ import pytest
 from benchmarks import scaling, scaling_report, scaling_row
 from gif_jax.codes import size
 from gif_jax.codes.table import CodeTable
-from gif_jax.core.mesh import batch_sharding, make_mesh
-from gif_jax.training import joint
+from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
+from gif_jax.training.objectives import joint
 from tests.conftest import ROOT
 
 TINY = {'batch': 8, 'd': 16, 'rate': 0.3, 'backbone': 'small', 'dtype': 'float32', 'turn': 0.001}
@@ -93,8 +93,14 @@ def test_formula_continues_a_law_and_tells_how_far_it_is_off():
 
 def test_aims_are_computed_from_rows():
   def row(form, m, seconds, scope='classifier', total=1e6, **more):
-    return {'scope': scope, 'form': form, 'm': m, 'turns': [[9.0, seconds]] * 3,
-            'memory': {'total': total, 'source': 'compiled'}, **more}  # fmt: skip
+    return {
+      'scope': scope,
+      'form': form,
+      'm': m,
+      'turns': [[9.0, seconds]] * 3,
+      'memory': {'total': total, 'source': 'compiled'},
+      **more,
+    }
 
   rows = [row('fixed', 10**6, 0.002, reference=[[9.0, 0.001]] * 3, reference_m=10**4)]
   rows += [row('softmax', 10**6, 3.0), row('pfc', 10**6, 1.0)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
-from gif_jax.evaluation import bootstrap, search
+from gif_jax.evaluation import bootstrap, gallery_search
 from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.result import EvaluationError
 
@@ -42,7 +42,7 @@ def test_threshold_and_strictness_by_hand():
   mated = [[0.7, 0.1], [0.6, 0.1], [0.45, 0.1], [0.1, 0.2], [0.5, 0.5], [0.3, 0.25]]
   subject = [3, 4, 3, 4, 3, 1, 1, 1, 2, 1, 2]
   galleries = _galleries([[1, 2]], subject)
-  figures, intervals = search.search_galleries(_with_scores(nobody + mated), galleries, 0)
+  figures, intervals = gallery_search.search_galleries(_with_scores(nobody + mated), galleries, 0)
   # Found first, strictly: .7, .6, .45 of subject 1 and .2 of subject 2; the tie at .5 is not, nor is .25 below .3.
   assert figures['rank1'] == 4 / 6 and figures['rank5'] == figures['rank10'] == 1
   # int(5 * 1e-4) - 1 and so on down to 1e-1 are below 0: the threshold is .6 and the genuine .6 is not above it.
@@ -57,7 +57,7 @@ def test_threshold_index_by_hand():
   others = [[0.4 - 0.01 * i] for i in range(40)]
   mated = [[0.405], [0.395], [0.375], [0.365], [0.005]]
   galleries = _galleries([[7]], [8] * 40 + [7] * 5)
-  figures, _ = search.search_galleries(_with_scores(others + mated), galleries, 0)
+  figures, _ = gallery_search.search_galleries(_with_scores(others + mated), galleries, 0)
   assert figures['tpir@fpir=1e-1'] == 3 / 5
   assert figures['tpir@fpir=1e-2'] == figures['tpir@fpir=1e-3'] == figures['tpir@fpir=1e-4'] == 1 / 5
   assert figures['tpir@fpir=1'] == 4 / 5
@@ -67,7 +67,7 @@ def test_galleries_are_averaged_and_joined_by_hand():
   """A probe of one gallery is nobody's in the other; G2 has one mated probe and weighs as much as G1 with three."""
   galleries = _galleries([[1, 2], [3]], [1, 1, 2, 3])
   score = [[0.6, 0.1, 0.5], [0.5, 0.1, 0.6], [0.3, 0.2, 0.1], [0.1, 0.2, 0.7]]
-  figures, _ = search.search_galleries(_with_scores(score), galleries, 0)
+  figures, _ = gallery_search.search_galleries(_with_scores(score), galleries, 0)
   # G1: found first .6, .5, not .2; the other probe has .2, above which both are. G2: .7, above .6, .5, .1.
   assert figures['rank1'] == pytest.approx((2 / 3 + 1) / 2)
   assert figures['tpir@fpir=1'] == pytest.approx((2 / 3 + 1) / 2)
@@ -78,22 +78,22 @@ def test_galleries_are_averaged_and_joined_by_hand():
 
 def test_ties_count_against_at_every_rank():
   galleries = _galleries([list(range(12))], [0, 20])
-  figures, _ = search.search_galleries(_with_scores([[0.1] * 12, [0.01] * 12]), galleries, 0)
+  figures, _ = gallery_search.search_galleries(_with_scores([[0.1] * 12, [0.01] * 12]), galleries, 0)
   assert [figures[f'rank{k}'] for k in (1, 5, 10)] == [0, 0, 0]  # behind 11 others
   score = [[0.1] * 5 + [0.05] * 7, [0.01] * 12]
-  figures, _ = search.search_galleries(_with_scores(score), galleries, 0)
+  figures, _ = gallery_search.search_galleries(_with_scores(score), galleries, 0)
   assert [figures[f'rank{k}'] for k in (1, 5, 10)] == [0, 1, 1]  # fifth of five
 
 
 def test_what_cannot_be_measured_is_left_out():
-  all_known, _ = search.search_galleries(_with_scores([[0.5, 0.1]]), _galleries([[1, 2]], [1]), 5)
+  all_known, _ = gallery_search.search_galleries(_with_scores([[0.5, 0.1]]), _galleries([[1, 2]], [1]), 5)
   assert all_known == {name: 1 for name in all_known} and not any('tpir' in name for name in all_known)
-  nobody, intervals = search.search_galleries(_with_scores([[0.5, 0.1]]), _galleries([[1, 2]], [3]), 5)
+  nobody, intervals = gallery_search.search_galleries(_with_scores([[0.5, 0.1]]), _galleries([[1, 2]], [3]), 5)
   assert nobody == intervals == {}
   # The first subject is drawn in no replicate, and G2 has no other.
   assert next(bootstrap.draws(3, 1))[0] == 0
   score = [[0.1, 0.2, 0.5], [0.1, 0.5, 0.1], [0.5, 0.1, 0.1]]
-  figures, intervals = search.search_galleries(_with_scores(score), _galleries([[3, 2], [1]], [1, 2, 3]), 1)
+  figures, intervals = gallery_search.search_galleries(_with_scores(score), _galleries([[3, 2], [1]], [1, 2, 3]), 1)
   assert figures['rank1'] == 1 and set(intervals) == {'rank1@joined', 'rank5@joined', 'rank10@joined'}
 
 
@@ -130,11 +130,11 @@ def _by_loops(vectors, galleries, fpirs):
 @pytest.mark.parametrize('seed', range(3))
 @pytest.mark.parametrize('coarse', [False, True])
 def test_galleries_against_loops(seed, coarse, monkeypatch):
-  monkeypatch.setattr(search, '_BLOCK', 50 * 37)  # probes in several blocks
+  monkeypatch.setattr(gallery_search, '_BLOCK', 50 * 37)  # probes in several blocks
   vectors, galleries = _made_up(np.random.default_rng(seed), coarse=coarse)
   if coarse:  # whole numbers, so that equal scores are equal in any order of summation
     vectors = np.rint(vectors * 10)
-  figures, _ = search.search_galleries(vectors, galleries, 0)
+  figures, _ = gallery_search.search_galleries(vectors, galleries, 0)
   tpir, ranks = _by_loops(vectors, galleries, (1e-4, 1e-3, 1e-2, 1e-1, 1))
   names = [f'tpir@fpir={rate}' for rate in ('1e-4', '1e-3', '1e-2', '1e-1', '1')]
   np.testing.assert_allclose([figures[name] for name in names], tpir, rtol=1e-12)
@@ -151,10 +151,10 @@ def test_a_replicate_is_the_search_for_the_probes_drawn():
   vectors, galleries = _made_up(np.random.default_rng(7))
   subjects, person = np.unique(galleries.probe_subject, return_inverse=True)
   weights = next(bootstrap.draws(len(subjects), 1))
-  _, intervals = search.search_galleries(vectors, galleries, 1)
+  _, intervals = gallery_search.search_galleries(vectors, galleries, 1)
   galleries.probe = np.repeat(galleries.probe, weights[person])
   galleries.probe_subject = np.repeat(galleries.probe_subject, weights[person])
-  expected, _ = search.search_galleries(vectors, galleries, 0)
+  expected, _ = gallery_search.search_galleries(vectors, galleries, 0)
   assert set(expected) - set(intervals) == {'tpir@fpir=1e-4', 'tpir@fpir=1e-3'}
   for name, ends in intervals.items():
     assert ends == pytest.approx((expected[name], expected[name])), name
@@ -162,7 +162,7 @@ def test_a_replicate_is_the_search_for_the_probes_drawn():
 
 def test_a_result_of_galleries():
   vectors, galleries = _made_up(np.random.default_rng(8))
-  found = search.evaluate_galleries('ijbc', vectors, galleries, 'N1D1', 100)
+  found = gallery_search.evaluate_galleries('ijbc', vectors, galleries, 'N1D1', 100)
   assert (found.benchmark, found.protocol, found.mode) == ('ijbc', '1:N', 'N1D1')
   assert found.counts['gallery G1'] == 30 and found.counts['gallery G2'] == 20 and found.counts['probes'] == 400
   for i in '12':
@@ -238,8 +238,8 @@ def _random_set(rng, people=40, d=6):
 @pytest.mark.parametrize('seed', range(3))
 def test_a_search_against_scikit_learn(seed, monkeypatch):
   """Without ties the area under scikit-learn's curve, by trapezia, is ours, and average precision is above it."""
-  monkeypatch.setattr(search, '_BLOCK', 490 * 7)
-  monkeypatch.setattr(search, '_ROWS', 64)
+  monkeypatch.setattr(gallery_search, '_BLOCK', 490 * 7)
+  monkeypatch.setattr(gallery_search, '_ROWS', 64)
   benchmark, embedding = _random_set(np.random.default_rng(seed))
   z = _unit(embedding.astype(np.float64))
   area, above, first = [], [], []

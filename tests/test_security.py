@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from gif_jax.audit.audit import Settings, audit
 from gif_jax.core.errors import DataError
-from gif_jax.data import align_people
-from gif_jax.data.audit.audit import Settings, audit
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.data.convert import Settings as Conversion
-from gif_jax.data.convert import convert
-from gif_jax.data.inputs import open_records
-from gif_jax.data.merge import input_name
-from gif_jax.data.records import Packed
+from gif_jax.data.alignment import photographs
+from gif_jax.data.convert.convert import Settings as Conversion
+from gif_jax.data.convert.convert import convert
+from gif_jax.data.convert.merge import input_name
+from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.records import Packed
+from gif_jax.evaluation.registry import open_benchmark
 from tests.photographs import write_people
 from tests.test_align_command import write_points
 from tests.test_tfds_records import IMAGE, TEXT, examples, prepare
@@ -110,7 +110,7 @@ def test_crops_stay_below_the_output(tiny_faces, tmp_path):
   write_people(tmp_path / 'faces', tiny_faces.train, 2)
   source = write_points(tmp_path / 'points.txt', tmp_path / 'faces')
   people = sorted(path.name for path in (tmp_path / 'faces').iterdir())
-  align_people.align_people(tmp_path / 'faces', tmp_path / 'out', 32, source)
+  photographs.align_people(tmp_path / 'faces', tmp_path / 'out', 32, source)
   elsewhere = tmp_path / 'elsewhere'
   elsewhere.mkdir()
   for file in (tmp_path / 'out' / people[0]).iterdir():
@@ -118,7 +118,7 @@ def test_crops_stay_below_the_output(tiny_faces, tmp_path):
   (tmp_path / 'out' / people[0]).rmdir()
   (tmp_path / 'out' / people[0]).symlink_to(elsewhere)
   with pytest.raises(DataError, match='is a link that leads out of'):
-    align_people.align_people(tmp_path / 'faces', tmp_path / 'out', 32, source)
+    photographs.align_people(tmp_path / 'faces', tmp_path / 'out', 32, source)
   assert not list(elsewhere.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import unicodedata
 import zlib
@@ -14,13 +15,15 @@ from hypothesis import strategies as st
 
 from gif_jax.core.errors import DataError
 from gif_jax.core.lists import read_rows, write_rows
-from gif_jax.data import seen as module
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.data.convert import Settings, convert
-from gif_jax.data.recordio import write_insightface
-from gif_jax.data.records import Packed, Person
-from gif_jax.data.seen import KEPT, NOTE, PEOPLE, PICTURES, Seen, note_trained, picture_keys
-from gif_jax.data.sources import open_faces
+from gif_jax.data.convert.convert import Settings, convert
+from gif_jax.data.formats.recordio import write_insightface
+from gif_jax.data.formats.records import Packed, Person
+from gif_jax.data.sets import trained_on as module
+from gif_jax.data.sets.open import open_faces
+from gif_jax.data.sets.trained_on import KEPT, NOTE, PEOPLE, PICTURES, note_trained, picture_keys
+from gif_jax.evaluation import overlap as sharing
+from gif_jax.evaluation.overlap import Seen
+from gif_jax.evaluation.registry import open_benchmark
 from tests import tiny
 from tests.photographs import folder_config, names, write_people
 from tests.record_files import packed_faces, write_records
@@ -79,8 +82,11 @@ def test_the_lists_choose_people_for_conversion(noted, photographs, tmp_path):
 
 def test_the_training_format_is_not_read_for_its_keys(tiny_faces, tmp_path, monkeypatch):
   packed = packed_faces(tmp_path / 'set', tiny_faces.train, size=32)
-  apart = {int(person['name']) for role in ('validation', 'test')
-           for person in open_faces(_records_config(packed.path), None).people[role]}  # fmt: skip
+  apart = {
+    int(person['name'])
+    for role in ('validation', 'test')
+    for person in open_faces(_records_config(packed.path), None).people[role]
+  }
   expected = sorted({_key(packed[i]) for i, label in enumerate(packed.labels().tolist()) if label not in apart})
   write_insightface(packed, tmp_path / 'rec' / 'train.rec')
   note_trained(tmp_path, open_faces(_records_config(tmp_path / 'rec'), None))
@@ -150,8 +156,9 @@ def _damage(path, how):
     path.unlink()
   else:
     middle = len(content) // 2
-    path.write_bytes(content[:middle] if how == 'cut' else
-                     content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])  # fmt: skip
+    path.write_bytes(
+      content[:middle] if how == 'cut' else content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    )
 
 
 @pytest.mark.parametrize('name', [PEOPLE, PICTURES, NOTE])
@@ -191,7 +198,7 @@ def test_what_is_not_there_is_said_in_one_line(noted, photographs, tmp_path, cap
   lines = [record.getMessage() for record in caplog.records]
   assert len(lines) == (said is not None)
   if said:
-    assert module.re.search(said, lines[0])
+    assert re.search(said, lines[0])
   if 'not looked for' in (said or ''):
     assert found is None
     return
@@ -208,7 +215,7 @@ def test_sets_too_large_to_be_read_are_known_by_name(photographs, tmp_path, monk
   (tmp_path / NOTE).unlink()
   note_trained(tmp_path, faces)
   assert not (tmp_path / PICTURES).exists() and len(_column(tmp_path / PEOPLE)) == 15
-  assert '60 images are not in the training format' in caplog.text and 'gif_jax.convert' in caplog.text
+  assert '60 images are not in the training format' in caplog.text and 'gif_jax convert' in caplog.text
   overlap, _ = Seen(tmp_path).overlap(open_benchmark(str(photographs), 32), left_out=True)
   assert (overlap.trained_on, overlap.by_name, overlap.by_picture) == (15, 15, 0)
 
@@ -270,12 +277,12 @@ def test_whoever_was_trained_on_is_found_and_nobody_without_a_common_name(tmp_pa
   people = [(name, f'{source}:{name}') for name, source in people]
   trained = [person for person in people if data.draw(st.booleans())]
   names = {name for name, _ in trained}
-  parts = {part for _, origin in trained for part in module._MEMBER.findall(origin)}
+  parts = {part for _, origin in trained for part in sharing._MEMBER.findall(origin)}
   found = _by_name(tmp_path_factory.mktemp('any'), trained or [('nobody', '')], people)
   for person, known in zip(people, found, strict=True):
     if person in trained:
       assert known
-    elif person[0] not in names and not parts & set(module._MEMBER.findall(person[1])):
+    elif person[0] not in names and not parts & set(sharing._MEMBER.findall(person[1])):
       assert not known
 
 

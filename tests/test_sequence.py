@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gif_jax.config import default
-from gif_jax.identification.decode import build_index, decode, decode_sequence
+from gif_jax.identification.beam_search import build_index, decode, decode_sequence
 from gif_jax.models import gif
 from gif_jax.models.sequence import SequenceDecoder
-from gif_jax.training.fixed import sequence_loss
 from gif_jax.training.flops import training_flops
-from gif_jax.training.steps import make_read_digit
+from gif_jax.training.objectives.fixed import sequence_loss
+from gif_jax.training.train_step import make_read_digit
 from tests.test_decode import problems, random_codes
 
 GOLDEN = dict(np.load(Path(__file__).parent / 'golden' / 'sequence_golden.npz'))
@@ -35,10 +35,12 @@ def _from_torch(kind=''):
     elif not kind:  # two biases that are only added up: we have one, with the gradient that each of the two has
       cell[f'i{gate}']['bias'] = bias + further
   return {
-    'start': {'kernel': net['start.weight'].T, 'bias': net['start.bias']}, 'query': {'kernel': net['query.weight'].T},
-    'digits': np.concatenate([net['begin'][None], net['digits.0'], net['digits.1']]), 'cell': cell,
+    'start': {'kernel': net['start.weight'].T, 'bias': net['start.bias']},
+    'query': {'kernel': net['query.weight'].T},
+    'digits': np.concatenate([net['begin'][None], net['digits.0'], net['digits.1']]),
+    'cell': cell,
     'centres': np.stack([net[f'centres.{j}'].T for j in range(3)]),
-  }  # fmt: skip
+  }
 
 
 WEIGHTS = [name[4:] for name in GOLDEN if name.startswith('net/') and not name.endswith('/gradient')]

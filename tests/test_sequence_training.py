@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from gif_jax import config as configs
-from gif_jax.codes import make
+from gif_jax.codes import tokenizer
 from gif_jax.codes.table import CodeTable
-from gif_jax.core.mesh import make_mesh
-from gif_jax.evaluation.identification import rank_rates
-from gif_jax.identification.decode import build_index
-from gif_jax.models.saved import CheckpointError
+from gif_jax.core.distributed.mesh import make_mesh
+from gif_jax.identification.beam_search import build_index
+from gif_jax.identification.nearest import rank_rates
+from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.trained import open_backbone
 from gif_jax.training import sharding
 from gif_jax.training.program import make_predictor, make_program, make_search, open_checkpoints, open_trained
@@ -31,7 +31,7 @@ def config(tiny_config):
 def table(tiny_config, tiny_faces, tmp_path_factory):
   settings = tiny_config.copy_and_resolve_references()
   settings.update_from_flattened_dict(CODE)
-  return make.make_table(settings, tiny_faces, tmp_path_factory.mktemp('sequence') / 'table')
+  return tokenizer.make_table(settings, tiny_faces, tmp_path_factory.mktemp('sequence') / 'table')
 
 
 def _batch(config, table, faces, rows):
@@ -135,7 +135,9 @@ def test_a_softmax_has_no_digits_to_read(config):
 
 def test_a_run_measures_it_and_can_be_opened(command, config, tiny_faces, tmp_path):
   flags = [f'--config.{key}={value}' for key, value in (CODE | {'joint.enabled': True}).items()]
-  done = command('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', *flags, '--config.train.ema=0.5', devices=2)
+  done = command(
+    'train', '--config=tests/tiny.py', f'--workdir={tmp_path}', *flags, '--config.train.ema=0.5', devices=2
+  )
   assert done.returncode == 0, done.stdout
   assert 'sequence decoder 0.00 M' in done.stdout and 'closed set, decoded in order, top 1' in done.stdout
   summary = json.loads((tmp_path / 'summary.json').read_text())

@@ -17,14 +17,14 @@ import jax
 import numpy as np
 import pytest
 
-from gif_jax.codes import make
+from gif_jax.codes import tokenizer
 from gif_jax.codes.table import CodeTable
-from gif_jax.core import processes, roll_call
+from gif_jax.core.distributed import processes, roll_call
+from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.core.errors import ConfigError
-from gif_jax.core.mesh import make_mesh
-from gif_jax.training.loop import train
 from gif_jax.training.program import make_program, open_checkpoints
-from gif_jax.training.steps import state_sha256
+from gif_jax.training.train import train
+from gif_jax.training.train_step import state_sha256
 from tests.conftest import ROOT, free_port
 from tests.record_files import packed_faces
 
@@ -86,21 +86,26 @@ def _until(runs, workdir, step):
 def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_faces, tmp_path, form):
   """One of eight devices, of which two processes of two continue step 2; and one opens what these two have saved."""
   flags = {
-    'optim.lr': 1e-4, 'optim.warmup': 0.0, 'optim.clip': 0.0, 'log.every_steps': 1, 'train.steps': 5,
-    'checkpoint.every_steps': 2, 'checkpoint.keep': 3, 'joint.enabled': form == 'joint',
+    'optim.lr': 1e-4,
+    'optim.warmup': 0.0,
+    'optim.clip': 0.0,
+    'log.every_steps': 1,
+    'train.steps': 5,
+    'checkpoint.every_steps': 2,
+    'checkpoint.keep': 3,
+    'joint.enabled': form == 'joint',
     'joint.retokenize_every_steps': 4,
-  }  # fmt: skip
+  }
   config = tiny_config.copy_and_resolve_references()
   config.update_from_flattened_dict(flags)
   alone, together = tmp_path / 'alone', tmp_path / 'together'
   alone.mkdir()
-  table = make.ensure_table(config, tiny_faces, alone)
+  table = tokenizer.ensure_table(config, tiny_faces, alone)
   one = train(config, alone, tiny_faces, table)
   shutil.copytree(alone, together, ignore=shutil.ignore_patterns('4', '5', '*_table', 'summary.json'))
   runs = pair(
-    'main', '--config=tests/tiny.py', f'--workdir={together}', *(f'--config.{k}={flags[k]}' for k in flags),
-    devices=2,
-  )  # fmt: skip
+    'train', '--config=tests/tiny.py', f'--workdir={together}', *(f'--config.{k}={flags[k]}' for k in flags), devices=2
+  )
   outputs = _ended(runs)
   assert [run.returncode for run in runs] == [0, 0], outputs
   assert outputs[0].count('verification accuracy  ') == 1 and outputs[1] == '', outputs[1]
@@ -124,7 +129,7 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_
 
 
 def test_a_signal_to_one_stops_all_and_the_same_command_continues(pair, tmp_path):
-  arguments = ('main', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
+  arguments = ('train', '--config=tests/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
   arguments += ('--config.train.steps=100000', '--config.data.cache=True')
   begun = 0
   for number, asked in ((signal.SIGTERM, 1), (signal.SIGINT, 0)):
@@ -149,10 +154,16 @@ def test_a_bad_image_of_one_ends_all(pair, tiny_faces, tmp_path):
   (tmp_path / 'records' / 'images.bin').write_bytes(damaged)
   np.save(tmp_path / 'vectors.npy', np.random.default_rng(0).normal(size=(20, 16)).astype(np.float32))
   runs = pair(
-    'main', '--config=tests/tiny.py', f'--workdir={tmp_path / "run"}', '--config.data.source=records',
-    f'--config.data.path={tmp_path / "records"}', f'--config.tokenizer.vectors={tmp_path / "vectors.npy"}',
-    '--config.data.check_colour=False', '--config.eval.identities=0', '--config.eval.validation_identities=0',
-  )  # fmt: skip
+    'train',
+    '--config=tests/tiny.py',
+    f'--workdir={tmp_path / "run"}',
+    '--config.data.source=records',
+    f'--config.data.path={tmp_path / "records"}',
+    f'--config.tokenizer.vectors={tmp_path / "vectors.npy"}',
+    '--config.data.check_colour=False',
+    '--config.eval.identities=0',
+    '--config.eval.validation_identities=0',
+  )
   outputs = _ended(runs)
   assert [run.returncode for run in runs] == [1, 1], outputs
   failed = next(i for i, output in enumerate(outputs) if re.search(r'^DataError: .*records', output, re.MULTILINE))
@@ -161,7 +172,7 @@ def test_a_bad_image_of_one_ends_all(pair, tiny_faces, tmp_path):
 
 
 def test_another_config_in_one_process_is_named(pair, tmp_path):
-  runs = pair('main', '--config=tests/tiny.py', f'--workdir={tmp_path / "run"}', second=('--config.optim.lr=0.2',))
+  runs = pair('train', '--config=tests/tiny.py', f'--workdir={tmp_path / "run"}', second=('--config.optim.lr=0.2',))
   outputs = _ended(runs)
   assert [run.returncode for run in runs] == [1, 1], outputs
   assert re.search(r'^ConfigError: process 1 on .* has config.optim.lr=0.2, process 0 has 0.1. Start', outputs[1], re.M)
@@ -231,7 +242,7 @@ def test_others_who_do_not_come(who):
     'process 0': ((f'localhost:{port}', 3, 0), f'nobody has come to .*:{port} with --process=1, 2'),
     'taken': ((f'localhost:{port}', 2, 0), 'process 0 cannot listen there'),
     'somebody else': ((f'localhost:{port}', 2, 1), 'answers, but is no process 0 .* given twice, or another program'),
-  }[who]  # fmt: skip
+  }[who]
   with contextlib.ExitStack() as stack:
     if who in ('taken', 'somebody else'):
       other = stack.enter_context(socket.create_server(('localhost', port)))
@@ -324,7 +335,7 @@ def test_a_name_that_others_cannot_reach_is_listened_to_everywhere(monkeypatch, 
   assert 'listens at all' in caplog.text
 
 
-@pytest.mark.parametrize('module', ['main', 'tokenize', 'evaluate'])
+@pytest.mark.parametrize('module', ['train', 'tokenize', 'evaluate'])
 def test_help_tells_of_several_processes(command, module):
   done = command(module, '--help')
   assert all(f'--{flag}=' in done.stdout for flag in ('coordinator', 'processes', 'process')), done.stdout

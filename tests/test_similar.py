@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gif_jax.data.audit import similar
+from gif_jax.audit import similar
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from gif_jax.config import default
-from gif_jax.core.mesh import make_mesh
+from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.training import optim
-from gif_jax.training.softmax import Softmax, SoftmaxTable
+from gif_jax.training.objectives.softmax import Softmax, SoftmaxTable
 
 GOLDEN = dict(np.load(Path(__file__).parent / 'golden' / 'margins_golden.npz'))
 M, D = GOLDEN['centres'].shape

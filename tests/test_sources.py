@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gif_jax.core import resume
 from gif_jax.core.errors import ConfigError
-from gif_jax.data import sources
+from gif_jax.core.storage import resume
+from gif_jax.data.sets import open
 from tests import tiny
 
 
@@ -27,7 +27,7 @@ def test_no_image_is_in_two_sets(tiny_faces):
 def test_people_of_evaluation_do_not_depend_on_those_trained_on(tiny_faces):
   config = tiny.get_config()
   config.data.identities = 35
-  np.testing.assert_array_equal(sources.open_faces(config, None).test[:], tiny_faces.test[:])
+  np.testing.assert_array_equal(open.open_faces(config, None).test[:], tiny_faces.test[:])
 
 
 def test_indices_and_slices_agree(tiny_faces):
@@ -39,24 +39,24 @@ def test_indices_and_slices_agree(tiny_faces):
 def test_a_cache_holds_what_rendering_gives_and_is_used_again(tiny_faces, tmp_path):
   config = tiny.get_config()
   config.data.cache = True
-  cached = sources.open_faces(config, tmp_path)
+  cached = open.open_faces(config, tmp_path)
   for name in ('train', 'held_out', 'validation', 'test'):
     np.testing.assert_array_equal(getattr(cached, name)[:], getattr(tiny_faces, name)[:])
   written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
   assert len(written) == 4 and all(path.suffix == '.npy' for path in written)
-  sources.open_faces(config, tmp_path)
+  open.open_faces(config, tmp_path)
   assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
 
 
 @pytest.mark.parametrize('damage', ['cut', 'empty', 'flipped'])
 def test_a_damaged_cache_is_made_again(tmp_path, caplog, damage):
-  faces = sources.SyntheticFaces(3, 32, 6, 2)
-  file = sources.cached(faces, tmp_path, 'some').path
+  faces = open.SyntheticFaces(3, 32, 6, 2)
+  file = open.cached(faces, tmp_path, 'some').path
   content = file.read_bytes()
   middle = len(content) // 2
   flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
   file.write_bytes({'cut': content[:middle], 'empty': b'', 'flipped': flipped}[damage])
-  np.testing.assert_array_equal(sources.cached(faces, tmp_path, 'some')[:], faces[:])
+  np.testing.assert_array_equal(open.cached(faces, tmp_path, 'some')[:], faces[:])
   assert [str(file) in record.getMessage() for record in caplog.records if record.levelname == 'WARNING'] == [True]
   assert 'it is made again' in caplog.text and file.read_bytes() == content
 
@@ -67,7 +67,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize('block', range(1, 5))
 def test_rendering_that_was_killed_goes_on(tmp_path, monkeypatch, block):
-  faces = sources.SyntheticFaces(3, 32, 80, 1)  # four blocks
+  faces = open.SyntheticFaces(3, 32, 80, 1)  # four blocks
   monkeypatch.setattr(resume, 'SECONDS', 0)
   monkeypatch.setattr(resume, '_SHARE', 1e9)
   rendered = []
@@ -79,11 +79,11 @@ def test_rendering_that_was_killed_goes_on(tmp_path, monkeypatch, block):
         raise Killed
       yield function(job)
 
-  monkeypatch.setattr(sources, 'on_all_cores', dying)
+  monkeypatch.setattr(open, 'on_all_cores', dying)
   with pytest.raises(Killed):
-    sources.cached(faces, tmp_path, 'some')
+    open.cached(faces, tmp_path, 'some')
   assert not [path for path in tmp_path.iterdir() if not path.name.startswith('.')]
-  np.testing.assert_array_equal(sources.cached(faces, tmp_path, 'some')[:], faces[:])
+  np.testing.assert_array_equal(open.cached(faces, tmp_path, 'some')[:], faces[:])
   assert len(rendered) == 5  # the block it was killed in alone was begun twice
   assert len(list(tmp_path.iterdir())) == 1
 
@@ -91,25 +91,25 @@ def test_rendering_that_was_killed_goes_on(tmp_path, monkeypatch, block):
 def test_other_faces_get_another_cache(tmp_path):
   config = tiny.get_config()
   config.data.cache = True
-  sources.open_faces(config, tmp_path)
+  open.open_faces(config, tmp_path)
   config.data.seed = 1
-  sources.open_faces(config, tmp_path)
+  open.open_faces(config, tmp_path)
   assert len(list(tmp_path.iterdir())) == 8
 
 
 def test_no_held_out_images_is_an_empty_set(tmp_path):
   config = tiny.get_config()
   config.data.cache, config.data.held_out = True, 0
-  assert len(sources.open_faces(config, tmp_path).held_out) == 0
+  assert len(open.open_faces(config, tmp_path).held_out) == 0
 
 
 def test_label_spaces_name_the_people():
   config = tiny.get_config()
-  spaces = {sources.open_faces(config, None).label_space}
+  spaces = {open.open_faces(config, None).label_space}
   config.data.seed = 1
-  spaces.add(sources.open_faces(config, None).label_space)
+  spaces.add(open.open_faces(config, None).label_space)
   config.data.identities = 21
-  spaces.add(sources.open_faces(config, None).label_space)
+  spaces.add(open.open_faces(config, None).label_space)
   assert len(spaces) == 3
 
 
@@ -117,4 +117,4 @@ def test_paths_that_do_not_fit():
   config = tiny.get_config()
   config.data.path = '/nowhere'
   with pytest.raises(ConfigError, match='/nowhere does not exist'):
-    sources.open_faces(config, None)
+    open.open_faces(config, None)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gif_jax.codes import make
-from gif_jax.core import resume
+from gif_jax.codes import tokenizer
 from gif_jax.core.errors import DataError
-from gif_jax.data import listing, survey
-from gif_jax.data.sources import open_faces
+from gif_jax.core.storage import resume
+from gif_jax.data import listing
+from gif_jax.data.sets import decode as survey
+from gif_jax.data.sets.open import open_faces
 from gif_jax.training import input_pipeline
 from tests.conftest import ROOT
 from tests.photographs import folder_config, skipped
@@ -44,9 +45,17 @@ def _same(faces, expected):
 
 
 @pytest.mark.parametrize('suffix', ['npy', 'json'])
-@pytest.mark.parametrize('damage', [lambda content: content[: len(content) // 2], lambda content: b'', lambda content: (
-  content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :])],
-  ids=['cut', 'empty', 'flipped'])  # fmt: skip
+@pytest.mark.parametrize(
+  'damage',
+  [
+    lambda content: content[: len(content) // 2],
+    lambda content: b'',
+    lambda content: (
+      content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+    ),
+  ],
+  ids=['cut', 'empty', 'flipped'],
+)
 def test_a_damaged_cache_is_made_again(root, tmp_path, caplog, suffix, damage):
   (root / 'p01' / '0.jpg').write_bytes(b'')
   config = folder_config(root, people=(0, 0), cache=True)
@@ -174,7 +183,7 @@ def _batches(faces, table, **options):
 @pytest.mark.parametrize('cache', [False, True])
 def test_workers_and_cache_change_no_batch(root, tmp_path, cache):
   plain = open_faces(folder_config(root, people=(0, 0)), None)  # 15 images to train on, batches of 20
-  table = make.make_table(folder_config(root), plain, tmp_path / 'table')
+  table = tokenizer.make_table(folder_config(root), plain, tmp_path / 'table')
   faces = open_faces(folder_config(root, people=(0, 0), cache=cache), tmp_path / 'cache')
   for a, b in zip(_batches(plain, table), _batches(faces, table, workers=2)):
     assert all(np.array_equal(a[name], b[name]) for name in a.keys() | b.keys())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gif_jax.core import texts
-from gif_jax.evaluation import tables
+from gif_jax.evaluation.report import tables
 from gif_jax.evaluation.result import Result
 from tests import results
 from tests.pages import Page
@@ -18,9 +18,18 @@ ODD = '<b>x</b> & "y" | *z* _w_ `v` [u](http://t) $s$ \\ \n ![r](q) 陈 \x00\x85
 NAMES = st.text(st.characters(), max_size=12) | st.sampled_from(['lfw', 'cfp_fp', ODD, '', '|', '\\|', '-'])
 SHARES = st.floats(0, 1) | st.just(math.nan)
 FIGURES = [
-  'accuracy', 'val@far=1e-3', 'val_far', 'tar@far=1e-6', 'tar@far=1e-4', 'tpir@fpir=1e-2', 'rank1', 'rank10', 'map',
-  'xnorm', 'something_new',
-]  # fmt: skip
+  'accuracy',
+  'val@far=1e-3',
+  'val_far',
+  'tar@far=1e-6',
+  'tar@far=1e-4',
+  'tpir@fpir=1e-2',
+  'rank1',
+  'rank10',
+  'map',
+  'xnorm',
+  'something_new',
+]
 
 
 @st.composite
@@ -114,11 +123,23 @@ def test_columns_that_do_not_fit_stand_below_with_their_mode():
 
 def test_order_of_columns_and_their_titles():
   assert list(map(tables.title_of, tables.figure_names([results.pair_set(pairs=4000)]))) == [
-    'Accuracy', 'VAL@FAR=1e-3', 'FAR of VAL', 'TAR@FAR=1e-3', 'TAR@FAR=1e-2', 'TAR@FAR=1e-1', 'XNorm',
-  ]  # fmt: skip
+    'Accuracy',
+    'VAL@FAR=1e-3',
+    'FAR of VAL',
+    'TAR@FAR=1e-3',
+    'TAR@FAR=1e-2',
+    'TAR@FAR=1e-1',
+    'XNorm',
+  ]
   assert list(map(tables.title_of, tables.figure_names(results.galleries()))) == [
-    'TPIR@FPIR=1e-4', 'TPIR@FPIR=1e-3', 'TPIR@FPIR=1e-2', 'TPIR@FPIR=1e-1', 'Rank 1', 'Rank 5', 'Rank 10',
-  ]  # fmt: skip
+    'TPIR@FPIR=1e-4',
+    'TPIR@FPIR=1e-3',
+    'TPIR@FPIR=1e-2',
+    'TPIR@FPIR=1e-1',
+    'Rank 1',
+    'Rank 5',
+    'Rank 10',
+  ]
   assert list(map(tables.title_of, tables.figure_names([results.search()]))) == ['Rank 1', 'Rank 5', 'Rank 20', 'mAP']
 
 
@@ -136,9 +157,11 @@ def test_all_bin_sets_side_by_side_and_what_to_quote():
   assert sets.columns == ('set', 'Accuracy', 'VAL@FAR=1e-3', 'XNorm')
   assert sets.rows[1][1] == tables.cell(found[1], 'accuracy') and '±' in sets.rows[1][1].value
   assert [tuple(cell.value for cell in row[:4]) for row in others.rows] == [
-    ('ijbc', '1:1', 'N1D1', 'TAR@FAR=1e-4'), ('ijbc', '1:N', 'N1D1', 'TPIR@FPIR=1e-2'),
-    ('tinyface', 'search', '', 'Rank 1'), ('mfr', 'all pairs', '', 'TAR@FAR=1e-4'),
-  ]  # fmt: skip
+    ('ijbc', '1:1', 'N1D1', 'TAR@FAR=1e-4'),
+    ('ijbc', '1:N', 'N1D1', 'TPIR@FPIR=1e-2'),
+    ('tinyface', 'search', '', 'Rank 1'),
+    ('mfr', 'all pairs', '', 'TAR@FAR=1e-4'),
+  ]
   assert tables.overview([]) == []
 
 

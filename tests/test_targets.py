@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from gif_jax import main
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.data.benchmarks.opening import open_targets
-from gif_jax.evaluation.verification import pixel_embedding
-from gif_jax.models.extract import extract
-from gif_jax.training.figures import target_figures
+from gif_jax.evaluation.in_training import target_figures
+from gif_jax.evaluation.registry import open_targets
+from gif_jax.evaluation.verification.roc import pixel_embedding
+from gif_jax.models.extraction.extract import extract
+from gif_jax.training.run import run
 from tests import tiny
 from tests.record_files import packed_faces, six_people
 
@@ -93,7 +93,7 @@ def test_targets_that_are_not_there(data, tmp_path):
 
 def test_a_run_measures_targets_on_the_way_and_at_the_end(data, tmp_path):
   data.train.steps, data.eval.every_steps = 4, 2
-  summary = main.run(data, tmp_path / 'run')
+  summary = run(data, tmp_path / 'run')
   assert 0 <= summary['targets']['six']['accuracy'] <= 1
   rows = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
   assert [row['step'] for row in rows if 'targets/six' in row] == [2, 4]

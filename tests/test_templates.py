@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.evaluation import bootstrap, templates
+from gif_jax.evaluation import bootstrap
 from gif_jax.evaluation.benchmarks import measure
+from gif_jax.evaluation.ijb import protocol
+from gif_jax.evaluation.ijb.protocol import evaluate_templates, nearest_points, pair_scores, template_embeddings
+from gif_jax.evaluation.registry import open_benchmark
 from gif_jax.evaluation.result import EvaluationError
-from gif_jax.evaluation.templates import evaluate_templates, nearest_points, pair_scores, template_embeddings
 from tests.template_files import IMAGES, PAIRS, write_set
 
 MODES = ['N1D1', 'N0D1', 'N1D0', 'N0D0']
@@ -38,10 +39,16 @@ def _people(rng, subjects=30, t=120, n=600, pairs=4000, d=6):
   centre = rng.normal(size=(subjects, d))
   embedding = (centre[subject[template]] + rng.normal(size=(n, d))) * rng.uniform(0.2, 3, size=(n, 1))
   found = SimpleNamespace(
-    search=None, name='ijbc', template=template.astype(np.int32), media=rng.integers(3, size=n), subject=subject,
-    detector=rng.uniform(0.1, 1, n).astype(np.float32), left=left.astype(np.int32), right=right.astype(np.int32),
+    search=None,
+    name='ijbc',
+    template=template.astype(np.int32),
+    media=rng.integers(3, size=n),
+    subject=subject,
+    detector=rng.uniform(0.1, 1, n).astype(np.float32),
+    left=left.astype(np.int32),
+    right=right.astype(np.int32),
     same=subject[left] == subject[right],
-  )  # fmt: skip
+  )
   return found, embedding.astype(np.float32)
 
 
@@ -50,11 +57,16 @@ def _scored(labels, scores):
   angles = np.append(0, np.arccos(scores))
   p = len(labels)
   found = SimpleNamespace(
-    search=None, name='ijbc', template=np.arange(p + 1, dtype=np.int32), media=np.zeros(p + 1, np.int64),
+    search=None,
+    name='ijbc',
+    template=np.arange(p + 1, dtype=np.int32),
+    media=np.zeros(p + 1, np.int64),
     subject=np.arange(p + 1),
-    detector=np.ones(p + 1, np.float32), left=np.zeros(p, np.int32), right=np.arange(1, p + 1, dtype=np.int32),
+    detector=np.ones(p + 1, np.float32),
+    left=np.zeros(p, np.int32),
+    right=np.arange(1, p + 1, dtype=np.int32),
     same=np.array(labels, bool),
-  )  # fmt: skip
+  )
   return found, np.stack([np.cos(angles), np.sin(angles)], 1)
 
 
@@ -92,8 +104,9 @@ def test_a_tree_of_files_to_figures(tmp_path, images):
     same = np.array([label == 1 for *_, label in PAIRS])
     scores = pair_scores(
       template_embeddings(embedding[order], benchmark.template, benchmark.media, benchmark.detector)[result.mode],
-      benchmark.left, benchmark.right,
-    )  # fmt: skip
+      benchmark.left,
+      benchmark.right,
+    )
     np.testing.assert_allclose(scores, cosine, atol=1e-12)
     # Of five impostor pairs no FAR up to .1 can be measured.
     assert result.figures == result.intervals == result.thresholds == {}
@@ -169,9 +182,9 @@ def test_nearest_points_on_paper():
 @pytest.mark.parametrize('dense', [0, 0.5, 9])
 @pytest.mark.parametrize('rows', [1, 7, 512])
 def test_scores_are_dot_products_however_they_are_made(monkeypatch, dense, rows):
-  monkeypatch.setattr(templates, '_DENSE', dense)
-  monkeypatch.setattr(templates, '_LEFT', rows)
-  monkeypatch.setattr(templates, '_GATHERED', 100)
+  monkeypatch.setattr(protocol, '_DENSE', dense)
+  monkeypatch.setattr(protocol, '_LEFT', rows)
+  monkeypatch.setattr(protocol, '_GATHERED', 100)
   rng = np.random.default_rng(3)
   z = rng.normal(size=(50, 5))
   left, right = np.append(rng.integers(50, size=(2, 900)), [[4] * 300, rng.integers(50, size=300)], 1).astype(np.int32)
@@ -225,13 +238,13 @@ class _Rows:
 
 
 def test_embeddings_are_read_once_and_a_few_rows_at_a_time(monkeypatch):
-  monkeypatch.setattr(templates, '_ROWS', 64)
+  monkeypatch.setattr(protocol, '_ROWS', 64)
   benchmark, embedding = _people(np.random.default_rng(8))
   arrays = benchmark.template, benchmark.media, benchmark.detector
   rows = _Rows(embedding)
   few = template_embeddings(rows, *arrays)
   assert rows.taken.tolist() == [1] * 600
-  monkeypatch.setattr(templates, '_ROWS', 10**6)
+  monkeypatch.setattr(protocol, '_ROWS', 10**6)
   for mode, z in template_embeddings(embedding, *arrays).items():
     np.testing.assert_allclose(few[mode], z, atol=1e-12)
 
@@ -311,14 +324,14 @@ def test_the_tail_is_enough_for_the_intervals(monkeypatch):
   """Intervals of the few impostors on top, weighed against a count of all, are those of all impostors."""
   benchmark, embedding = _people(np.random.default_rng(10), subjects=300, t=900, n=2000, pairs=60000)
   whole = [result.intervals for result in evaluate_templates(benchmark, embedding, None, 60)]
-  monkeypatch.setattr(templates, '_LEAST', 0)
-  weighed, total = [], templates._Weights.total
+  monkeypatch.setattr(protocol, '_LEAST', 0)
+  weighed, total = [], protocol._Weights.total
 
   def counted(self, drawn):
     weighed.append(total(self, drawn))
     return weighed[-1]
 
-  monkeypatch.setattr(templates._Weights, 'total', counted)
+  monkeypatch.setattr(protocol._Weights, 'total', counted)
   for tail, all_of_them in zip(evaluate_templates(benchmark, embedding, None, 60), whole):
     assert tail.intervals.keys() == all_of_them.keys()
     for name, interval in all_of_them.items():
@@ -328,7 +341,7 @@ def test_the_tail_is_enough_for_the_intervals(monkeypatch):
 
 def test_the_weight_of_all_impostors_by_a_loop():
   benchmark, _ = _people(np.random.default_rng(11))
-  weights = templates._Weights(benchmark)
+  weights = protocol._Weights(benchmark)
   for drawn in bootstrap.draws(30, 3):
     sides = zip(benchmark.subject[benchmark.left], benchmark.subject[benchmark.right], benchmark.same)
     expected = sum(drawn[i] * drawn[j] for i, j, same in sides if not same)

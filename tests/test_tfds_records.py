@@ -13,9 +13,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from gif_jax.core.errors import DataError
-from gif_jax.data import tfds_records
-from gif_jax.data.inputs import open_records
-from gif_jax.data.records import Person
+from gif_jax.data.formats import tfds as tfds_records
+from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.records import Person
 from tests.portraits import prepare
 
 TEXT, IMAGE = tfds.features.Text(), tfds.features.Image(shape=(8, 8, 3), encoding_format='png')
@@ -94,9 +94,11 @@ def test_splits(named):
 def test_class_labels_that_occur_are_numbered_in_their_order(tmp_path):
   kind = tfds.features.ClassLabel(names=['zoe', 'ben', 'nobody', 'carl'])
   names = ['carl', 'zoe', 'ben', 'zoe', 'carl']
-  path = prepare(tmp_path, {'picture': IMAGE, 'label': kind}, [
-    {'picture': example['image'], 'label': example['label']} for example in examples(names)
-  ])  # fmt: skip
+  path = prepare(
+    tmp_path,
+    {'picture': IMAGE, 'label': kind},
+    [{'picture': example['image'], 'label': example['label']} for example in examples(names)],
+  )
   records = open_records(f'tfds:{path}')
   check(records, names)
   assert [person.name for person in records.people()] == ['zoe', 'ben', 'carl']
@@ -153,11 +155,14 @@ def test_a_damaged_record_costs_itself_alone(named, tmp_path):
   assert [whole[i] for i in range(71, 150)] == images[71:]
 
 
-@pytest.mark.parametrize('features, message', [
-  ({'image': IMAGE, 'left': TEXT, 'right': TEXT}, 'wanted one ClassLabel.*left: Text, right: Text'),
-  ({'one': IMAGE, 'two': IMAGE, 'label': TEXT}, 'wanted one Image.*one: Image, two: Image'),
-  ({'image': IMAGE}, 'wanted one ClassLabel'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'features, message',
+  [
+    ({'image': IMAGE, 'left': TEXT, 'right': TEXT}, 'wanted one ClassLabel.*left: Text, right: Text'),
+    ({'one': IMAGE, 'two': IMAGE, 'label': TEXT}, 'wanted one Image.*one: Image, two: Image'),
+    ({'image': IMAGE}, 'wanted one ClassLabel'),
+  ],
+)
 def test_unclear_features_are_listed(tmp_path, features, message):
   fill = {'image': encoded(1)[0], 'one': encoded(1)[0], 'two': encoded(1)[0]}
   example = {name: io.BytesIO(fill[name]) if name in fill else 'x' for name in features}

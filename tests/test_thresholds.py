@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from gif_jax.core.files import write_json
-from gif_jax.data.seen import Overlap
+from gif_jax.core.storage.files import write_json
+from gif_jax.data.sets.trained_on import Overlap
+from gif_jax.evaluation.report.thresholds import read_thresholds, write_thresholds
 from gif_jax.evaluation.result import EvaluationError, Result
-from gif_jax.evaluation.thresholds import read_thresholds, write_thresholds
 from tests import results
 
 MODEL = results.ABOUT['fingerprint']

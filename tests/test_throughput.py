@@ -54,8 +54,10 @@ def test_pytorch_is_told_all_that_it_asks_for():
 def test_a_batch_of_noise_has_the_form_of_a_batch():
   batch = random_batch(SimpleNamespace(**SETTINGS), 16)
   assert {name: (x.shape, x.dtype.name) for name, x in batch.items()} == {
-    'image': ((4, 112, 112, 3), 'uint8'), 'code': ((4, 5), 'int32'), 'code_vector': ((4, 16), 'float32'),
-  }  # fmt: skip
+    'image': ((4, 112, 112, 3), 'uint8'),
+    'code': ((4, 5), 'int32'),
+    'code_vector': ((4, 16), 'float32'),
+  }
 
 
 def test_it_runs_where_neither_grain_nor_tensorboard_is():
@@ -97,10 +99,14 @@ ENTRY %main.9 (p0: f32[8]) -> f32[8] {
 }
 """
 KINDS = {
-  'loop_tanh_fusion.1': device_time.ELEMENTWISE, 'input_reduce_fusion': device_time.REDUCTIONS,
-  'wrapped_transpose': device_time.COPIES, 'cudnn-conv.4': device_time.CONVOLUTIONS,
-  'gemm.5': device_time.PRODUCTS, 'all-reduce.1': device_time.COLLECTIVES, 'call.1': '',
-}  # fmt: skip
+  'loop_tanh_fusion.1': device_time.ELEMENTWISE,
+  'input_reduce_fusion': device_time.REDUCTIONS,
+  'wrapped_transpose': device_time.COPIES,
+  'cudnn-conv.4': device_time.CONVOLUTIONS,
+  'gemm.5': device_time.PRODUCTS,
+  'all-reduce.1': device_time.COLLECTIVES,
+  'call.1': '',
+}
 
 
 def test_instructions_of_a_gpu_program_by_category():
@@ -133,9 +139,12 @@ def test_device_time_of_a_gpu_trace(monkeypatch, tmp_path):
   (tmp_path / 'vm.xplane.pb').touch()
   found = device_time.breakdown(tmp_path, PROGRAM, steps=2)
   expected = dict.fromkeys(device_time.CATEGORIES, 0.0) | {
-    device_time.CONVOLUTIONS: 2.5, device_time.ELEMENTWISE: 1.0, device_time.PRODUCTS: 0.5, device_time.COPIES: 1.0,
+    device_time.CONVOLUTIONS: 2.5,
+    device_time.ELEMENTWISE: 1.0,
+    device_time.PRODUCTS: 0.5,
+    device_time.COPIES: 1.0,
     device_time.GAPS: 0.5,  # from 7 to 8 ms
-  }  # fmt: skip
+  }
   assert found['categories'] == pytest.approx(expected) and found['span'] == 5.0
   assert found['top'][0] == ['cudnn-conv.4', device_time.CONVOLUTIONS, 2.0]
 

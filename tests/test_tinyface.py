@@ -9,12 +9,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from gif_jax.core.errors import DataError
-from gif_jax.data.benchmarks.matlab import read_names
-from gif_jax.data.benchmarks.opening import open_benchmark
-from gif_jax.data.benchmarks.tinyface import TinyFaceSet
 from gif_jax.evaluation.benchmarks import measure
-from gif_jax.evaluation.verification import pixel_embedding
-from gif_jax.models.extract import extract
+from gif_jax.evaluation.registry import open_benchmark
+from gif_jax.evaluation.tinyface.dataset import TinyFaceSet
+from gif_jax.evaluation.tinyface.matlab import read_names
+from gif_jax.evaluation.verification.roc import pixel_embedding
+from gif_jax.models.extraction.extract import extract
 from tests.pictures import picture
 
 SIZE = 24

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gif_jax.training import loop
-from gif_jax.training.compiling import compile_step, describe, needed
+from gif_jax.training import train
+from gif_jax.training.compilation import compile_step, describe, needed
 from gif_jax.training.metrics import Window
-from gif_jax.training.tracing import Trace
+from gif_jax.training.profiling import Trace
 
 
 def test_memory_of_a_step_counts_aliased_results_once():
@@ -22,9 +22,12 @@ def test_memory_of_a_step_counts_aliased_results_once():
 
 def test_memory_in_words_with_the_cure_where_it_is_too_little():
   memory = SimpleNamespace(
-    argument_size_in_bytes=3_000_000_000, output_size_in_bytes=2_500_000_000, alias_size_in_bytes=2_500_000_000,
-    temp_size_in_bytes=6_000_000_000, generated_code_size_in_bytes=1_000_000,
-  )  # fmt: skip
+    argument_size_in_bytes=3_000_000_000,
+    output_size_in_bytes=2_500_000_000,
+    alias_size_in_bytes=2_500_000_000,
+    temp_size_in_bytes=6_000_000_000,
+    generated_code_size_in_bytes=1_000_000,
+  )
   assert needed(memory) == 9_001_000_000
   text = describe(memory, 0)
   assert text.startswith('a step needs 9.00 GB on each device: arguments 3.00 GB, temporaries 6.00 GB, output 2.50 GB')
@@ -93,6 +96,6 @@ def test_a_window_leaves_out_what_is_outside(monkeypatch):
 
 
 def test_nothing_reaches_the_devices_unasked(tiny_config, tiny_faces, tiny_table, tmp_path, monkeypatch):
-  monkeypatch.setattr(loop.sharding, 'put_batch', lambda batch, mesh: batch)  # arrays of the host go into the step
+  monkeypatch.setattr(train.sharding, 'put_batch', lambda batch, mesh: batch)  # arrays of the host go into the step
   with pytest.raises(jax.errors.JaxRuntimeError, match='Disallowed host-to-device transfer'):
-    loop.train(tiny_config, tmp_path, tiny_faces, tiny_table)
+    train.train(tiny_config, tmp_path, tiny_faces, tiny_table)

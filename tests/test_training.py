@@ -9,7 +9,7 @@ from configs import quickstart, quickstart_published
 from gif_jax.codes import tree
 from gif_jax.codes.table import CodeTable
 from gif_jax.config import default
-from gif_jax.core.mesh import make_mesh
+from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.training import input_pipeline, optim, sharding
 from gif_jax.training.program import make_program
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from gif_jax.codes import make
+from gif_jax.codes import tokenizer
 from gif_jax.core.errors import ConfigError
-from gif_jax.data import sources
-from gif_jax.data.faces import FaceRenderer
-from gif_jax.data.mislabelled import Mislabelled
-from gif_jax.data.sources import SyntheticFaces, long_tail
-from gif_jax.main import run
+from gif_jax.data.sets import open
+from gif_jax.data.sets.label_noise import Mislabelled
+from gif_jax.data.sets.synthetic import SyntheticFaces, long_tail
+from gif_jax.data.synthetic import FaceRenderer
+from gif_jax.training.run import run
 from tests import tiny
 
 
@@ -51,7 +51,7 @@ def test_without_a_tail_faces_are_what_they_were():
 
 def test_a_tail_and_wrong_labels_leave_all_other_sets_alone(tiny_faces, tmp_path):
   config = _config(data__imbalance=4.0, data__label_noise=0.2, data__cache=True)
-  found = sources.open_faces(config, tmp_path)
+  found = open.open_faces(config, tmp_path)
   assert found.label_space == tiny_faces.label_space
   for name in ('held_out', 'validation', 'test'):
     np.testing.assert_array_equal(getattr(found, name)[:], getattr(tiny_faces, name)[:])
@@ -111,20 +111,20 @@ def test_no_wrong_labels_are_no_change():
 )
 def test_what_cannot_be(changes, message):
   with pytest.raises(ConfigError, match=message):
-    sources.open_faces(_config(**changes), None)
+    open.open_faces(_config(**changes), None)
 
 
 def test_wrong_labels_in_any_source(tiny_config, photographs):
   config = _config(data__source='folder', data__path=str(photographs), data__label_noise=0.3)
-  clean = sources.open_faces(_config(data__source='folder', data__path=str(photographs)), None).train
-  noisy = sources.open_faces(config, None).train
+  clean = open.open_faces(_config(data__source='folder', data__path=str(photographs)), None).train
+  noisy = open.open_faces(config, None).train
   np.testing.assert_array_equal(noisy[:], clean[:])
   assert 0 < np.mean(noisy.labels() != clean.labels()) < 0.6
 
 
 def test_the_tokeniser_sees_the_wrong_labels(tiny_table, tmp_path):
   config = _config(data__label_noise=0.5)
-  table = make.make_table(config, sources.open_faces(config, None), tmp_path / 'table')
+  table = tokenizer.make_table(config, open.open_faces(config, None), tmp_path / 'table')
   assert np.mean(np.sum(table.vectors * tiny_table.vectors, axis=1)) < 0.9
 
 

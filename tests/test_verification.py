@@ -6,7 +6,7 @@ from sklearn.model_selection import KFold
 from sklearn.preprocessing import normalize
 
 from gif_jax.data.drawn_pairs import balanced_pairs
-from gif_jax.evaluation.verification import pair_distances, pixel_embedding, tar_of_roc, verify
+from gif_jax.evaluation.verification.roc import pair_distances, pixel_embedding, tar_of_roc, verify
 
 
 def unit(rows):
@@ -93,7 +93,7 @@ def test_distances_are_to_the_bit_those_of_insightface(monkeypatch, tmp_path):
   np.save(tmp_path / 'z.npy', z)
   left = np.arange(0, 600, 2)
   for block in (4096, 7):
-    monkeypatch.setattr('gif_jax.evaluation.verification._PAIRS', block)
+    monkeypatch.setattr('gif_jax.evaluation.verification.roc._PAIRS', block)
     for rows in (z, np.load(tmp_path / 'z.npy', mmap_mode='r')):
       np.testing.assert_array_equal(pair_distances(rows, left, left + 1), expected)
   assert expected[3] == 0 and expected.max() < 4

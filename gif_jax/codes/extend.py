@@ -65,7 +65,7 @@ def extend_codes(codes: np.ndarray, vectors: np.ndarray, v: int, newcomers: np.n
 
 def _check(newcomers: np.ndarray, vectors: np.ndarray, m: int, l: int, v: int) -> None:
   if newcomers.ndim != 2 or newcomers.shape[1:] != vectors.shape[1:]:
-    raise ValueError(f'newcomers must be [k, {vectors.shape[1]}] as the table\'s vectors, got {newcomers.shape}')
+    raise ValueError(f"newcomers must be [k, {vectors.shape[1]}] as the table's vectors, got {newcomers.shape}")
   bad = np.flatnonzero(~np.isfinite(newcomers).all(1))
   if len(bad):
     raise ValueError(f'the vector of newcomer {bad[0]} is not finite ({len(bad)} such): look at its images')

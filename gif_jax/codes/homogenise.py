@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from gif_jax.core.resume import Draft
+from gif_jax.core.storage.resume import Draft
 
 T = 2.0  # t of L_GP
 SAMPLE = 4096  # vectors that the report looks at

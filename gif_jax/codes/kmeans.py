@@ -15,12 +15,7 @@ ROWS = 16384  # points brought to float32 at a time
 
 
 def kmeans(
-  points: np.ndarray,
-  real: np.ndarray,
-  v: int,
-  capacity: int,
-  iterations: int,
-  rng: np.random.Generator,
+  points: np.ndarray, real: np.ndarray, v: int, capacity: int, iterations: int, rng: np.random.Generator
 ) -> np.ndarray:
   """Splits each of k point sets into v children of at most `capacity` points by Lloyd's iterations.
 
@@ -107,9 +102,7 @@ def _seeds(points: np.ndarray, real: np.ndarray, v: int, rng: np.random.Generato
   return centres
 
 
-def _sample(
-  points: np.ndarray, real: np.ndarray, most: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _sample(points: np.ndarray, real: np.ndarray, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
   """At most so many points of each set, float32 [k, most, d], drawn with replacement, and which of them are real."""
   k, n, _ = points.shape
   if n > most:

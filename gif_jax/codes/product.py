@@ -12,7 +12,7 @@ from gif_jax.codes.assign import assign
 from gif_jax.codes.blocks import blocks
 from gif_jax.codes.kmeans import kmeans
 from gif_jax.codes.size import check_countable, check_vectors
-from gif_jax.core.resume import Draft
+from gif_jax.core.storage.resume import Draft
 
 ROUNDS = 32  # of exchanging codes
 SETTLE = 8  # rounds before the books follow the codes: the first codes are too far from what was to be coded
@@ -65,9 +65,7 @@ def build_codes(
     cost = _cost(vectors, mean, books)
     codes = _first_codes(cost) if codes is None else codes
   codes = np.array(codes, np.int64)
-  with tqdm(
-    desc='codes', total=m * ROUNDS, initial=m * done, unit='id', unit_scale=True, disable=not progress
-  ) as bar:
+  with tqdm(desc='codes', total=m * ROUNDS, initial=m * done, unit='id', unit_scale=True, disable=not progress) as bar:
     for i in range(done, ROUNDS):
       if i >= settled:
         books = _books(*_centres(vectors, mean, codes, v))
@@ -154,9 +152,7 @@ def _books(centres, count):
   return (centres @ own.swapaxes(1, 2) @ own).astype(np.float32)
 
 
-def exchange(
-  codes: np.ndarray, cost: np.ndarray, books: np.ndarray, j: int | None, rng: np.random.Generator
-) -> None:
+def exchange(codes: np.ndarray, cost: np.ndarray, books: np.ndarray, j: int | None, rng: np.random.Generator) -> None:
   """One round, in place: those whose codes lie near each other in a random direction share their codes out anew.
 
   Args:

@@ -11,9 +11,9 @@ import numpy as np
 
 from gif_jax.codes.homogenise import HomogenizeReport
 from gif_jax.codes.vectors import Transform
-from gif_jax.core.arrays import load_array, load_arrays, new_array, save_array, save_arrays, seal
 from gif_jax.core.errors import UserError
-from gif_jax.core.files import read_json, replacing_folder, write_json
+from gif_jax.core.storage.arrays import load_array, load_arrays, new_array, save_array, save_arrays, seal
+from gif_jax.core.storage.files import read_json, replacing_folder, write_json
 
 VERSION = 1
 ARRAYS = {'codes': np.uint8, 'vectors': np.float16}
@@ -22,7 +22,7 @@ SIZES = ('m', 'l', 'v', 'd')
 MADE_BY = ('encoder', 'seed', 'label_space', 'settings', 'explained', 'homogenisation')
 BLOCK = 1 << 16  # rows copied at a time
 KEYS = ('version', *SIZES, *MADE_BY, 'sha256', 'fingerprint')
-REMAKE = 'make the table again with `python -m gif_jax.tokenize`'
+REMAKE = 'make the table again with `python -m gif_jax tokenize`'
 COPY = f'copy the table again, or {REMAKE}'
 
 
@@ -161,7 +161,7 @@ class CodeTable:
     if bad.size:
       raise TableError(
         f'{self.path}: label {bad[0]} is outside 0..{self.m - 1}: the table holds m={self.m} identities. '
-        f'Use the table made from this data set, or make one with `python -m gif_jax.tokenize`'
+        f'Use the table made from this data set, or make one with `python -m gif_jax tokenize`'
       )
 
   def verify(self) -> None:

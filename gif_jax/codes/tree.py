@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from gif_jax.codes.kmeans import MOST, ROWS, kmeans
 from gif_jax.codes.size import check_countable, check_size, check_vectors
-from gif_jax.core.resume import Draft
+from gif_jax.core.storage.resume import Draft
 
 
 def build_codes(

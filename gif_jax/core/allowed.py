@@ -114,7 +114,7 @@ def shown(value) -> str:
   return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'
 
 
-def nearest(name: str, known: Iterable[str], before: str = '', after: str = '') -> str:
+def did_you_mean(name: str, known: Iterable[str], before: str = '', after: str = '') -> str:
   """' Did you mean X?' for the most alike of the names that are known, '' if none is; before, after: shown around X.
 
   Of names with dots all that end alike are meant: train.seed, data.seed and others for seed.

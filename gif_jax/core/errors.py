@@ -114,7 +114,7 @@ def explain(error: BaseException) -> str | None:
   if 'RESOURCE_EXHAUSTED' in str(error) and type(error).__name__.endswith('RuntimeError'):  # XLA's
     return one_line(
       f'MemoryError: a device has too little memory ({str(error).partition(chr(10))[0][:120]}): lower '
-      'config.train.batch_size, or raise config.train.accumulate; of gif_jax.evaluate, lower --batch_size.'
+      'config.train.batch_size, or raise config.train.accumulate; of python -m gif_jax evaluate, lower --batch_size.'
     )
   if type(error).__name__ == 'BrokenProcessPool':  # its module takes a tenth of a second to import
     return 'DataError: a worker process was killed, for want of memory perhaps; give the same command again to go on.'

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gif_jax.core.errors import DataError, UserError, reason
-from gif_jax.core.files import write_text
+from gif_jax.core.storage.files import write_text
 from gif_jax.core.texts import quoted
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -171,8 +171,13 @@ def indexed(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:
 class Names:
   """Things by the names that a list may give them, in the first of several spellings that any of them has."""
 
-  def __init__(self, kind: str, names: Sequence[tuple[str, int]], *spellings: Callable[[str], str],
-               shown: Callable[[int], str] = str):  # fmt: skip
+  def __init__(
+    self,
+    kind: str,
+    names: Sequence[tuple[str, int]],
+    *spellings: Callable[[str], str],
+    shown: Callable[[int], str] = str,
+  ):
     """kind: such as 'image'. names: (name, thing), several for a thing if it has them. spellings: `normal`, `path_key`,
     `tidy`. shown: what a thing is called where its name is that of another one, too.
     """

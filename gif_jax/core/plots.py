@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gif_jax.core.files import replacing
+from gif_jax.core.storage.files import replacing
 from gif_jax.core.texts import for_plot
 
 _DPI = 150

@@ -42,9 +42,15 @@ def augment(images: np.ndarray, seed: int, position: np.ndarray, chances: Chance
   What an image becomes is a function of (its pixels, seed, its position) alone, whatever else is in the batch.
   """
   kinds = (
-    (chances.flip, flip), (chances.photometric, photometric), (chances.grey, grey), (chances.blur, blur),
-    (chances.low_resolution, low_resolution), (chances.jpeg, jpeg), (chances.erase, erase), (chances.crop, crop),
-  )  # fmt: skip
+    (chances.flip, flip),
+    (chances.photometric, photometric),
+    (chances.grey, grey),
+    (chances.blur, blur),
+    (chances.low_resolution, low_resolution),
+    (chances.jpeg, jpeg),
+    (chances.erase, erase),
+    (chances.crop, crop),
+  )
   for stream, (chance, change) in enumerate(kinds):
     if chance:
       drawn = np.flatnonzero(counter_rng.uniform(seed, stream, position, 0) < chance)

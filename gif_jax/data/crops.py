@@ -3,8 +3,8 @@
 import numpy as np
 
 from gif_jax.core.errors import DataError, UnreadableError
+from gif_jax.data.formats.records import Records
 from gif_jax.data.images import read_image
-from gif_jax.data.records import Records
 
 
 class Crops:
@@ -29,7 +29,7 @@ class Crops:
       except UnreadableError as error:
         raise DataError(
           f'{self.records.where(row)} cannot be decoded: {error}; copy the data again, or leave such images out with '
-          'gif_jax.convert.'
+          'python -m gif_jax convert.'
         ) from error
     return images
 

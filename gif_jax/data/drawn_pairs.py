@@ -66,5 +66,11 @@ def check_pairs(images: Sequence[int], settings, key: str) -> None:
   if not pairs:
     raise too_few_pairs(images, key)
   if pairs < settings.pairs:
-    _LOG.info('config.eval.%s: %d people with %d images give %d verification pairs, fewer than config.eval.pairs=%d',
-              key, len(images), sum(images), pairs, settings.pairs)  # fmt: skip
+    _LOG.info(
+      'config.eval.%s: %d people with %d images give %d verification pairs, fewer than config.eval.pairs=%d',
+      key,
+      len(images),
+      sum(images),
+      pairs,
+      settings.pairs,
+    )

@@ -16,21 +16,49 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from gif_jax.core.errors import UnreadableError
-from gif_jax.data import plain
+from gif_jax.data import plain_images
 
 DECODING = 2  # raised whenever the same bytes give other pixels, so that nothing made of those of before is used
 
 _SUFFIXES = {
-  '.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.bmp', '.dib', '.gif', '.pbm', '.pgm', '.ppm', '.pnm',
-  '.tif', '.tiff', '.webp', '.jp2', '.j2k', '.avif', '.heic', '.heif', '.hif',
-}  # fmt: skip
+  '.jpg',
+  '.jpeg',
+  '.jpe',
+  '.jfif',
+  '.mpo',
+  '.png',
+  '.apng',
+  '.bmp',
+  '.dib',
+  '.gif',
+  '.pbm',
+  '.pgm',
+  '.ppm',
+  '.pnm',
+  '.tif',
+  '.tiff',
+  '.webp',
+  '.jp2',
+  '.j2k',
+  '.avif',
+  '.heic',
+  '.heif',
+  '.hif',
+}
 # Pillow's other formats are no photographs, and some of them start other programs.
 _FORMATS = ('JPEG', 'PNG', 'PPM', 'BMP', 'DIB', 'GIF', 'TIFF', 'WEBP', 'JPEG2000', 'AVIF')
 _HIGH = 'grey 16-bit'
 _KINDS = {
-  '1': 'black and white', 'L': plain.GREY, 'LA': plain.GREY, 'F': 'grey float', 'P': 'palette', 'PA': 'palette',
-  'RGB': plain.COLOUR, 'RGBA': plain.COLOUR, 'YCbCr': plain.COLOUR,
-}  # fmt: skip
+  '1': 'black and white',
+  'L': plain_images.GREY,
+  'LA': plain_images.GREY,
+  'F': 'grey float',
+  'P': 'palette',
+  'PA': 'palette',
+  'RGB': plain_images.COLOUR,
+  'RGBA': plain_images.COLOUR,
+  'YCbCr': plain_images.COLOUR,
+}
 
 _BYTES = 1 << 30  # of a file, at most: what is larger is no photograph, whatever it is called
 _HEIC = (b'heic', b'heix', b'hevc', b'hevx', b'heim', b'heis', b'hevm', b'hevs', b'mif1', b'msf1')
@@ -75,8 +103,8 @@ def read_image(source: str | Path | bytes, size: int) -> Picture:
   Raises UnreadableError, with the reason, for whatever cannot be decoded whole.
   """
   encoded = source if isinstance(source, bytes) else read_file(source)
-  header = plain.read_header(encoded)
-  pixels = plain.decode(encoded, header, size) if header else None
+  header = plain_images.read_header(encoded)
+  pixels = plain_images.decode(encoded, header, size) if header else None
   if pixels is not None:
     square = pixels if pixels.shape == (size, size, 3) else _to_square(Image.fromarray(pixels), size)
     return Picture(square, *header[1:])
@@ -93,8 +121,8 @@ def read_whole(source: str | Path | bytes) -> np.ndarray:
   Raises UnreadableError, with the reason, for whatever cannot be decoded whole.
   """
   encoded = source if isinstance(source, bytes) else read_file(source)
-  header = plain.read_header(encoded)
-  pixels = plain.decode(encoded, header) if header else None
+  header = plain_images.read_header(encoded)
+  pixels = plain_images.decode(encoded, header) if header else None
   if pixels is not None:
     return pixels
   with _opened(encoded) as image:
@@ -104,7 +132,7 @@ def read_whole(source: str | Path | bytes) -> np.ndarray:
 def read_sides(source: str | Path | bytes) -> tuple[int, int]:
   """(width, height) as the file's header has them. Raises UnreadableError where there is none."""
   encoded = source if isinstance(source, bytes) else read_file(source)
-  if header := plain.read_header(encoded):
+  if header := plain_images.read_header(encoded):
     return header.width, header.height
   with _opened(encoded) as image:
     return image.size
@@ -113,8 +141,8 @@ def read_sides(source: str | Path | bytes) -> tuple[int, int]:
 def is_plain(encoded: bytes, size: int) -> bool:
   """Whether these are the bytes of a whole, upright JPEG or PNG, 8-bit grey or colour, of size x size pixels."""
   try:
-    header = plain.read_header(encoded)
-    return bool(header) and header[1:3] == (size, size) and plain.decode(encoded, header) is not None
+    header = plain_images.read_header(encoded)
+    return bool(header) and header[1:3] == (size, size) and plain_images.decode(encoded, header) is not None
   except UnreadableError:
     return False
 
@@ -124,7 +152,7 @@ def _opened(encoded):
   """The file as a Pillow image; whatever is wrong with it, also later in the block, becomes an UnreadableError."""
   try:
     with Image.open(io.BytesIO(encoded), formats=_formats(encoded)) as image:
-      plain.check_sides(*image.size, image.format, encoded)
+      plain_images.check_sides(*image.size, image.format, encoded)
       _check_kind(image, encoded)
       yield image
   except UnreadableError:
@@ -162,7 +190,7 @@ def _check_kind(image, encoded):
   if deep and (planes or white_is_0 or max(bits) not in (16, 32)):
     what = 'in separate planes' if planes else 'of which white is 0' if white_is_0 else 'a value'
     raise UnreadableError(f'TIFF with {max(bits)} bits {what}; save it with 8, or as PNG')
-  if max(tags.get(322, 0), tags.get(323, 0)) > plain.SIDE:
+  if max(tags.get(322, 0), tags.get(323, 0)) > plain_images.SIDE:
     raise UnreadableError(f'TIFF in tiles of {tags.get(322)}x{tags.get(323)} pixels; save it as PNG')
 
 

@@ -12,11 +12,35 @@ from gif_jax.data.images import is_image_name
 
 # What file systems, network storage and archives put beside people's files; some has small copies of photographs.
 _OF_SYSTEMS = {
-  '@eadir', '@synoeastream', '@synoresource', '#recycle', '#snapshot', '~snapshot', '@recycle', '@recently-snapshot',
-  '@tmp', '@__thumb', '$recycle.bin', 'recycle.bin', 'recycle bin', 'recycler', 'recycled', 'trash', 'lost+found',
-  'found.000', 'system volume information', '__macosx', 'network trash folder', 'temporary items',
-  'thevolumesettingsfolder', 'resource.frk', 'thumbs', '_thumbs', 'thumbnails', '_thumbnails',
-}  # fmt: skip
+  '@eadir',
+  '@synoeastream',
+  '@synoresource',
+  '#recycle',
+  '#snapshot',
+  '~snapshot',
+  '@recycle',
+  '@recently-snapshot',
+  '@tmp',
+  '@__thumb',
+  '$recycle.bin',
+  'recycle.bin',
+  'recycle bin',
+  'recycler',
+  'recycled',
+  'trash',
+  'lost+found',
+  'found.000',
+  'system volume information',
+  '__macosx',
+  'network trash folder',
+  'temporary items',
+  'thevolumesettingsfolder',
+  'resource.frk',
+  'thumbs',
+  '_thumbs',
+  'thumbnails',
+  '_thumbnails',
+}
 _NAMED = 10_000  # files that are no images, one by one
 _LAYOUT = 'make one sub-folder per person, named after the person, and put the photographs there.'
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from gif_jax.core.errors import DataError, UnreadableError
+from gif_jax.data.formats.records import Records
 from gif_jax.data.images import read_sides
-from gif_jax.data.records import Records
 
 _LEAST = 20  # pictures, of fewer nothing is said
 _CUT = 0.9  # share of pictures of one size from which all should be of that size
@@ -15,8 +15,8 @@ _SPREADS = 9  # times the median distance from the median
 _LOOKED_AT = 512  # pictures, spread over a set that is too large to look at all
 _NAMED = 5
 CURE = (
-  'whole scenes teach the network backgrounds. `python -m gif_jax.audit` lists them in odd_sizes.tsv, `python -m '
-  'gif_jax.convert --without_images=odd_sizes.tsv` leaves them out, `python -m gif_jax.align` cuts faces out of scenes'
+  'whole scenes teach the network backgrounds. `python -m gif_jax audit` lists them in odd_sizes.tsv, `python -m '
+  'gif_jax convert --without_images=odd_sizes.tsv` leaves them out, `python -m gif_jax align` cuts faces out of scenes'
 )
 
 

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gif_jax.evaluation.all_pairs import check_all_pairs, evaluate_all_pairs
-from gif_jax.evaluation.pairs import check_pairs, evaluate_pairs
+from gif_jax.evaluation.all_pairs.protocol import check_all_pairs, evaluate_all_pairs
+from gif_jax.evaluation.gallery_search import check_search, evaluate_search
+from gif_jax.evaluation.ijb.protocol import evaluate_templates
 from gif_jax.evaluation.result import Result, check_shape
-from gif_jax.evaluation.search import check_search, evaluate_search
-from gif_jax.evaluation.templates import evaluate_templates
+from gif_jax.evaluation.verification.protocol import check_pairs, evaluate_pairs
 
 
 class Evaluator(NamedTuple):
@@ -42,7 +42,7 @@ def measure(
   """Results of every protocol and mode that a benchmark has.
 
   Args:
-    benchmark: as `data.benchmarks.opening` opens it: `kind`, `name`, `identity` int64 [n] of its images as far as
+    benchmark: as `evaluation.registry` opens it: `kind`, `name`, `identity` int64 [n] of its images as far as
       it is known, and the arrays of its protocol.
     embedding: float [n, d], f(x) + f(flip x) of every image in order, not normalised; may be memory-mapped. Rows of
       zeros are like nobody; `result.check_embedding` refuses them, and values that are not finite.

@@ -9,19 +9,21 @@ import jax
 import numpy as np
 
 from gif_jax import __version__
-from gif_jax.core import locks, processes
-from gif_jax.core.arrays import load_array
+from gif_jax.core.distributed import processes
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.core.files import make_writable
 from gif_jax.core.lists import parts
-from gif_jax.data.benchmarks.opening import open_benchmarks
+from gif_jax.core.storage import locks
+from gif_jax.core.storage.arrays import load_array
+from gif_jax.core.storage.files import make_writable
 from gif_jax.data.colour import check_colour
-from gif_jax.data.seen import KEPT, Overlap, Seen
+from gif_jax.data.sets.trained_on import KEPT
 from gif_jax.evaluation.benchmarks import check, measure
-from gif_jax.evaluation.page import write_report
+from gif_jax.evaluation.overlap import Overlap, Seen
+from gif_jax.evaluation.registry import open_benchmarks
+from gif_jax.evaluation.report.thresholds import write_thresholds
+from gif_jax.evaluation.report.write import write_report
 from gif_jax.evaluation.result import Result, check_embedding
-from gif_jax.evaluation.thresholds import write_thresholds
-from gif_jax.models import cache
+from gif_jax.models.extraction import cache
 from gif_jax.models.gif import INPUT
 from gif_jax.models.trained import open_network
 
@@ -112,7 +114,7 @@ class _Checkpoint:
     self.about = _about(Path(settings.workdir).resolve().name, self.encoder.name) | {
       'input': f'{self.size}x{self.size} {INPUT["colour"]}, {INPUT["normalisation"]}',
       'embedding': 'f(x) + f(flip x)' if settings.flip else 'f(x)',
-    }  # fmt: skip
+    }
 
   def check(self, benchmarks):
     """Raises DataError for what this network should not be measured on."""
@@ -145,7 +147,7 @@ class _Checkpoint:
       return
     kept = Path(self.settings.workdir) / KEPT
     some = kept.exists() and kept.stat().st_size
-    convert = f'python -m gif_jax.convert --input=DATA --people={kept} --output=KEPT, DATA being what it was trained on'
+    convert = f'python -m gif_jax convert --input=DATA --people={kept} --output=KEPT, DATA being what it was trained on'
     raise DataError(
       f'{overlap.words(benchmark.name)[:-1]}: fewer than two with two or more images remain. Measure on other people'
       + (f', or on those kept apart: {convert}.' if some else '.')
@@ -187,6 +189,10 @@ class _Files:
 def _about(name: str, fingerprint: str) -> dict[str, Any]:
   devices = jax.devices()
   return {
-    'name': name, 'fingerprint': fingerprint, 'date': date.today().isoformat(), 'gif_jax': __version__,
-    'jax': jax.__version__, 'hardware': f'{len(devices)} x {devices[0].device_kind}',
-  }  # fmt: skip
+    'name': name,
+    'fingerprint': fingerprint,
+    'date': date.today().isoformat(),
+    'gif_jax': __version__,
+    'jax': jax.__version__,
+    'hardware': f'{len(devices)} x {devices[0].device_kind}',
+  }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gif_jax.core.errors import UserError
-from gif_jax.data.seen import Overlap
+from gif_jax.evaluation.overlap import Overlap
 
 _BINS = 400  # of a histogram of cosines, .005 each
 _POINTS = 2000  # of a curve, at most

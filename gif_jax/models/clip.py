@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 
 from gif_jax.core.errors import UserError
-from gif_jax.core.files import read_json
+from gif_jax.core.storage.files import read_json
 from gif_jax.models.encoders import Encoder, with_weights
 from gif_jax.models.resize import bicubic
 

@@ -55,9 +55,15 @@ class Block(nn.Module):
 
     def conv(size, stride, name):
       return nn.Conv(
-        self.width, (size, size), stride, padding=size // 2, use_bias=False,
-        kernel_init=_conv_init, dtype=self.dtype, name=name,
-      )  # fmt: skip
+        self.width,
+        (size, size),
+        stride,
+        padding=size // 2,
+        use_bias=False,
+        kernel_init=_conv_init,
+        dtype=self.dtype,
+        name=name,
+      )
 
     shortcut = x
     if self.stride != 1 or x.shape[-1] != self.width:
@@ -85,9 +91,15 @@ class IResNet(nn.Module):
     spec = self.spec
     kernel = spec.patch if spec.patch > 1 else 3
     x = nn.Conv(
-      spec.widths[0], (kernel, kernel), spec.patch, padding=0 if spec.patch > 1 else 1, use_bias=False,
-      kernel_init=_conv_init, dtype=self.dtype, name='stem_conv',
-    )(x.astype(self.dtype))  # fmt: skip
+      spec.widths[0],
+      (kernel, kernel),
+      spec.patch,
+      padding=0 if spec.patch > 1 else 1,
+      use_bias=False,
+      kernel_init=_conv_init,
+      dtype=self.dtype,
+      name='stem_conv',
+    )(x.astype(self.dtype))
     x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name='stem_bn')(x)
     x = PReLU(name='stem_prelu')(x)
     block = nn.remat(Block, static_argnums=2) if self.remat else Block  # 0 is the module, 1 is x, 2 is train

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gif_jax.models import gif
+from gif_jax.models.checkpoint.reader import OTHER, CheckpointError, read_saved
 from gif_jax.models.clip import open_clip
 from gif_jax.models.encoders import Encoder, pixels, with_weights
 from gif_jax.models.heads import unit
 from gif_jax.models.resize import bicubic
-from gif_jax.models.saved import OTHER, CheckpointError, read_saved
 
 
 class Network(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gif_jax.core.mesh import batch_sharding, make_mesh
+from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 
 _BACKWARD = 2  # a gradient by the input and one by the weights, each as many products as the forward pass
 

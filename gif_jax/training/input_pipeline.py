@@ -38,8 +38,19 @@ class _Assemble:
 
 
 def batches(
-  faces, table: CodeTable, *, batch_size, seed, start=0, stop=None, workers=0, chances=PLAIN, labels=False,
-  neighbours=1, process=0, processes=1,
+  faces,
+  table: CodeTable,
+  *,
+  batch_size,
+  seed,
+  start=0,
+  stop=None,
+  workers=0,
+  chances=PLAIN,
+  labels=False,
+  neighbours=1,
+  process=0,
+  processes=1,
 ):
   """The batches of steps `start` to `stop` - 1 (None: without end), this process's share of each.
 

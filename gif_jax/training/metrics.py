@@ -13,7 +13,7 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from gif_jax.core.errors import UserError, removed
-from gif_jax.core.files import is_at, json_line, read_json_lines, write_text, writing
+from gif_jax.core.storage.files import is_at, json_line, read_json_lines, write_text, writing
 
 _LOG = logging.getLogger(__name__)
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from gif_jax.codes.alike import Alike
+from gif_jax.codes.similar_identities import Alike
 from gif_jax.codes.table import CodeTable
 from gif_jax.core import counter_rng
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.data.sets import Faces
+from gif_jax.data.sets.base import Faces
 
 _STREAM = 4 << 40  # of random numbers, apart from those of epochs and augmentation
 _WHO, _WHICH = 0, 1
@@ -18,8 +18,8 @@ class Groups:
 
   The first of a group is what the plain stream gives for that group's number: every image is the first of a group once
   in `size` epochs, an epoch (train.epochs) being as many images as the set has, whoever is drawn. The others are random
-  images of people drawn among the 2 (size - 1) most like the first one's by the table (`codes.alike`), everybody at
-  most once. People are drawn before images: images of people who have few, or who are like many others, are seen more
+  images of people drawn among the 2 (size - 1) most like the first one's by the table (`codes.similar_identities`),
+  everybody at most once. People are drawn before images: images of people who have few, or who are like many others, are seen more
   often than in the plain stream.
 
   All is a function of (seed, position) and the table, which is the one a run began with also where `joint` trains

@@ -7,16 +7,18 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from gif_jax.codes.identities import Identities
 from gif_jax.codes.table import CodeTable
-from gif_jax.core.mesh import batch_sharding, make_mesh
-from gif_jax.identification.decode import decode_sequence
+from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
+from gif_jax.identification.beam_search import decode_sequence
 from gif_jax.models import gif
-from gif_jax.models.saved import CheckpointError
-from gif_jax.training import optim, sharding, steps
-from gif_jax.training.checkpoint import Checkpoints, abstract
-from gif_jax.training.fixed import Fixed
-from gif_jax.training.joint import Joint
-from gif_jax.training.softmax import Identities, Softmax
+from gif_jax.models.checkpoint.manager import Checkpoints, abstract
+from gif_jax.models.checkpoint.reader import CheckpointError
+from gif_jax.training import optim, sharding
+from gif_jax.training import train_step as steps
+from gif_jax.training.objectives.fixed import Fixed
+from gif_jax.training.objectives.joint import Joint
+from gif_jax.training.objectives.softmax import Softmax
 
 
 class Program(NamedTuple):
@@ -116,8 +118,12 @@ def open_checkpoints(config, workdir: Path, table: CodeTable | Identities) -> Ch
   if not config.model.sequence:  # checkpoints of before there was a choice do not say so
     del network['sequence']
   origin = {
-    'config.model': network, 'config.data.size': config.data.size, 'config.optim.name': config.optim.name,
-    'config.joint.enabled': config.joint.enabled, 'config.softmax.enabled': config.softmax.enabled,
-    'config.train.ema above 0': config.train.ema > 0, 'table': table.fingerprint,
-  }  # fmt: skip
+    'config.model': network,
+    'config.data.size': config.data.size,
+    'config.optim.name': config.optim.name,
+    'config.joint.enabled': config.joint.enabled,
+    'config.softmax.enabled': config.softmax.enabled,
+    'config.train.ema above 0': config.train.ema > 0,
+    'table': table.fingerprint,
+  }
   return Checkpoints(workdir / 'checkpoints', config.checkpoint.keep, origin, table.extends)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gif_jax.core.mesh import batch_sharding, make_mesh
+from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 
 _LEAST = 1 << 14  # values; smaller arrays are not worth a collective of their own
 
@@ -33,11 +33,7 @@ def _shared(array, mesh):
 
 
 # First match wins; the pattern is searched in the array's path, e.g. `.params['backbone']['embedding']['kernel']`.
-RULES = (
-  (r'^\.(joint|softmax)\b', identities),
-  (r'^\.(params|opt_state|ema)\b', _shared),
-  (r'.*', _everywhere),
-)
+RULES = ((r'^\.(joint|softmax)\b', identities), (r'^\.(params|opt_state|ema)\b', _shared), (r'.*', _everywhere))
 
 
 def state_sharding(mesh, state):

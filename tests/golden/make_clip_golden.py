@@ -14,9 +14,14 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 FOLDER = Path(__file__).with_name('clip')
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SHAPE = {
-  'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'image_size': 18,
-  'patch_size': 6, 'projection_dim': 12,
-}  # fmt: skip
+  'hidden_size': 16,
+  'intermediate_size': 24,
+  'num_hidden_layers': 2,
+  'num_attention_heads': 4,
+  'image_size': 18,
+  'patch_size': 6,
+  'projection_dim': 12,
+}
 
 
 def model(act):

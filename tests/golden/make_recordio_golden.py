@@ -19,9 +19,18 @@ FOLDER = Path(__file__).with_name('recordio')
 MAGIC = struct.pack('<I', 0xCED7230A)
 # Where the magic lies decides how a record is split: at multiples of 4 and beside them, one, several, first and last.
 SPLIT = [
-  MAGIC, MAGIC * 2, MAGIC * 3 + b'x', b'abcd' + MAGIC, MAGIC + b'abcd', b'a' + MAGIC, b'abc' + MAGIC + b'abcde',
-  b'abcd' + MAGIC + b'efgh' + MAGIC + b'ijklm', MAGIC[:3], b'abcd' + MAGIC[:3], b'\0\0' + MAGIC + b'\0\0' + MAGIC,
-]  # fmt: skip
+  MAGIC,
+  MAGIC * 2,
+  MAGIC * 3 + b'x',
+  b'abcd' + MAGIC,
+  MAGIC + b'abcd',
+  b'a' + MAGIC,
+  b'abc' + MAGIC + b'abcde',
+  b'abcd' + MAGIC + b'efgh' + MAGIC + b'ijklm',
+  MAGIC[:3],
+  b'abcd' + MAGIC[:3],
+  b'\0\0' + MAGIC + b'\0\0' + MAGIC,
+]
 
 
 def images():

@@ -1,0 +1,1 @@
+"""How good the codes of a table are."""

@@ -1,8 +1,0 @@
-"""RecordIO: the .rec files that InsightFace's training sets come in, read as Records and written."""
-
-from gif_jax.data.recordio.lists import list_path, people_path
-from gif_jax.data.recordio.reader import RecordIO
-from gif_jax.data.recordio.report import Report
-from gif_jax.data.recordio.writer import RecordWriter, write_insightface
-
-__all__ = ['RecordIO', 'RecordWriter', 'Report', 'list_path', 'people_path', 'write_insightface']

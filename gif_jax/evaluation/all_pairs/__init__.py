@@ -1,0 +1,1 @@
+"""Any labelled data set: all its pairs compared."""

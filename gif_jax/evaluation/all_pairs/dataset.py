@@ -1,0 +1,66 @@
+"""Any data set with identities as a benchmark: all its pairs are compared."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gif_jax.core.errors import DataError
+from gif_jax.core.storage.arrays import load_array
+from gif_jax.data.crops import Crops
+from gif_jax.data.formats.open import open_records, state
+from gif_jax.data.formats.records import Packed, Person, fingerprint
+from gif_jax.data.images import DECODING
+
+
+class LabelledSet:
+  """n images of known people, all n (n - 1) / 2 pairs of which are compared (as in InsightFace's MFR).
+
+  Attributes:
+    kind: 'all_pairs', what `evaluation.benchmarks` measures it by.
+    name: of the folder or file.
+    images: n crops, [rows] gives uint8 [k, size, size, 3] RGB; None where only the identities are known.
+    identity: int64 [n].
+    people: who the identities are, in their order; () where only the identities are known.
+  """
+
+  kind = 'all_pairs'
+
+  def __init__(self, name, images, identity, fingerprint, people: Sequence[Person] = ()):
+    self.name, self.images, self.identity, self.fingerprint = name, images, identity, fingerprint
+    self.people = people
+
+  @classmethod
+  def of_records(cls, where: str | Path, size: int) -> 'LabelledSet':
+    """Whatever `open_records` opens. Raises DataError for anything else."""
+    records = open_records(where)
+    identity = np.asarray(records.labels())
+    images = Crops(records, size, np.arange(len(records)), identity)
+    people = records.people()
+    digest = hashlib.sha256(f'{fingerprint(people, identity)} {size} {DECODING}'.encode() + identity.tobytes())
+    digest.update(_content(records))
+    name = str(where).rstrip('/').rsplit('/', 1)[-1].replace(':', '_')
+    return cls(name, images, identity, digest.hexdigest()[:16], people)
+
+  def only(self, rows: np.ndarray) -> 'LabelledSet':
+    """The same of some of its images, int64 [k], rising; there are pictures."""
+    crops, identity = self.images, self.identity[rows]
+    images = Crops(crops.records, crops.size, crops.rows[rows], identity)
+    digest = hashlib.sha256(self.fingerprint.encode() + rows.tobytes())
+    return LabelledSet(self.name, images, identity, digest.hexdigest()[:16], self.people)
+
+  @classmethod
+  def of_identities(cls, path: str | Path) -> 'LabelledSet':
+    """Identities alone, a .npy of int [n], for embeddings made elsewhere. Raises DataError for anything else."""
+    path = Path(path)
+    identity = load_array(path, np.integer, (None,), fix='wanted identities, integers [n]')
+    if not len(identity):
+      raise DataError(f'{path} is empty, wanted identities, integers [n].')
+    return cls(path.stem, None, identity.astype(np.int64), hashlib.sha256(identity.tobytes()).hexdigest()[:16])
+
+
+def _content(records):
+  """Changes when a picture does: checksums where they are at hand, else sizes and times of files."""
+  keys = records.picture_keys() if isinstance(records, Packed) else None
+  return repr(state(records)[1:]).encode() if keys is None else keys.tobytes()

@@ -1,0 +1,1 @@
+"""What an evaluation found, as JSON, Markdown, HTML, plots and thresholds."""

@@ -1,0 +1,1 @@
+"""TinyFace: probes searched in a gallery with distractors."""

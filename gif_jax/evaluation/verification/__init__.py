@@ -1,0 +1,1 @@
+"""Verification sets (.bin): LFW, CFP, AgeDB, CALFW, CPLFW, RFW and their kin."""

@@ -1,0 +1,213 @@
+"""`joint`: code vectors that are trained with the network, one row per identity, split over all devices.
+
+A step reads and moves the rows of its batch's identities and of a fixed number of others, so its cost does not depend
+on m; the memory does: m * d float32 and m * l bytes over all devices together (docs/method.md, section 2). SGD on them
+has no momentum: it was measured to add nothing (benchmarks/README.md) and would double the memory.
+"""
+
+import functools
+import logging
+from pathlib import Path
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gif_jax.codes.product import build_codes
+from gif_jax.codes.quality.measure import explained_alone
+from gif_jax.codes.table import CodeTable
+from gif_jax.core.distributed import processes
+from gif_jax.core.distributed.gather import in_blocks, on_disk
+from gif_jax.core.jax_keys import named_key
+from gif_jax.models.heads import unit
+from gif_jax.training.objectives import losses
+from gif_jax.training.objectives.fixed import code_losses
+
+_LOG = logging.getLogger(__name__)
+
+
+@flax.struct.dataclass
+class JointTable:
+  """What a joint run knows of every identity; a part of the training state.
+
+  vectors: float32 [M, d], code vectors h, unit rows. codes: uint8 [M, l], what the heads learn to read. M is m rounded
+  up to a multiple of the devices; rows from m on stay zero and are never read.
+  """
+
+  vectors: jax.Array
+  codes: jax.Array
+  m: int = flax.struct.field(pytree_node=False, default=0)
+
+  def on_host(self) -> 'JointTable':
+    """The rows of all m identities as NumPy arrays. Needs memory for all of them in every process: for tests and use.
+
+    Training writes and hashes rows a block at a time: see `training.gather`.
+    """
+    arrays = multihost_utils.process_allgather((self.vectors, self.codes), tiled=True)
+    return JointTable(*(np.asarray(array)[: self.m] for array in arrays), self.m)
+
+
+def shape(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
+  """Sizes and types of `place(table, mesh)`."""
+  rows = table.m + -table.m % mesh.size
+  vectors = jax.ShapeDtypeStruct((rows, table.d), jnp.float32)
+  return JointTable(vectors, jax.ShapeDtypeStruct((rows, table.l), jnp.uint8), table.m)
+
+
+def place(table: CodeTable, mesh: jax.sharding.Mesh, key: jax.Array | None = None) -> JointTable:
+  """The rows of a table on the devices of `mesh`. A device's share alone is read for it.
+
+  key: instead of the table's vectors, which are then not read, random ones: functions of key and identity alone.
+  """
+
+  def vectors(labels):
+    return table.rows(labels)[1] if key is None else _directions(key, labels, table.d)
+
+  return JointTable(
+    vectors=_put(table.m, table.d, np.float32, vectors, mesh),
+    codes=_put(table.m, table.l, np.uint8, lambda labels: table.codes[labels], mesh),
+    m=table.m,
+  )
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _directions(key, labels, d):
+  rows = jax.vmap(lambda label: jax.random.normal(jax.random.fold_in(key, label), (d,)))(labels)
+  return unit(rows)
+
+
+def _put(m, width, dtype, read, mesh):
+  """The rows read(labels) of all m identities as an array [M, width] over the devices, zeros from m on."""
+  rows = m + -m % mesh.size
+
+  def share(index):
+    start, stop, _ = index[0].indices(rows)
+    wanted = np.arange(start, min(stop, m))
+    filled = np.zeros((stop - start, width), dtype)
+    filled[: len(wanted)] = read(wanted)
+    return filled
+
+  return jax.make_array_from_callback((rows, width), NamedSharding(mesh, PartitionSpec(mesh.axis_names)), share)
+
+
+def read(joint: JointTable, label: jax.Array, mesh) -> JointTable:
+  """The rows of the identities `label` int32 [B]: a JointTable of B rows, whole on every device."""
+
+  def local(share, label):
+    def rows(array):
+      place = label - jax.lax.axis_index(mesh.axis_names) * len(array)
+      here = (place >= 0) & (place < len(array))
+      got = jnp.where(here[:, None], array[jnp.where(here, place, 0)], 0)
+      return jax.lax.psum(got, mesh.axis_names)  # one device has the row, the others add zeros
+
+    return jax.tree.map(rows, share)
+
+  split = PartitionSpec(mesh.axis_names)
+  return jax.shard_map(local, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=PartitionSpec())(joint, label)
+
+
+def write(joint: JointTable, label: jax.Array, vectors: jax.Array, mesh) -> JointTable:
+  """Puts vectors float32 [B, d] into the places `label` int32 [B], distinct; a negative label is written nowhere."""
+
+  def local(share, label, vectors):
+    place = label - jax.lax.axis_index(mesh.axis_names) * len(share)
+    place = jnp.where((place >= 0) & (place < len(share)), place, len(share))
+    return share.at[place].set(vectors, mode='drop')
+
+  split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+  put = jax.shard_map(local, mesh=mesh, in_specs=(split, whole, whole), out_specs=split)
+  return joint.replace(vectors=put(joint.vectors, label, vectors))
+
+
+def first_of_same(label: jax.Array) -> jax.Array:
+  """For every entry the first one of the same identity: int32 [n] -> int32 [n]. Its row stands for all of them."""
+  return jnp.argmax(label[:, None] == label[None, :], axis=1).astype(jnp.int32)
+
+
+class Joint:
+  """L_C + gamma L_AR + weight L_B, by which the code vectors of a batch are trained too. See `steps.Objective`.
+
+  A batch has label int32 [B]; codes and vectors are part of the state. rate: step -> learning rate of the vectors.
+  L_B compares with N = B + joint.negatives identities: the batch's, and others drawn with replacement from all m. One
+  that is there twice counts once.
+  """
+
+  def __init__(self, config, table: CodeTable, rate, mesh):
+    self.settings, self.loss_settings, self.table, self.rate, self.mesh = config.joint, config.loss, table, rate, mesh
+    self.seed = config.train.seed
+
+  def shape(self) -> dict:
+    return {'joint': shape(self.table, self.mesh)}
+
+  def place(self) -> dict:
+    key = None if self.settings.start == 'table' else named_key(self.seed, 'code vectors')
+    return {'joint': place(self.table, self.mesh, key)}
+
+  def read(self, state, batch):
+    label = jnp.concatenate([batch['label'], self._others(state.step)])
+    rows, first, size = read(state.joint, label, self.mesh), first_of_same(label), len(batch['label'])
+    own = first == jnp.arange(len(first))
+    # One row stands for all examples of an identity, so that the gradients of all of them meet in it.
+    codes = rows.codes[:size].astype(jnp.int32)
+    return rows.vectors, batch | {'code': codes, 'first': first[:size]}, (label, own)
+
+  def _others(self, step):
+    """Identities drawn for a step: int32 [joint.negatives]; the same whatever the devices."""
+    key = jax.random.fold_in(named_key(self.seed, 'negatives'), step)
+    return jax.random.randint(key, (self.settings.negatives,), 0, self.table.m, jnp.int32)
+
+  def loss(self, rows, features, cosines, batch, whole):
+    settings, (_, own), h, z = self.settings, whole, unit(rows), unit(features)
+    loss, metrics = code_losses(z, cosines, batch['code'], h[batch['first']], self.loss_settings)
+    in_batch = jnp.mean(losses.in_batch_loss(z, h, batch['first'], own, settings))
+    loss += settings.weight * in_batch
+    if settings.uniformity:
+      loss += settings.uniformity * losses.batch_uniformity(h, own)
+    return loss, metrics | {'in_batch_loss': in_batch}
+
+  def move(self, state, rows, gradient, whole, metrics) -> dict:
+    """A step of SGD on the rows compared with: gradient float32 [N, d], 0 where another row stands for its identity."""
+    del metrics
+    label, own = whole
+    moved = unit(rows - self.rate(state.step) * gradient)
+    return {'joint': write(state.joint, jnp.where(own, label, -1), moved, self.mesh)}
+
+
+def retokenise(joint: JointTable, v: int, settings, mesh, folder: Path) -> JointTable:
+  """New codes, from the vectors as they are now; digits keep their meaning. settings: `config.tokenizer`.
+
+  Process 0 makes them, out of a temporary file in `folder` that holds all vectors (4 m d bytes). In its memory are what
+  `build_codes` needs beside them, about 4 m l v bytes; in that of the others the codes, m l bytes.
+  """
+  m, l = joint.m, joint.codes.shape[1]
+  codes = np.concatenate(list(in_blocks(joint.codes, m)))
+  with on_disk(folder, joint.vectors, m, np.float32) as vectors:
+    if jax.process_index() == 0:  # alone, too, because hosts of unlike processors may round differently
+      earlier, codes = codes, build_codes(vectors, l, v, seed=settings.seed, earlier=codes)
+      _LOG.info(
+        're-tokenised: %s of each digit kept, variance explained by each digit alone %s',
+        np.round((codes == earlier).mean(0), 2),
+        np.round(explained_alone(codes, vectors), 3),
+      )
+  processes.wait()
+  codes = np.asarray(multihost_utils.broadcast_one_to_all(codes))
+  return joint.replace(codes=_put(m, l, np.uint8, lambda labels: codes[labels], mesh))
+
+
+def write_table(joint: JointTable, table: CodeTable, path: Path, encoder: str) -> CodeTable:
+  """Writes what became of `table` in training to `path`, in place of what an earlier run of this left there.
+
+  encoder: the name of the network trained, `open_backbone(workdir).name`: code vectors lie where its embeddings do, so
+  it is what newcomers are encoded with. Process 0 writes, with memory for the codes; vectors come to it a block at a
+  time and go through a temporary file.
+  """
+  meta = {key: table.meta[key] for key in ('seed', 'label_space', 'settings')}
+  codes = np.concatenate(list(in_blocks(joint.codes, joint.m)))
+  with on_disk(path.parent, joint.vectors, joint.m, np.float16) as vectors:
+    if jax.process_index() == 0:
+      CodeTable.write(path, codes, vectors, v=table.v, encoder=encoder, replace=True, **meta)
+  processes.wait(path / 'meta.json')
+  return CodeTable.open(path)
