@@ -3,8 +3,8 @@
 python -m benchmarks.align --path=ORL --output=scenes [--detector_path=YUNET.onnx]
 
 Every face is turned by up to 25 degrees, enlarged 1.5 to 5 times and laid somewhere onto 1200x900 pixels of coloured
-clouds. `scenes` gets these pictures, for `python -m gif_jax align` and configs/folder.py. The error of a detector is how
-far the template moves, in pixels of a crop of 112, between the crop of the original and that of the scene.
+clouds. `scenes` gets these pictures, for `python -m gif_jax align` and configs/folder.py. The error of a detector is
+how far the template moves, in pixels of a crop of 112, between the crop of the original and that of the scene.
 """
 
 import argparse

@@ -19,8 +19,8 @@ class Groups:
   The first of a group is what the plain stream gives for that group's number: every image is the first of a group once
   in `size` epochs, an epoch (train.epochs) being as many images as the set has, whoever is drawn. The others are random
   images of people drawn among the 2 (size - 1) most like the first one's by the table (`codes.similar_identities`),
-  everybody at most once. People are drawn before images: images of people who have few, or who are like many others, are seen more
-  often than in the plain stream.
+  everybody at most once. People are drawn before images: images of people who have few, or who are like many others,
+  are seen more often than in the plain stream.
 
   All is a function of (seed, position) and the table, which is the one a run began with also where `joint` trains
   vectors and codes further. The index from people to images needs 8 bytes an image, and one sort of all labels when it

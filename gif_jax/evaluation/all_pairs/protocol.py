@@ -1,7 +1,7 @@
 """TAR at FAR over all pairs of a labelled set, down to 1e-9 (InsightFace's MFR has 1.3e12 pairs of 242 143 people).
 
-Exact means: the figures are those of a ROC over the cosines of all pairs as `all_pairs.exact_cosines` defines them, to the
-last bit and whatever the devices, the processes and the shape of blocks. They differ from those of cosines computed in
+Exact means: the metrics are those of a ROC over the cosines of all pairs as `exact_cosines` defines them, to the last
+bit and whatever the devices, the processes and the shape of blocks. They differ from those of cosines computed in
 float32 by what float32 sums are off by, about 1e-7 in a cosine.
 """
 
