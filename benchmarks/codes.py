@@ -27,7 +27,7 @@ from gif_jax.codes.size import choose_size
 from gif_jax.codes.table import CodeTable
 from gif_jax.data.sets.open import open_faces
 from gif_jax.identification.beam_search import build_index, decode
-from gif_jax.identification.nearest import digit_accuracy, rank_rates
+from gif_jax.identification.metrics import digit_accuracy, rank_rates
 from gif_jax.models.encoders import pixels
 from gif_jax.models.extraction.extract import extract, identity_moments
 from gif_jax.models.heads import unit

@@ -16,7 +16,8 @@ from configs import folder
 from gif_jax.commands.flags import quiet_libraries
 from gif_jax.data.sets.open import open_faces
 from gif_jax.evaluation.verification.roc import pixel_embedding
-from gif_jax.identification.nearest import nearest, rank_rates
+from gif_jax.identification.metrics import rank_rates
+from gif_jax.identification.nearest import nearest
 from gif_jax.models.extraction.extract import extract, identity_moments
 from gif_jax.training.run import run
 

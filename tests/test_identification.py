@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gif_jax.identification.nearest import digit_accuracy, nearest, rank_rates
+from gif_jax.identification.metrics import digit_accuracy, rank_rates
+from gif_jax.identification.nearest import nearest
 
 
 def test_digit_accuracy_counts_each_digit_apart():

@@ -15,7 +15,7 @@ from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.report.tables import quoted
 from gif_jax.evaluation.result import Curve
 from gif_jax.evaluation.verification.roc import pixel_embedding, tar_of_roc, verify
-from gif_jax.identification.nearest import digit_accuracy, rank_rates
+from gif_jax.identification.metrics import digit_accuracy, rank_rates
 from gif_jax.identification.routes import FIRST, ClosedSet
 from gif_jax.models.extraction.extract import extract
 
