@@ -62,7 +62,7 @@ def main():
     found = evaluate()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     print(f'{replicates} replicates: {cpu:.1f} CPU-s, {wall:.1f} s, peak {_peak_mb():.0f} MB, {before:.0f} MB before')
-  for name, value in found.figures.items():
+  for name, value in found.metrics.items():
     print(f'{name} {value:.4f} {np.round(found.intervals.get(name, ()), 4).tolist()}')
 
 

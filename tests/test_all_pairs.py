@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from gif_jax.evaluation.benchmarks import measure
+from gif_jax.evaluation.verification.roc import tar_of_roc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
 from gif_jax.evaluation.all_pairs import exact_cosines, impostors, protocol
-from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.result import EvaluationError
-from gif_jax.evaluation.verification.roc import tar_of_roc
 
 BLOCKS = [
   {},
@@ -146,8 +146,8 @@ def test_figures_are_those_of_scikit_learn(devices, sizes):
   with blocks(**sizes):
     found = evaluated(embedding, identity)
   impostor = np.sum(~same)
-  assert list(found.figures) == [f'tar@far=1e-{i}' for i in range(1, 6) if impostor * 10.0**-i >= 1]
-  for (name, tar), threshold in zip(found.figures.items(), found.thresholds.values()):
+  assert list(found.metrics) == [f'tar@far=1e-{i}' for i in range(1, 6) if impostor * 10.0**-i >= 1]
+  for (name, tar), threshold in zip(found.metrics.items(), found.thresholds.values()):
     far = float(name.split('=')[1])
     assert tar == expected(score, same, far)
     accepted = score >= threshold
@@ -184,7 +184,7 @@ def test_by_hand():
   embedding = np.array([[1, 0], [1, 0], [0, 1], [1, 0], [3, 4], [0, 1]], np.float32)
   found = evaluated(embedding, np.array([0, 0, 0, 1, 1, 2]))
   assert found.counts == {'images': 6, 'identities': 3, 'genuine': 4, 'impostor': 11}
-  assert found.figures == {'tar@far=1e-1': 0.0} and found.thresholds['1e-1'] > 1
+  assert found.metrics == {'tar@far=1e-1': 0.0} and found.thresholds['1e-1'] > 1
   far, tar = protocol.roc_of_all_pairs(embedding, np.array([0, 0, 0, 1, 1, 2]))
   np.testing.assert_array_equal(far, np.array([0, 3, 5, 7, 11]) / 11)
   np.testing.assert_array_equal(tar, [0, 0.25, 0.25, 0.5, 1])
@@ -210,8 +210,8 @@ def test_a_larger_set_is_exact_as_far_as_pairs_are_kept(monkeypatch):
   monkeypatch.setattr(protocol, '_SAMPLE', 200)
   monkeypatch.setattr(protocol, '_TAIL', 5000)
   found = evaluated(embedding, identity)
-  assert list(found.figures) == list(whole.figures)[1:]
-  assert found.figures.items() <= whole.figures.items() and found.thresholds.items() <= whole.thresholds.items()
+  assert list(found.metrics) == list(whole.figures)[1:]
+  assert found.metrics.items() <= whole.figures.items() and found.thresholds.items() <= whole.thresholds.items()
   assert found.curve.far[-1] < 0.02 and 'estimated from 200 random images' in found.rule
   np.testing.assert_array_equal(found.histogram.genuine, whole.histogram.genuine)
   counted = found.histogram.edges[:-1] >= float(found.rule.split('cosine of ')[1].split()[0])

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from gif_jax.evaluation.benchmarks import measure
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from gif_jax.evaluation import bootstrap, gallery_search
-from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.result import EvaluationError
 
 
@@ -167,12 +167,12 @@ def test_a_result_of_galleries():
   assert found.counts['gallery G1'] == 30 and found.counts['gallery G2'] == 20 and found.counts['probes'] == 400
   for i in '12':
     assert found.counts[f'mated G{i}'] + found.counts[f'not mated G{i}'] == 400
-  assert len(found.figures) == 11
+  assert len(found.metrics) == 11
   # 400 probes: of less than 2 per cent the threshold is the best score of all.
-  assert set(found.figures) - set(found.intervals) == {'tpir@fpir=1e-4', 'tpir@fpir=1e-3'}
+  assert set(found.metrics) - set(found.intervals) == {'tpir@fpir=1e-4', 'tpir@fpir=1e-3'}
   for name, (low, high) in found.intervals.items():
-    assert low <= found.figures[name] <= high and (high - low < 0.5 or name == 'tpir@fpir=1e-2'), name
-  assert found.intervals['rank1'][0] < found.figures['rank1'] < found.intervals['rank1'][1]
+    assert low <= found.metrics[name] <= high and (high - low < 0.5 or name == 'tpir@fpir=1e-2'), name
+  assert found.intervals['rank1'][0] < found.metrics['rank1'] < found.intervals['rank1'][1]
 
 
 # --- TinyFace ---
@@ -222,7 +222,7 @@ def test_ties_count_against_in_a_search():
 def test_probes_of_nobody_do_not_count():
   benchmark = _set([1, 5, -1], [1, -1])
   found = measure(benchmark, _embedding([[0.5, 0.1], [0.5, 0.1], [0.1, 0.5]]), replicates=10)[0]
-  assert found.figures['rank1'] == 1 and found.counts['probes'] == 1 and found.counts['probes of nobody'] == 2
+  assert found.metrics['rank1'] == 1 and found.counts['probes'] == 1 and found.counts['probes of nobody'] == 2
   with pytest.raises(EvaluationError, match='tiny: no probe is of a person of the gallery'):
     measure(_set([5], [1, -1]), _embedding([[0.5, 0.1]]))
 
@@ -253,10 +253,10 @@ def test_a_search_against_scikit_learn(seed, monkeypatch):
       first.append(np.flatnonzero(same[np.argsort(-score)])[0] + 1)
   found = measure(benchmark, embedding, replicates=0)[0]
   assert found.counts['probes'] == len(area) < 150
-  assert found.figures['map'] == pytest.approx(np.mean(area), abs=1e-9)
-  assert found.figures['map'] < np.mean(above)
+  assert found.metrics['map'] == pytest.approx(np.mean(area), abs=1e-9)
+  assert found.metrics['map'] < np.mean(above)
   for k in (1, 5, 20):
-    assert found.figures[f'rank{k}'] == np.mean(np.array(first) <= k)
+    assert found.metrics[f'rank{k}'] == np.mean(np.array(first) <= k)
 
 
 def test_a_replicate_of_a_search_is_of_the_people_drawn():

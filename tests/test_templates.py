@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from gif_jax.evaluation.benchmarks import measure
 from sklearn.metrics import roc_curve
 
 from gif_jax.evaluation import bootstrap
-from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.ijb import protocol
 from gif_jax.evaluation.ijb.protocol import evaluate_templates, nearest_points, pair_scores, template_embeddings
 from gif_jax.evaluation.registry import open_benchmark
@@ -109,7 +109,7 @@ def test_a_tree_of_files_to_figures(tmp_path, images):
     )
     np.testing.assert_allclose(scores, cosine, atol=1e-12)
     # Of five impostor pairs no FAR up to .1 can be measured.
-    assert result.figures == result.intervals == result.thresholds == {}
+    assert result.metrics == result.intervals == result.thresholds == {}
     assert result.counts == {'images': 10, 'templates': 5, 'pairs': 7, 'genuine': 2, 'subjects': 3}
     # Each template is shown as its image of the largest score: 1.png, 8.png, 4.png, 6.png, 9.png.
     shown = {7: '1.png', 31: '8.png', 32: '4.png', 900: '6.png', 4000: '9.png'}
@@ -134,11 +134,11 @@ def test_tar_by_loops_over_the_points_of_the_curve():
     z = _looped(embedding, media, result.mode)
     score = np.array([z[i] @ z[j] for i, j in zip(benchmark.left.tolist(), benchmark.right.tolist())]).round(12)
     far, tar, threshold = roc_curve(benchmark.same, score)
-    assert list(result.figures) == [f'tar@far={far}' for far in ('1e-4', '1e-3', '1e-2', '1e-1')]
+    assert list(result.metrics) == [f'tar@far={far}' for far in ('1e-4', '1e-3', '1e-2', '1e-1')]
     for target in ('1e-4', '1e-3', '1e-2', '1e-1'):
       points = sorted((abs(f - float(target)), -i) for i, f in enumerate(far))
       best = -points[0][1]
-      assert result.figures[f'tar@far={target}'] == tar[best]
+      assert result.metrics[f'tar@far={target}'] == tar[best]
       following = max((one for one in score if one < threshold[best] - 1e-9), default=-1)
       assert result.thresholds[target] == pytest.approx((threshold[best] + following) / 2, abs=1e-9)
     assert set(result.curve.far) <= set(far) and set(result.curve.tar) <= set(tar)
@@ -162,7 +162,7 @@ def test_tar_by_loops_over_the_points_of_the_curve():
 def test_nearest_far_on_paper(labels, tar):
   score = np.linspace(0.9, -0.9, 24)
   for result in evaluate_templates(*_scored(labels, score), None, 0):
-    assert result.figures == {'tar@far=1e-1': tar}
+    assert result.metrics == {'tar@far=1e-1': tar}
     accepted = score >= result.thresholds['1e-1']
     assert np.array(labels)[accepted].sum() / 4 == tar
 
@@ -171,7 +171,7 @@ def test_a_far_that_accepts_nothing_has_no_threshold():
   """The five largest scores are one, all of impostors: FAR .25 is farther from .1 than 0 is."""
   labels, score = [0] * 5 + [1] * 4 + [0] * 15, np.append([0.9] * 5, np.linspace(0.8, -0.9, 19))
   result = evaluate_templates(*_scored(labels, score), None, 0)[0]
-  assert result.figures == {'tar@far=1e-1': 0} and result.thresholds == {}
+  assert result.metrics == {'tar@far=1e-1': 0} and result.thresholds == {}
 
 
 def test_nearest_points_on_paper():
@@ -206,7 +206,7 @@ def test_sides_and_order_mean_nothing():
   for one, two in zip(
     evaluate_templates(benchmark, embedding, None, 20), evaluate_templates(turned, embedding[rows], None, 20)
   ):
-    assert one.figures == two.figures and one.counts == two.counts
+    assert one.metrics == two.figures and one.counts == two.counts
     np.testing.assert_array_equal(one.histogram.genuine, two.histogram.genuine)
     assert one.intervals.keys() == two.intervals.keys()
     for name, interval in one.intervals.items():
@@ -296,9 +296,9 @@ def test_templates_are_named_as_in_their_list():
 def test_intervals_are_of_subjects_and_hold_the_figure():
   benchmark, embedding = _people(np.random.default_rng(9), pairs=20000)
   for result in evaluate_templates(benchmark, embedding, None, 100):
-    assert result.intervals.keys() == result.figures.keys()
+    assert result.intervals.keys() == result.metrics.keys()
     for name, (low, high) in result.intervals.items():
-      assert low <= result.figures[name] <= high and low < high
+      assert low <= result.metrics[name] <= high and low < high
 
 
 @pytest.mark.parametrize('seed', [0, 1, 2])
@@ -350,4 +350,4 @@ def test_the_weight_of_all_impostors_by_a_loop():
 
 def test_no_replicates_no_intervals():
   for result in evaluate_templates(*_people(np.random.default_rng(12)), None, 0):
-    assert result.figures and result.intervals == {}
+    assert result.metrics and result.intervals == {}

@@ -5,15 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from gif_jax.evaluation.benchmarks import measure
+from gif_jax.evaluation.verification.roc import pixel_embedding
 from PIL import Image
 from scipy.io import savemat
 
 from gif_jax.core.errors import DataError
-from gif_jax.evaluation.benchmarks import measure
 from gif_jax.evaluation.registry import open_benchmark
 from gif_jax.evaluation.tinyface.dataset import TinyFaceSet
 from gif_jax.evaluation.tinyface.matlab import read_names
-from gif_jax.evaluation.verification.roc import pixel_embedding
 from gif_jax.models.extraction.extract import extract
 from tests.pictures import picture
 
@@ -85,7 +85,7 @@ def test_pixels_to_figures(tree):
   found = open_benchmark(str(tree), SIZE)
   embedding = extract(pixel_embedding, found.images, 4, progress='')
   result = measure(found, embedding, replicates=50)[0]
-  assert result.figures == {'rank1': 1, 'rank5': 1, 'rank20': 1, 'map': 1}
+  assert result.metrics == {'rank1': 1, 'rank5': 1, 'rank20': 1, 'map': 1}
   assert result.counts == {'probes': 3, 'probes of nobody': 0, 'gallery': 7, 'distractors': 4, 'people': 2}
   assert result.hardest.same.all() and set(result.hardest.left) == {0, 1, 2}
 

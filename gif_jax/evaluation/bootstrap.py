@@ -23,7 +23,7 @@ def draws(identities: int, replicates: int, seed: int = 0) -> Iterator[np.ndarra
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-  """The middle 95 % of the figures of the replicates; NaN, where a replicate could not be measured, is left out.
+  """The middle 95 % of the metrics of the replicates; NaN, where a replicate could not be measured, is left out.
 
   (NaN, NaN) where none could be.
   """
@@ -31,6 +31,16 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return np.nan, np.nan
   low, high = np.nanquantile(np.asarray(values, np.float64), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
   return float(low), float(high)
+
+
+def summarise(
+  names: Sequence[str], values: np.ndarray, replicates: Sequence[np.ndarray]
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+  """Metrics and intervals of what could be measured: values float [k], NaN where not, and one such per replicate."""
+  metrics = {name: float(value) for name, value in zip(names, values) if np.isfinite(value)}
+  columns = dict(zip(names, np.array(replicates).T))
+  intervals = {name: interval(columns[name]) for name in metrics if replicates and np.isfinite(columns[name]).any()}
+  return metrics, intervals
 
 
 class Tail(NamedTuple):

@@ -121,14 +121,14 @@ def draw_scores(result: Result, path: str | Path) -> bool:
 
 def draw_sets(results: Sequence[Result], path: str | Path) -> bool:
   """Draws the accuracies of two or more .bin sets with their intervals. Returns whether there were as many."""
-  results = [result for result in results if math.isfinite(result.figures.get('accuracy', math.nan))]
+  results = [result for result in results if math.isfinite(result.metrics.get('accuracy', math.nan))]
   if len(results) < 2:
     return False
   figure = new_figure(6.4, 0.9 + 0.32 * len(results))
   axes = figure.add_subplot()
   lowest = 1.0
   for row, result in enumerate(results):
-    value = result.figures['accuracy']
+    value = result.metrics['accuracy']
     low, high = _bounds(result, 'accuracy')
     axes.errorbar(value, row, xerr=[[value - low], [high - value]], fmt='o', color=_COLOURS[0], ms=5, capsize=3)
     lowest = min(lowest, low)
@@ -166,7 +166,7 @@ def _heading(results):
 def _error_bars(axes: Axes, result: Result, left: float, right: float) -> float:
   """Intervals of TAR at fixed FARs; returns the lowest bound."""
   lowest = 1.0
-  for name, value in result.figures.items():
+  for name, value in result.metrics.items():
     if name in result.intervals and name.startswith('tar@far=') and math.isfinite(value):
       far, (low, high) = float(name.removeprefix('tar@far=')), _bounds(result, name)
       if left <= far < right:
@@ -178,7 +178,7 @@ def _error_bars(axes: Axes, result: Result, left: float, right: float) -> float:
 
 def _bounds(result, name):
   """The interval of a figure, widened to hold the figure; the figure itself where it has none."""
-  value = result.figures[name]
+  value = result.metrics[name]
   low, high = result.intervals.get(name, (value, value))
   return (min(low, value), max(high, value)) if math.isfinite(low + high) else (value, value)
 

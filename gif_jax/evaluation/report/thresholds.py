@@ -106,7 +106,7 @@ def read_thresholds(path: str | Path, fingerprint: str | None = None, metric: st
 
 def _at(result, far):
   name = f'tar@far={far}'
-  return {'cosine': result.thresholds[far], 'tar': result.figures.get(name), 'interval': result.intervals.get(name)}
+  return {'cosine': result.thresholds[far], 'tar': result.metrics.get(name), 'interval': result.intervals.get(name)}
 
 
 def _fault(benchmarks) -> str:
