@@ -7,13 +7,8 @@ import pytest
 
 from gif_jax.core.storage.files import write_json
 from gif_jax.evaluation.report.thresholds import read_thresholds, write_thresholds
-<<<<<<< HEAD:tests/test_thresholds.py
 from gif_jax.evaluation.result import EvaluationError, Overlap, Result
-from tests import results
-=======
-from gif_jax.evaluation.result import EvaluationError, Result
 from tests.helpers import results
->>>>>>> d7ca134:tests/evaluation/report/test_thresholds.py
 
 MODEL = results.ABOUT['fingerprint']
 
