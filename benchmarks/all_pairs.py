@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import resource
 import time
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -74,8 +73,7 @@ def _watched(passes):
 
 
 def _evaluate(embedding, identity, replicates):
-  benchmark = SimpleNamespace(name='made up', identity=identity)
-  return protocol.evaluate_all_pairs(benchmark, embedding, None, replicates)[0]
+  return protocol.evaluate_all_pairs('made up', identity, embedding, replicates)
 
 
 def _brute(embedding, identity, fars):

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from gif_jax.evaluation.benchmarks import measure
 from sklearn.metrics import roc_curve
 
 from gif_jax.evaluation import bootstrap
+from gif_jax.evaluation.benchmark import measure
 from gif_jax.evaluation.ijb import protocol
 from gif_jax.evaluation.ijb.protocol import evaluate_templates, nearest_points, pair_scores, template_embeddings
 from gif_jax.evaluation.registry import open_benchmark
@@ -121,7 +121,7 @@ def test_a_tree_of_files_to_figures(tmp_path, images):
 
 
 def test_results_say_what_they_are():
-  results = evaluate_templates(*_people(np.random.default_rng(0)), None, 0)
+  results = evaluate_templates(*_people(np.random.default_rng(0)), 0)
   assert [(result.benchmark, result.protocol, result.mode) for result in results] == [('ijbc', '1:1', m) for m in MODES]
   assert 'arcface_torch' in results[0].rule and 'CVLface' in results[1].rule and 'with their length' in results[0].rule
 
@@ -130,7 +130,7 @@ def test_tar_by_loops_over_the_points_of_the_curve():
   """eval_ijbc.py's rule by plain loops, and scores by loops; a threshold accepts what its point does."""
   benchmark, embedding = _people(np.random.default_rng(2), t=150, pairs=30000)
   media = list(zip(range(600), benchmark.template.tolist(), benchmark.media.tolist(), benchmark.detector.tolist()))
-  for result in evaluate_templates(benchmark, embedding, None, 0):
+  for result in evaluate_templates(benchmark, embedding, 0):
     z = _looped(embedding, media, result.mode)
     score = np.array([z[i] @ z[j] for i, j in zip(benchmark.left.tolist(), benchmark.right.tolist())]).round(12)
     far, tar, threshold = roc_curve(benchmark.same, score)
@@ -161,7 +161,7 @@ def test_tar_by_loops_over_the_points_of_the_curve():
 )
 def test_nearest_far_on_paper(labels, tar):
   score = np.linspace(0.9, -0.9, 24)
-  for result in evaluate_templates(*_scored(labels, score), None, 0):
+  for result in evaluate_templates(*_scored(labels, score), 0):
     assert result.metrics == {'tar@far=1e-1': tar}
     accepted = score >= result.thresholds['1e-1']
     assert np.array(labels)[accepted].sum() / 4 == tar
@@ -170,7 +170,7 @@ def test_nearest_far_on_paper(labels, tar):
 def test_a_far_that_accepts_nothing_has_no_threshold():
   """The five largest scores are one, all of impostors: FAR .25 is farther from .1 than 0 is."""
   labels, score = [0] * 5 + [1] * 4 + [0] * 15, np.append([0.9] * 5, np.linspace(0.8, -0.9, 19))
-  result = evaluate_templates(*_scored(labels, score), None, 0)[0]
+  result = evaluate_templates(*_scored(labels, score), 0)[0]
   assert result.metrics == {'tar@far=1e-1': 0} and result.thresholds == {}
 
 
@@ -203,9 +203,7 @@ def test_sides_and_order_mean_nothing():
   turned.template, turned.media, turned.detector = (
     getattr(benchmark, key)[rows] for key in ('template', 'media', 'detector')
   )
-  for one, two in zip(
-    evaluate_templates(benchmark, embedding, None, 20), evaluate_templates(turned, embedding[rows], None, 20)
-  ):
+  for one, two in zip(evaluate_templates(benchmark, embedding, 20), evaluate_templates(turned, embedding[rows], 20)):
     assert one.metrics == two.figures and one.counts == two.counts
     np.testing.assert_array_equal(one.histogram.genuine, two.histogram.genuine)
     assert one.intervals.keys() == two.intervals.keys()
@@ -287,15 +285,15 @@ def test_templates_are_named_as_in_their_list():
   benchmark.template_ids = np.arange(120) * 7
   embedding[benchmark.template == 50] = 0
   with pytest.raises(EvaluationError, match=r'^ijbc: template 350: in N1D1 its images cancel out'):
-    evaluate_templates(benchmark, embedding, None, 0)
+    evaluate_templates(benchmark, embedding, 0)
   benchmark.detector[np.flatnonzero(benchmark.template == 3)[0]] = -1
   with pytest.raises(EvaluationError, match=r'^ijbc: template 21: the .* is -1\.0'):
-    evaluate_templates(benchmark, embedding, None, 0)
+    evaluate_templates(benchmark, embedding, 0)
 
 
 def test_intervals_are_of_subjects_and_hold_the_figure():
   benchmark, embedding = _people(np.random.default_rng(9), pairs=20000)
-  for result in evaluate_templates(benchmark, embedding, None, 100):
+  for result in evaluate_templates(benchmark, embedding, 100):
     assert result.intervals.keys() == result.metrics.keys()
     for name, (low, high) in result.intervals.items():
       assert low <= result.metrics[name] <= high and low < high
@@ -310,7 +308,7 @@ def test_a_replicate_is_a_weighted_curve_of_scikit_learn(monkeypatch, seed):
   left, right = (drawn[benchmark.subject[side]] for side in (benchmark.left, benchmark.right))
   same = benchmark.same
   z = template_embeddings(embedding, benchmark.template, benchmark.media, benchmark.detector)
-  for result in evaluate_templates(benchmark, embedding, None, 1):
+  for result in evaluate_templates(benchmark, embedding, 1):
     score = pair_scores(z[result.mode], benchmark.left, benchmark.right)
     weight = np.where(same, left, left * right)
     far, tar, _ = roc_curve(same, score, sample_weight=weight, drop_intermediate=False)
@@ -323,7 +321,7 @@ def test_a_replicate_is_a_weighted_curve_of_scikit_learn(monkeypatch, seed):
 def test_the_tail_is_enough_for_the_intervals(monkeypatch):
   """Intervals of the few impostors on top, weighed against a count of all, are those of all impostors."""
   benchmark, embedding = _people(np.random.default_rng(10), subjects=300, t=900, n=2000, pairs=60000)
-  whole = [result.intervals for result in evaluate_templates(benchmark, embedding, None, 60)]
+  whole = [result.intervals for result in evaluate_templates(benchmark, embedding, 60)]
   monkeypatch.setattr(protocol, '_LEAST', 0)
   weighed, total = [], protocol._Weights.total
 
@@ -332,7 +330,7 @@ def test_the_tail_is_enough_for_the_intervals(monkeypatch):
     return weighed[-1]
 
   monkeypatch.setattr(protocol._Weights, 'total', counted)
-  for tail, all_of_them in zip(evaluate_templates(benchmark, embedding, None, 60), whole):
+  for tail, all_of_them in zip(evaluate_templates(benchmark, embedding, 60), whole):
     assert tail.intervals.keys() == all_of_them.keys()
     for name, interval in all_of_them.items():
       assert tail.intervals[name] == pytest.approx(interval, abs=1e-12), name
@@ -349,5 +347,5 @@ def test_the_weight_of_all_impostors_by_a_loop():
 
 
 def test_no_replicates_no_intervals():
-  for result in evaluate_templates(*_people(np.random.default_rng(12)), None, 0):
+  for result in evaluate_templates(*_people(np.random.default_rng(12)), 0):
     assert result.metrics and result.intervals == {}

@@ -1,19 +1,20 @@
 """Figures of verification sets: by hand, beside plain loops, and intervals against sets that are really new."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from gif_jax.evaluation.benchmarks import measure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import KFold
 
+from gif_jax.evaluation.benchmark import measure
 from gif_jax.evaluation.bootstrap import draws
 from gif_jax.evaluation.result import EvaluationError
 from gif_jax.evaluation.verification import folds
+from gif_jax.evaluation.verification.dataset import PairSet
 from gif_jax.evaluation.verification.folds import Folds
 from gif_jax.evaluation.verification.protocol import accepted_from
 
@@ -154,8 +155,7 @@ def _set(rng, people, pairs, d=16, images=4):
   second = (first + rng.integers(1, images, size=pairs)) % images
   person = np.stack([left, right], 1).ravel()
   embedding = z[person, np.stack([first, second], 1).ravel()]
-  name = SimpleNamespace(kind='pairs', name='some', images=None, identity=person, same=same)
-  return name, embedding.astype(np.float32)
+  return PairSet('some', None, same, person), embedding.astype(np.float32)
 
 
 def test_tar_threshold_curve_and_counts_beside_scikit_learn():
@@ -216,7 +216,7 @@ def test_val_is_left_out_where_a_fold_has_no_pairs_of_one_kind():
   benchmark, z = _set(np.random.default_rng(6), 30, 3000)
   order = np.argsort(~benchmark.same, kind='stable')  # all genuine pairs first
   rows = np.stack([2 * order, 2 * order + 1], 1).ravel()
-  benchmark.same, benchmark.identity = benchmark.same[order], benchmark.identity[rows]
+  benchmark = replace(benchmark, same=benchmark.same[order], identity=benchmark.identity[rows])
   (result,) = measure(benchmark, z[rows], replicates=20)
   tars = {'tar@far=1e-1', 'tar@far=1e-2', 'tar@far=1e-3'}
   assert set(result.metrics) == {'accuracy', 'std', *tars} and set(result.intervals) == {'accuracy', *tars}
@@ -224,7 +224,7 @@ def test_val_is_left_out_where_a_fold_has_no_pairs_of_one_kind():
 
 @pytest.mark.parametrize('same', [np.ones(20, bool), np.zeros(20, bool), np.resize([True, False], 9)])
 def test_sets_that_cannot_be_measured(same):
-  benchmark = SimpleNamespace(kind='pairs', name='bad', images=None, identity=np.arange(2 * len(same)), same=same)
+  benchmark = PairSet('bad', None, same, np.arange(2 * len(same)))
   with pytest.raises(EvaluationError, match=r'bad: \d+ genuine and \d+ impostor pairs, wanted both and at least 10'):
     measure(benchmark, np.ones((2 * len(same), 3)), replicates=3)
 
@@ -240,7 +240,7 @@ def test_intervals_know_nothing_of_the_numbers_of_identities():
   (first,) = measure(benchmark, z, replicates=50)
   assert set(first.intervals) == {'accuracy', 'val@far=1e-3', 'tar@far=1e-1', 'tar@far=1e-2', 'tar@far=1e-3'}
   assert all(low <= high for low, high in first.intervals.values())
-  benchmark.identity = 1000 * benchmark.identity + 5
+  benchmark = replace(benchmark, identity=1000 * benchmark.identity + 5)
   assert measure(benchmark, z, replicates=50)[0].intervals == first.intervals
 
 
