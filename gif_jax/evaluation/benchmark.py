@@ -9,13 +9,17 @@ from gif_jax.data.formats.records import Person
 from gif_jax.evaluation.result import Result, check_shape
 
 
-class BenchmarkImages(Protocol):
-  """n crops, as a benchmark has them."""
+class Images(Protocol):
+  """n crops."""
 
   def __len__(self) -> int: ...
 
-  def __getitem__(self, rows) -> np.ndarray:
+  def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
     """uint8 [k, size, size, 3] RGB. Raises DataError, naming file and image, for one that cannot be decoded."""
+
+
+class StoredImages(Images, Protocol):
+  """n crops of files or records."""
 
   def encoded(self, index: int) -> bytes:
     """An image as it is stored. Raises DataError, naming it, where it cannot be read."""
@@ -25,7 +29,7 @@ class BenchmarkImages(Protocol):
 
 
 class Benchmark(Protocol):
-  """A set of n images with a protocol; one room of gif_jax/evaluation each, opened by `registry.open_benchmark`.
+  """A set of n images with a protocol; a room of gif_jax/evaluation each.
 
   Attributes:
     name: what results and files are called by.
@@ -38,7 +42,7 @@ class Benchmark(Protocol):
   @property
   def name(self) -> str: ...
   @property
-  def images(self) -> BenchmarkImages | None: ...
+  def images(self) -> Images | None: ...
   @property
   def identity(self) -> np.ndarray: ...
   @property
@@ -51,6 +55,13 @@ class Benchmark(Protocol):
 
   def evaluate(self, embedding: np.ndarray, norm: np.ndarray | None, replicates: int) -> list[Result]:
     """Results of every protocol and mode, the one to quote first; arguments as of `measure`."""
+
+
+class StoredBenchmark(Benchmark, Protocol):
+  """One that lies on a disk, opened by `registry.open_benchmark`."""
+
+  @property
+  def images(self) -> StoredImages | None: ...
 
 
 def measure(

@@ -1,6 +1,7 @@
 """Which training identity is on a held-out image: rates of every route there is."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,9 +10,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from gif_jax.codes.identities import LabelSpace
+from gif_jax.codes.table import CodeTable
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.data.sets.base import Faces
 from gif_jax.evaluation.predictions import Predict, predictions
+from gif_jax.identification.beam_search import DecodeIndex
 from gif_jax.identification.nearest import digit_accuracy, rank_rates
 from gif_jax.identification.routes import FIRST, ClosedSet
 from gif_jax.models.extraction.extract import extract
@@ -23,10 +26,10 @@ class _Selected:
   def __init__(self, faces: Faces, chosen: np.ndarray):
     self.faces, self.chosen = faces, chosen
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.chosen)
 
-  def __getitem__(self, rows):
+  def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
     return self.faces[self.chosen[rows]]
 
 
@@ -56,26 +59,27 @@ def closed_set_metrics(
   parts = ('embedding', *(('log_probs',) if table.l else ()), *(('first_state',) if search else ()))
   out = predictions(predict, _Selected(held_out, chosen), settings.batch_size, 'closed set', *parts)
   labels, widths = held_out.labels(chosen), (settings.beam, settings.trees_up_to)
-  in_order = (lambda index: sequence(search, out['first_state'], index, settings)) if search else None
+  in_order = None if search is None else partial(sequence, search, out['first_state'], settings=settings)
   seen = ClosedSet(out['embedding'], out.get('log_probs'), labels, table, vectors, *widths, in_order)
   metrics: dict[str, Any] = {}
-  if table.l:
-    metrics = {'digit_accuracy': digit_accuracy(seen.log_probs, table.codes[labels]), 'fused_weights': seen.weights}
+  if isinstance(table, CodeTable):
+    digits = digit_accuracy(out['log_probs'], table.codes[labels])
+    metrics = {'digit_accuracy': digits, 'fused_weights': seen.weights}
   for name, route in seen.routes().items():
     rates = rank_rates(route(), labels)
     metrics |= {f'{name}_top{rank}': rates[rank] for rank in (1, 5)}
   return metrics
 
 
-def sequence(search: Callable, first: np.ndarray, index: Any, settings: ConfigDict) -> np.ndarray:
+def sequence(search: Callable, first: np.ndarray, index: DecodeIndex, *, settings: ConfigDict) -> np.ndarray:
   """Candidates int32 [n, 5] by the sequence decoder, best first.
 
   first float32 [n, p]: see `train_step.make_predict`; index: `DecodeIndex` of the codes.
   """
   everywhere = NamedSharding(make_mesh(jax.local_devices()), PartitionSpec())
-  index = jax.device_put(index, everywhere)  # once, and not with every batch
+  held = jax.device_put(index, everywhere)  # once, and not with every batch
 
   def candidates(first):
-    return search(index, first, settings.beam, FIRST)[0]
+    return search(held, first, settings.beam, FIRST)[0]
 
   return extract(candidates, first, settings.batch_size, progress='closed set, digits in order')

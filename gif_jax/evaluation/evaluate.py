@@ -19,7 +19,7 @@ from gif_jax.core.storage.files import make_writable
 from gif_jax.data.colour import check_colour
 from gif_jax.data.sets.trained_on import KEPT
 from gif_jax.evaluation.all_pairs.dataset import LabelledSet
-from gif_jax.evaluation.benchmark import Benchmark
+from gif_jax.evaluation.benchmark import Benchmark, StoredBenchmark
 from gif_jax.evaluation.evaluator import Evaluator
 from gif_jax.evaluation.overlap import Seen
 from gif_jax.evaluation.registry import open_benchmarks
@@ -107,7 +107,7 @@ def _check(settings):
 class _Checkpoint:
   """Embeddings by a network that a run has trained."""
 
-  def __init__(self, settings):
+  def __init__(self, settings: Settings):
     self.settings = settings
     network = open_network(settings.workdir, settings.step or None)
     self.encoder, self.size = network.encoder(flip=settings.flip), network.size
@@ -116,7 +116,7 @@ class _Checkpoint:
       'embedding': 'f(x) + f(flip x)' if settings.flip else 'f(x)',
     }
 
-  def check(self, benchmarks: Iterable[Benchmark]) -> None:
+  def check(self, benchmarks: Iterable[StoredBenchmark]) -> None:
     """Raises DataError for what this network should not be measured on."""
     for benchmark in benchmarks:
       if benchmark.images is None:
@@ -124,7 +124,7 @@ class _Checkpoint:
       if self.settings.check_colour:
         check_colour(benchmark.images, benchmark.name, 'Or give --nocheck_colour.')
 
-  def overlaps(self, benchmarks: dict[str, Benchmark]) -> dict[str, Overlap]:
+  def overlaps(self, benchmarks: dict[str, StoredBenchmark]) -> dict[str, Overlap]:
     """What each benchmark shares with the training set. Of labelled sets, whoever was trained on is taken out.
 
     Raises DataError where too few people are left.
@@ -169,15 +169,15 @@ class _Files:
 
   size = _SIZE
 
-  def __init__(self, settings):
+  def __init__(self, settings: Settings):
     paths = parts(settings.embeddings)
     self._next = iter(paths)
     self.about = _about('embeddings made elsewhere', ', '.join(paths))
 
-  def check(self, benchmarks: Iterable[Benchmark]) -> None:
+  def check(self, benchmarks: Iterable[StoredBenchmark]) -> None:
     """Pictures were looked at by whoever made the embeddings."""
 
-  def overlaps(self, benchmarks: dict[str, Benchmark]) -> dict[str, Overlap]:
+  def overlaps(self, benchmarks: dict[str, StoredBenchmark]) -> dict[str, Overlap]:
     """Nobody knows what made the embeddings."""
     del benchmarks
     return {}

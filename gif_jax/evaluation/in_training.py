@@ -68,7 +68,8 @@ class RunEvaluator:
     embed, settings = _embedder(predict, self._settings.batch_size), self._settings
     benchmarks = self._benchmarks(embed)
     metrics: dict[str, Any] = {'targets': benchmarks} if benchmarks else {}
-    embedding, identity, curves = np.zeros((0, vectors.shape[1]), np.float32), np.zeros(0, np.int64), {}
+    embedding, identity = np.zeros((0, vectors.shape[1]), np.float32), np.zeros(0, np.int64)
+    curves: dict[str, Curve | None] = {}
     for people, embeddings, results in self._test.results(embed):
       metrics |= _unseen(results)
       embedding, identity, curves = embeddings.embedding, people.identity, {'this run': results[-1].curve}
@@ -76,7 +77,7 @@ class RunEvaluator:
       metrics |= {f'pixel_{name}': value for name, value in _unseen(results).items()}
       curves['raw pixels'] = results[-1].curve
     metrics |= closed_set_metrics(predict, self._held_out, table, vectors, settings, search)
-    return Final(metrics, embedding, identity, curves)
+    return Final(metrics, embedding, identity, {name: curve for name, curve in curves.items() if curve})
 
   def _benchmarks(self, embed: Embed) -> dict[str, dict[str, float]]:
     """Metrics of the targets, the one to quote first: {name: metrics}.
@@ -94,7 +95,7 @@ class RunEvaluator:
 
 
 def _embedder(predict: Predict, batch_size: int) -> Embed:
-  def embed(benchmark):
+  def embed(benchmark: Benchmark) -> Embeddings:
     out = predictions(predict, benchmark.images, batch_size, benchmark.name, 'embedding', 'norm')
     return Embeddings(out['embedding'], out['norm'])
 

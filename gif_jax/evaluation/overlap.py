@@ -12,7 +12,7 @@ from gif_jax.core.lists import normal, read_rows
 from gif_jax.core.storage.arrays import load_array
 from gif_jax.data.formats.records import Person
 from gif_jax.data.sets.trained_on import AGAIN, PEOPLE, PICTURES, check_listed, picture_keys, read_note
-from gif_jax.evaluation.benchmark import Benchmark
+from gif_jax.evaluation.benchmark import StoredBenchmark
 from gif_jax.evaluation.result import Overlap
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Seen:
         how,
       )
 
-  def overlap(self, benchmark: Benchmark, *, left_out: bool) -> tuple[Overlap, np.ndarray] | None:
+  def overlap(self, benchmark: StoredBenchmark, *, left_out: bool) -> tuple[Overlap, np.ndarray] | None:
     """What a benchmark shares with the training set, and which of its images are of people who do: bool [n].
 
     Of benchmarks whose people have no names these are the images that are pictures trained on. None where there is
@@ -62,13 +62,14 @@ class Seen:
     by_picture = np.zeros(len(by_name), bool)
     by_picture[benchmark.identity[pictures]] = True
     both = by_name | by_picture
-    counts = map(int, (len(both), by_name.sum(), by_picture.sum(), both.sum()))
-    return Overlap(*counts, n, seen, left_out), both[benchmark.identity]
+    by_either = int(both.sum())
+    overlap = Overlap(len(both), int(by_name.sum()), int(by_picture.sum()), by_either, n, seen, left_out)
+    return overlap, both[benchmark.identity]
 
-  def _pictures(self, benchmark: Benchmark) -> np.ndarray:
+  def _pictures(self, benchmark: StoredBenchmark) -> np.ndarray:
     """Which images of a benchmark were trained on: bool [n]."""
-    if self.keys is None or not len(self.keys):
-      return np.zeros(len(benchmark.images), bool)
+    if benchmark.images is None or self.keys is None or not len(self.keys):
+      return np.zeros(len(benchmark.identity), bool)
     keys = picture_keys(benchmark.images, f'comparing {benchmark.name}')
     place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
     return np.asarray(self.keys[place] == keys)
@@ -79,17 +80,17 @@ class Seen:
       return np.zeros(len(people), bool)
     known = [set(_known_as(person)) for person in people]
     wanted = set().union(*known)
-    shared = {name for person in self._listed() for name in _known_as(person) if name in wanted}
+    shared = {name for person in self._listed(self.people) for name in _known_as(person) if name in wanted}
     return np.array([not shared.isdisjoint(names) for names in known], bool)
 
-  def _listed(self) -> Iterator[Person]:
-    for line, row in read_rows(self.people, '\t', fix=AGAIN):
+  def _listed(self, people: Path) -> Iterator[Person]:
+    for line, row in read_rows(people, '\t', fix=AGAIN):
       if len(row) > 2:
-        raise DataError(f'{self.people}, line {line}: {len(row)} columns, wanted NAME<TAB>ORIGIN: {AGAIN}.')
+        raise DataError(f'{people}, line {line}: {len(row)} columns, wanted NAME<TAB>ORIGIN: {AGAIN}.')
       yield Person(row[0], *row[1:] or [''])
 
 
-def warn_of_targets(workdir: Path, targets: Mapping[str, Benchmark]) -> None:
+def warn_of_targets(workdir: Path, targets: Mapping[str, StoredBenchmark]) -> None:
   """Says in the log which benchmarks of eval.targets share something with the training set: all of each is measured."""
   seen = Seen(workdir)
   for name, target in targets.items():

@@ -21,7 +21,7 @@ def predictions(predict: Predict, images: Any, batch_size: int, name: str, *part
   first steps, while the running statistics are still far from those of a batch. name: of the images.
   """
 
-  def some(batch):
+  def some(batch: jax.Array) -> dict[str, jax.Array]:
     out = predict(batch)
     return {part: out[part] for part in parts}
 

@@ -9,13 +9,13 @@ from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.lists import parts
 from gif_jax.data.formats.tfds import PREFIX
 from gif_jax.evaluation.all_pairs.dataset import LabelledSet
-from gif_jax.evaluation.benchmark import Benchmark
+from gif_jax.evaluation.benchmark import StoredBenchmark
 from gif_jax.evaluation.ijb.dataset import TemplateSet, is_template_set
 from gif_jax.evaluation.tinyface.dataset import TinyFaceSet, is_tinyface
 from gif_jax.evaluation.verification.dataset import PairSet
 
 
-def open_benchmark(where: str, size: int) -> Benchmark:
+def open_benchmark(where: str, size: int) -> StoredBenchmark:
   """Opens what `where` names.
 
   - NAME.bin: a verification set.
@@ -45,9 +45,9 @@ def open_benchmark(where: str, size: int) -> Benchmark:
   return LabelledSet.open(where, size)
 
 
-def open_benchmarks(wheres: Iterable[str], size: int) -> dict[str, Benchmark]:
+def open_benchmarks(wheres: Iterable[str], size: int) -> dict[str, StoredBenchmark]:
   """All of them by their names; see `open_benchmark`. Raises ConfigError for two of one name, too."""
-  benchmarks: dict[str, Benchmark] = {}
+  benchmarks: dict[str, StoredBenchmark] = {}
   for where in wheres:
     benchmark = open_benchmark(where, size)
     if benchmark.name in benchmarks:
@@ -56,7 +56,7 @@ def open_benchmarks(wheres: Iterable[str], size: int) -> dict[str, Benchmark]:
   return benchmarks
 
 
-def open_targets(config: ConfigDict) -> dict[str, Benchmark]:
+def open_targets(config: ConfigDict) -> dict[str, StoredBenchmark]:
   """The benchmarks that eval.targets names: a path, or NAME for data.path/NAME.bin; {name: benchmark}.
 
   Raises ConfigError for one that does not exist and for two of one name, DataError for one that cannot be used.

@@ -136,8 +136,8 @@ def thinned(far: np.ndarray, tar: np.ndarray, points: int = _POINTS) -> Curve:
   """
   if len(far) <= points:
     return Curve(np.asarray(far, np.float64), np.asarray(tar, np.float64))
-  least = far[np.searchsorted(far, 0, side='right') :][:1]  # the smallest FAR above 0
-  grid = np.append(np.geomspace(*least, 1, points - 3), 1) if len(least) else np.ones(1)
+  above = far[np.searchsorted(far, 0, side='right') :]
+  grid = np.append(np.geomspace(above[0], 1, points - 3), 1) if len(above) else np.ones(1)
   # Of points of one FAR the last: it has the largest TAR. Before all, where the curve begins.
   kept = np.unique(np.append(0, np.searchsorted(far, np.append(0, grid), side='right') - 1))
   return Curve(np.asarray(far, np.float64)[kept], np.asarray(tar, np.float64)[kept])
@@ -162,8 +162,8 @@ def hardest(cosine: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.nd
       of_kind, score = of_kind[few], score[few]
     picked.append(of_kind[np.argsort(score, kind='stable')])
   rows = np.concatenate(picked)
-  values = np.asarray(left)[rows], np.asarray(right)[rows]
-  return Hardest(*(value.astype(np.int64) for value in values), cosine[rows].astype(np.float64), same[rows])
+  first, second = (np.asarray(side)[rows].astype(np.int64) for side in (left, right))
+  return Hardest(first, second, cosine[rows].astype(np.float64), same[rows])
 
 
 def check_shape(embedding: np.ndarray, images: int, name: str) -> None:

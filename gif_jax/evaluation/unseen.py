@@ -65,8 +65,8 @@ def pixel_embedding(images: np.ndarray) -> np.ndarray:
   `embed` of `extract`.
   """
   images = np.asarray(images)
-  grey = sum(weight * images[..., c].astype(np.float32) for c, weight in enumerate((0.299, 0.587, 0.114)))
-  grey = grey.reshape(len(grey), -1)
+  red, green, blue = (images[..., channel].astype(np.float32) for channel in range(3))
+  grey = (0.299 * red + 0.587 * green + 0.114 * blue).reshape(len(images), -1)
   return _unit(grey - grey.mean(axis=1, keepdims=True))
 
 

@@ -57,7 +57,7 @@ class LabelledSet:
     return cls(path.stem, None, identity.astype(np.int64), hashlib.sha256(identity.tobytes()).hexdigest()[:16])
 
   def only(self, rows: np.ndarray) -> 'LabelledSet':
-    """The same of some of its images, int64 [k], rising; there are pictures."""
+    """The same of some of its images, int64 [k], rising; for a set with pictures."""
     crops, identity = self.images, self.identity[rows]
     assert crops is not None
     images = Crops(crops.records, crops.size, crops.rows[rows], identity)

@@ -61,7 +61,7 @@ class TemplateSet(Templates):
   """IJB-B or IJB-C as a benchmark: see `Templates`.
 
   Attributes:
-    images: n crops, [rows] gives uint8 [k, size, size, 3] RGB; None where there is no loose_crop, so that embeddings
+    images: n crops, [rows] gives uint8 [k, size, size, 3] RGB; None without a folder loose_crop, so that embeddings
       made elsewhere can be measured.
     fingerprint: of the text files, the sizes and times of the images, and the size of the crops.
   """
@@ -77,7 +77,8 @@ class TemplateSet(Templates):
     Raises DataError for a file that is missing, rows that cannot be used, or lists that are not of the same images.
     """
     folder = Path(folder)
-    name = _name(folder)
+    if not (name := _name(folder)):
+      raise DataError(f'{folder} has none of meta/NAME_*.txt, NAME being {" or ".join(_NAMES)}.')
     faces, points, pairs = (list_path(folder, name, which) for which in LISTS)
     listed, images = _read_images(faces, points, folder / 'loose_crop', size)
     compared = _read_pairs(pairs, faces, listed.template_ids)
@@ -89,7 +90,7 @@ class TemplateSet(Templates):
     if images is not None:
       digest.update(images.stamps())
     fingerprint = digest.hexdigest()[:16]
-    return cls(name, *listed, *compared, search, images, fingerprint)
+    return cls(name, **listed._asdict(), **compared._asdict(), search=search, images=images, fingerprint=fingerprint)
 
   @property
   def identity(self) -> np.ndarray:
@@ -141,7 +142,7 @@ def _read_images(faces, points, loose_crop, size):
   five = landmarks['points'].reshape(-1, 5, 2)
   check_points(points, five, lambda row: line_of(points, row))
   files = as_spelled(loose_crop, names)
-  lacking = np.array([file is None for file in files])
+  lacking = np.array([not file for file in files])
   check_rows(points, lacking, lambda row: f'no image {quoted(names[row])} in {loose_crop}')
   return listed, LooseCrops(loose_crop, files, five, size, lambda row: f'{points}, line {line_of(points, row)}')
 
@@ -152,7 +153,7 @@ def _read_pairs(pairs, faces, template_ids):
   check_rows(pairs, (label != 0) & (label != 1), lambda row: f'a label {label[row]:g} that is neither 0 nor 1')
   same = label == 1
   if same.all() or not same.any():
-    raise DataError(f'{pairs} has no {"impostor" if same.any() else "genuine"} pairs; copy it again, whole.')
+    raise DataError(f'{pairs} has no {"impostor" if same.any() else "genuine"} pairs; copy all of it again.')
   left, right = (_numbers(pairs, rows[side], template_ids, faces) for side in ('left', 'right'))
   t = len(template_ids)
   genuine = coo_array((np.ones(np.count_nonzero(same), bool), (left[same], right[same])), shape=(t, t))

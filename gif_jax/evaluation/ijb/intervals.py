@@ -46,7 +46,8 @@ class Weights:
 
   def intervals(self, score: np.ndarray, fars: Sequence[float], replicates: int) -> dict[float, tuple[float, float]]:
     """{far: (low, high)} of TAR at each FAR."""
-    intervals, least = {}, 0.0
+    intervals: dict[float, tuple[float, float]] = {}
+    least = 0.0
     impostor = np.flatnonzero(~self.same)
     for most, share in _SHARES.items():
       some = [far for far in fars if least < far <= most]

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from gif_jax.core.errors import DataError, cure, reason
 from gif_jax.core.lists import indexed, is_number, open_text, path_key, read_lines, whole
 from gif_jax.core.texts import quoted
 
-LISTS = {
+LISTS: dict[str, tuple[str, Any]] = {
   'face_tid_mid': ('IMAGE TEMPLATE MEDIA', [('template', np.int64), ('media', np.int64)]),
   'name_5pts_score': ('IMAGE x1 y1 x2 y2 x3 y3 x4 y4 x5 y5 SCORE', [('points', np.float64, 10), ('score', np.float64)]),
   'template_pair_label': ('TEMPLATE TEMPLATE 1|0', [('left', np.int64), ('right', np.int64), ('label', np.float64)]),
@@ -100,8 +101,8 @@ def check_same_images(faces: Path, names: Sequence[str], points: Path, others: S
     )
 
 
-def as_spelled(folder: Path, names: Sequence[str]) -> list[str | None]:
-  """The images as they are spelled on the disk, None for those that are missing.
+def as_spelled(folder: Path, names: Sequence[str]) -> list[str]:
+  """The images as they are spelled on the disk, '' for those that are missing.
 
   Folders are listed, which is far cheaper than asking for each file.
   """
@@ -115,4 +116,4 @@ def as_spelled(folder: Path, names: Sequence[str]) -> list[str | None]:
   every = [os.path.relpath(os.path.join(at, file), folder) for at, _, files in os.walk(folder) for file in files]
   places = indexed(every, path_key)
   spelled = {name: every[places[key]] for name in set(names) if (key := path_key(name)) in places}
-  return [name if name in existing else spelled.get(name) for name in names]
+  return [name if name in existing else spelled.get(name, '') for name in names]

@@ -23,7 +23,7 @@ class LooseCrops(ImageFiles):
     super().__init__(folder, names, size)
     self._points, self._where = points.copy(), where
 
-  def __getitem__(self, index) -> np.ndarray:
+  def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
     rows = np.arange(len(self))[index]
     crops = np.empty((len(rows), self.size, self.size, 3), np.uint8)
     sizes = np.empty((len(rows), 2), np.int64)

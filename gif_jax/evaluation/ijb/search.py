@@ -58,7 +58,7 @@ def search_galleries(vectors: np.ndarray, galleries: Galleries, replicates: int)
   joined = _Ranking(matches.home >= 0, matches.genuine, matches.above.sum(0), matches.best.max(0))
   subjects, person = np.unique(galleries.probe_subject, return_inverse=True)
 
-  def measured(weights):
+  def measured(weights: np.ndarray) -> np.ndarray:
     shares = np.mean([np.append(part.tpirs(weights), part.ranks(weights)) for part in parts], axis=0)
     return np.append(shares, joined.ranks(weights))
 
@@ -118,7 +118,7 @@ def _match(vectors, galleries):
 class _Ranking:
   """One gallery's metrics under changing weights of probes; what is the same for all weights is worked out once."""
 
-  def __init__(self, mated, genuine, above, best):
+  def __init__(self, mated: np.ndarray, genuine: np.ndarray, above: np.ndarray, best: np.ndarray):
     """mated bool [q]: whose subject is in the gallery; genuine, above, best [q]: as of `_Match`."""
     self.mated, others = np.flatnonzero(mated), np.flatnonzero(~mated)
     self.hits = np.less.outer(above[self.mated], _RANKS).astype(np.float64)
@@ -128,12 +128,12 @@ class _Ranking:
     # For every score a threshold may be, how many of those who rank first are above it.
     self.above = np.searchsorted(-genuine[self.first], -best[self.others], side='left')
 
-  def ranks(self, weights):
+  def ranks(self, weights: np.ndarray) -> np.ndarray:
     """Shares of mated probes found at each rank: float64 [ranks]."""
     weights = weights[self.mated].astype(np.float64)
     return weights @ self.hits / weights.sum() if weights.any() else np.full(len(_RANKS), np.nan)
 
-  def tpirs(self, weights):
+  def tpirs(self, weights: np.ndarray) -> np.ndarray:
     """TPIR at each FPIR: float64 [fpirs]."""
     seen, mated = np.cumsum(weights[self.others]), weights[self.mated].sum()
     if not mated or not len(seen) or not seen[-1]:

@@ -4,7 +4,7 @@ import html
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gif_jax.core.texts import markdown, one_line
@@ -50,7 +50,7 @@ class Table(NamedTuple):
 
 def grouped(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
   """{benchmark: {protocol: its modes}}, all in the order given."""
-  groups = {}
+  groups: dict[str, dict[str, list[Result]]] = {}
   for result in results:
     groups.setdefault(result.benchmark, {}).setdefault(result.protocol, []).append(result)
   return groups
@@ -137,8 +137,8 @@ def quoted_far(result: Result) -> str:
 
 def metric_names(results: Iterable[Result]) -> list[str]:
   """The metrics of all these results, each once, in the order of the columns; standard deviations left out."""
-  found = {name: None for result in results for name in result.metrics}
-  names = [name for name in found if _SPREADS.get(name) not in map(_kind, found)]
+  every = dict.fromkeys(name for result in results for name in result.metrics)
+  names = [name for name in every if _SPREADS.get(name) not in map(_kind, every)]
   return sorted(names, key=lambda name: (_ORDER.index(_kind(name)) if _kind(name) in _ORDER else 99, _rate(name)))
 
 
@@ -155,7 +155,7 @@ def cell(result: Result, name: str) -> Cell:
   scale = 1 if _kind(name) in _LENGTHS else 100
   value = _number(result.metrics.get(name), scale)
   spread = next((key for key, kind in _SPREADS.items() if kind == _kind(name)), None)
-  deviation = _number(result.metrics.get(spread), scale)
+  deviation = _number(result.metrics.get(spread) if spread else None, scale)
   if value == '-':
     return Cell('-')
   low, high = (_number(bound, scale) for bound in result.intervals.get(name, (None, None)))
@@ -164,11 +164,13 @@ def cell(result: Result, name: str) -> Cell:
 
 def overlap_text(result: Result) -> str:
   """What a benchmark shares with the training set, in words; '' where nothing."""
-  words = result.overlap.words(result.benchmark) if result.overlap else ''
+  if not result.overlap:
+    return ''
+  words = result.overlap.words(result.benchmark)
   return f'{words} thresholds.json has none of its thresholds.' if words and result.overlap.tainted else words
 
 
-def counts_text(counts) -> str:
+def counts_text(counts: Mapping[str, int]) -> str:
   """'6,000 pairs, 3,000 genuine'."""
   return ', '.join(f'{count:,} {one_line(name.replace("_", " "))}' for name, count in counts.items())
 
@@ -197,7 +199,8 @@ def as_text(table: Table, *, notes: bool = True) -> str:
 def _fitting(widths, labels):
   """Numbers of the columns after the labels, in runs that fit a line."""
   room = _WIDTH - sum(width + 2 for width in widths[:labels])
-  runs, free = [[]], room
+  runs: list[list[int]] = [[]]
+  free = room
   for i in range(labels, len(widths)):
     if runs[-1] and widths[i] + 2 > free:
       runs.append([])
@@ -242,7 +245,7 @@ def _html_cell(one):
 
 def _notes(results, text_of):
   """One text where all modes have the same; else each with the modes it is of."""
-  modes = {}
+  modes: dict[str, list[str]] = {}
   for result in results:
     if text := text_of(result):
       modes.setdefault(text, []).append(result.mode)
@@ -257,8 +260,8 @@ def _kind(name):
 
 def _rate(name):
   """The rate at the end of a metric's name; 0 where it has none."""
-  found = re.fullmatch(r'\w+@\w+=([0-9.]+(?:e-?[0-9]+)?)', name)
-  return float(found[1]) if found else 0.0
+  match = re.fullmatch(r'\w+@\w+=([0-9.]+(?:e-?[0-9]+)?)', name)
+  return float(match[1]) if match else 0.0
 
 
 def _number(value, scale, decimals=2):

@@ -19,7 +19,7 @@ from gif_jax.evaluation.tinyface.matlab import read_names
 from gif_jax.evaluation.tinyface.protocol import Search, evaluate_search
 
 # Folder -> the list of its images and the variable it is; of distractors there is no list.
-_LISTS = {
+_LISTS: dict[str, tuple[str, str] | None] = {
   'Probe': ('probe_img_ID_pairs.mat', 'probe_set'),
   'Gallery_Match': ('gallery_match_img_ID_pairs.mat', 'gallery_set'),
   'Gallery_Distractor': None,
@@ -33,7 +33,7 @@ class FaceFiles(ImageFiles):
   A file of size x size pixels is taken as it is. Any other is stretched to it, both sides on their own.
   """
 
-  def __getitem__(self, index) -> np.ndarray:
+  def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
     rows = np.arange(len(self.names))[index].tolist()
     images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
     for image, row in zip(images, rows):
@@ -72,7 +72,7 @@ class TinyFaceSet:
   def open(cls, where: str | Path, size: int) -> 'TinyFaceSet':
     """Opens a folder with Probe, Gallery_Match, Gallery_Distractor and two lists.
 
-    The lists probe_img_ID_pairs.mat and gallery_match_img_ID_pairs.mat decide what is searched for and found: a listed
+    The lists probe_img_ID_pairs.mat and gallery_match_img_ID_pairs.mat decide the search: a listed
     image that is missing is an error (another extension will do: aligned copies have some), images of these two folders
     that are not listed are left out. All images of Gallery_Distractor count. A person is the number before the first
     underscore of a file's name.
@@ -125,9 +125,9 @@ def _folder(path):
 def _images(folder, name):
   """The images of one of the folders: {file: bytes}, listed ones in the order of their list, others by name."""
   files = _files(folder / name)
-  if not _LISTS[name]:
+  if not (described := _LISTS[name]):
     return files
-  source, variable = folder / _LISTS[name][0], _LISTS[name][1]
+  source, variable = folder / described[0], described[1]
   listed = _listed(source, variable)
   # Lists may have folders before the names, and accents in another spelling than the disk.
   keys = [path_key(file).rpartition('/')[2] for file in listed]

@@ -99,10 +99,10 @@ def _tail(cosine, same, person):
 def _tars(tail, cosine, identities, replicates):
   """Metrics, intervals and thresholds at those of _FARS that can be measured."""
   fars = resolvable(_FARS, len(tail.impostor))
-  found = {f'tar@far={rate_name(far)}': float(tar) for far, tar in zip(fars, tars(tail, fars, identities))}
+  metrics = {f'tar@far={rate_name(far)}': float(tar) for far, tar in zip(fars, tars(tail, fars, identities))}
   bounds = tar_intervals(tail, fars, identities, replicates)
   return (
-    found,
+    metrics,
     {f'tar@far={rate_name(far)}': bound for far, bound in bounds.items()},
     {rate_name(far): accepted_from(cosine, tail.impostor, far) for far in fars},
   )
@@ -123,14 +123,14 @@ def _fold_intervals(folds, person, replicates):
   if not replicates:
     return {}
   left, right = person[::2], person[1::2]
-  found = []
+  measured = []
   for drawn in draws(person.max() + 1, replicates):
     weight = (drawn[left] * np.where(folds.same, 1, drawn[right])).astype(np.float64)
-    found.append([_mean(folds.accuracy(weight)[0]), _mean(folds.val(weight, _VAL_FAR)[0])])
-  accuracy, val = np.array(found).T
+    measured.append([_mean(folds.accuracy(weight)[0]), _mean(folds.val(weight, _VAL_FAR)[0])])
+  accuracy, val = np.array(measured).T
   others = np.count_nonzero(~folds.same) - np.bincount(folds.fold[~folds.same]).max()
-  measured = {_VAL: interval(val)} if resolvable([_VAL_FAR], others) else {}
-  return {'accuracy': interval(accuracy)} | measured
+  of_val = {_VAL: interval(val)} if resolvable([_VAL_FAR], others) else {}
+  return {'accuracy': interval(accuracy)} | of_val
 
 
 def _mean(shares):
