@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.processes import cpu_seconds
 from gif_jax.data.alignment.geometry import template
 from gif_jax.data.synthetic import FaceRenderer
-from gif_jax.evaluation import benchmarks
+from gif_jax.evaluation.benchmark import measure as measure_benchmark
 from gif_jax.evaluation.ijb import protocol
 from gif_jax.evaluation.registry import open_benchmark
 
@@ -160,18 +160,18 @@ def measure(folder: Path, replicates: int) -> None:
     'hardest pairs': '_hardest',
   }.items():
     stages.count(name, protocol, attribute)
-  stages.count('intervals', protocol._Weights, 'intervals')
-  stages.count('subjects of pairs', protocol, '_Weights')
+  stages.count('intervals', protocol.Weights, 'intervals')
+  stages.count('subjects of pairs', protocol, 'Weights')
   benchmark = stages.counted('read', open_benchmark)(str(folder), 112)
-  results = benchmarks.measure(benchmark, np.load(folder / 'embeddings.npy', mmap_mode='r'), replicates=replicates)
+  results = measure_benchmark(benchmark, np.load(folder / 'embeddings.npy', mmap_mode='r'), replicates=replicates)
   print('| stage | CPU-s | largest memory, MB |\n| --- | --- | --- |')
   for name, cpu in stages.cpu.items():
     print(f'| {name} | {cpu:.1f} | {stages.peak[name]:.0f} |')
   print(f'| all | {cpu_seconds() - before:.1f} | {max(stages.peak.values()):.0f} |')
   print(f'{time.perf_counter() - started:.0f} s; {results[0].counts}')
   for result in results:
-    figures = {name: f'{value:.4f} {result.intervals.get(name)}' for name, value in result.figures.items()}
-    print(result.mode, figures)
+    metrics = {name: f'{value:.4f} {result.intervals.get(name)}' for name, value in result.metrics.items()}
+    print(result.mode, metrics)
 
 
 def main() -> None:
