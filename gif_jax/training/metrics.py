@@ -13,7 +13,8 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from gif_jax.core.errors import UserError, removed
-from gif_jax.core.storage.files import is_at, json_line, read_json_lines, write_text, writing
+from gif_jax.core.storage.files import is_at, write_text, writing
+from gif_jax.core.storage.json_lines import json_line, read_json_lines
 
 _LOG = logging.getLogger(__name__)
 

@@ -26,12 +26,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from gif_jax.core.errors import DataError, UnreadableError, cure, reason
-from gif_jax.core.lists import indexed, is_number, open_text, path_key, read_lines, whole
+from gif_jax.core.lists import indexed, is_number, open_text, parse_int, path_key, read_lines
 from gif_jax.core.storage import checksums
 from gif_jax.core.texts import quoted
 from gif_jax.data.alignment.geometry import faults, similarity, template
 from gif_jax.data.alignment.landmarks import check_points
-from gif_jax.data.images import DECODING, read_file, read_whole
+from gif_jax.data.images import DECODING, read_file, read_full_size
 from gif_jax.evaluation.ijb.galleries import open_galleries
 
 _NAMES = ('ijbb', 'ijbc')
@@ -185,7 +185,7 @@ class LooseCrops:
     sizes = np.empty((len(rows), 2), np.int64)
     matrices = similarity(self._points[rows], template(self.size))
     for crop, row, size, matrix in zip(crops, rows.tolist(), sizes, matrices):
-      image = self._read(row, read_whole)
+      image = self._read(row, read_full_size)
       size[:] = image.shape[1::-1]
       # Not `align.warp`: that shrinks large faces first, so that no pixel of them is left out. The field does not when
       # it measures on IJB, and figures are comparable only on the same pixels.
@@ -262,7 +262,7 @@ def _complaint(path, form, error):
     if len(fields) != len(wanted):
       return f'{where}: {len(fields)} columns, wanted {form} between white space; copy the file again.'
     for column, (field, kind) in enumerate(zip(fields, wanted), 1):
-      if kind != 'IMAGE' and not is_number(field, whole if kind in _WHOLE else float):
+      if kind != 'IMAGE' and not is_number(field, parse_int if kind in _WHOLE else float):
         what = 'whole number' if kind in _WHOLE else 'number'
         return f'{where}, column {column}: {quoted(field)} is not a {what} that can be a {kind}; copy the file again.'
     first = False

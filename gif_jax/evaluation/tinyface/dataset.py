@@ -10,7 +10,7 @@ import numpy as np
 
 from gif_jax.core.errors import DataError, UnreadableError
 from gif_jax.core.lists import path_key
-from gif_jax.data.images import DECODING, is_image_name, read_file, read_whole
+from gif_jax.data.images import DECODING, is_image_name, read_file, read_full_size
 from gif_jax.evaluation.tinyface.matlab import read_names
 
 # Folder -> the list of its images and the variable it is; of distractors there is no list.
@@ -39,7 +39,7 @@ class FaceFiles:
     rows = np.arange(len(self.names))[index].tolist()
     images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
     for image, row in zip(images, rows):
-      image[:] = self._fitted(self._read(row, read_whole))
+      image[:] = self._fitted(self._read(row, read_full_size))
     return images
 
   def encoded(self, index: int) -> bytes:
