@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.faults import ROOT, Lab, differences, judge, left_over, result
 from gif_jax.data.alignment.geometry import template
 from gif_jax.data.sets.synthetic import SyntheticFaces
-from tests.photographs import write_people
+from tests.helpers.photographs import write_people
 
 _TRIES = 20  # to kill a command while a draft is there
 
@@ -104,7 +104,7 @@ def prepare_tfds(lab: Lab) -> None:
   """The faces as TensorFlow Datasets has them, in in/tfds. In a process of its own, since tfds keeps much open."""
   lab.lay('inputs')
   code = (
-    'import pathlib, tensorflow_datasets as tfds; from tests.portraits import prepare\n'
+    'import pathlib, tensorflow_datasets as tfds; from tests.helpers.portraits import prepare\n'
     'files = sorted(pathlib.Path("in/packed_png").rglob("*.png"))\n'
     'kinds = {"image": tfds.features.Image(shape=(32, 32, 3)), "label": tfds.features.Text()}\n'
     'prepare("in/tfds", kinds, [{"image": str(file), "label": file.parent.name} for file in files])'

@@ -2,33 +2,23 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
 
 from gif_jax.codes import tokenizer
 from gif_jax.data.sets.open import open_faces
-from tests import tiny
-from tests.photographs import write_people
+from tests.helpers import tiny
+from tests.helpers.photographs import write_people
+from tests.helpers.places import ROOT
 
 # Ctrl-C is tested too, and a shell ignores it in what it starts in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-
-ROOT = Path(__file__).parent.parent
-
-
-def free_port() -> int:
-  """A port that nobody listens on just now."""
-  with socket.socket() as listening:
-    listening.bind(('localhost', 0))
-    return listening.getsockname()[1]
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -32,14 +32,14 @@ from gif_jax.models.checkpoint.reader import read_saved
 from gif_jax.models.clip import open_clip
 from gif_jax.training import run_record
 from gif_jax.training.metrics import MetricsLog
-from tests.conftest import ROOT
-from tests.photographs import write_people
-from tests.pictures import encode
-from tests.portraits import prepare
-from tests.record_files import six_people, write_records
-from tests.template_files import write_set
-from tests.test_checkpoint_damage import write_run
-from tests.test_core_files import FUZZ, changed
+from tests.helpers.checkpoints import write_run
+from tests.helpers.damage import FUZZ, changed
+from tests.helpers.photographs import write_people
+from tests.helpers.pictures import encode
+from tests.helpers.places import ROOT
+from tests.helpers.portraits import prepare
+from tests.helpers.record_files import six_people, write_records
+from tests.helpers.template_files import write_set
 
 
 def _use_records(where):

@@ -18,9 +18,10 @@ from gif_jax.data.convert.merge import input_name
 from gif_jax.data.formats.open import open_records
 from gif_jax.data.formats.records import Packed
 from gif_jax.evaluation.registry import open_benchmark
-from tests.photographs import write_people
-from tests.test_align_command import write_points
-from tests.test_tfds_records import IMAGE, TEXT, examples, prepare
+from tests.helpers.landmark_files import write_points
+from tests.helpers.photographs import write_people
+from tests.helpers.portraits import prepare
+from tests.helpers.tfds_examples import IMAGE, TEXT, examples
 
 ODD = ('=HYPERLINK("http://x")', '+1', '-2+3', '@SUM(1)', "'quoted", '<b>bold</b>', '# head', '$x^2$', 'a\rb', 'a\nb')
 

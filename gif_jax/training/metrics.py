@@ -48,7 +48,7 @@ class MetricsLog:
       self._note(start + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
   def rows(self) -> list[dict]:
-    """All rows written so far, see `files.read_json_lines`."""
+    """All rows written so far, see `json_lines.read_json_lines`."""
     return read_json_lines(self.path, 'step')
 
   def write(self, step: int, values: dict) -> None:
