@@ -3,7 +3,7 @@
 import numpy as np
 
 from gif_jax.core.errors import DataError, UnreadableError
-from gif_jax.data.formats.records import Records
+from gif_jax.data.formats.records import EncodedImages
 from gif_jax.data.images import read_image
 
 
@@ -14,7 +14,7 @@ class Crops:
   Indexed with integers or a slice: uint8 [n, size, size, 3].
   """
 
-  def __init__(self, records: Records, size: int, rows, label):
+  def __init__(self, records: EncodedImages, size: int, rows, label):
     self.records, self.size, self.rows, self.label = records, size, rows, label
 
   def __len__(self):

@@ -1,4 +1,4 @@
-"""What is wrong with a .rec file and its labels, as figures and in words."""
+"""What is wrong with a .rec file and its labels, as numbers and in words."""
 
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class Report(NamedTuple):
     return facts
 
 
-def check_identities(keys, labels, first, last) -> tuple[int, int]:
+def check_identities(keys: np.ndarray, labels: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[int, int]:
   """How many identity records are wrong, and how many of them float32 may have rounded.
 
   keys, labels: int64 [n] of the images; first, last: float32 [p], the keys [first, last) that each record names.
