@@ -1,17 +1,20 @@
 """What a run is given to train on and to evaluate with, whatever the source."""
 
 import logging
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from gif_jax.core.errors import DataError
 from gif_jax.core.lists import normal
-from gif_jax.data.formats.records import Person, Records
+from gif_jax.data.formats.records import Person, StoredRecords
 
 _LOG = logging.getLogger(__name__)
 _SAID = 5  # names in a message
+
+
+Rows = slice | np.ndarray  # which of n: a slice, or an int array [k]
 
 
 class Faces(Protocol):
@@ -19,18 +22,27 @@ class Faces(Protocol):
 
   def __len__(self) -> int: ...
 
-  def __getitem__(self, index) -> np.ndarray:
+  def __getitem__(self, index: Rows) -> np.ndarray:
     """Images for an int array [k] or a slice: uint8 [k, size, size, 3].
 
     Those for an array are the caller's to change. Several threads may ask at once.
     """
 
-  def labels(self, index=slice(None)) -> np.ndarray:
+  def labels(self, index: Rows = slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64 [k]."""
 
 
-def numbers(index, n: int) -> np.ndarray:
-  """What a slice or an int array [k] takes of 0..n-1: int64 [k], without a list of all n."""
+class Numbers(Protocol):
+  """n integers: an int64 array, or what gives them without the memory that they would take."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: Any) -> Any:
+    """One for an int, an int64 array for a slice or an int array."""
+
+
+def numbers(index: Rows | int, n: int) -> np.ndarray:
+  """What a slice, an int array [k] or an int takes of 0..n-1: int64 [k] or [], without a list of all n."""
   return np.arange(*index.indices(n)) if isinstance(index, slice) else np.asarray(index, np.int64)
 
 
@@ -52,20 +64,20 @@ def check_enough(people: int, able: int, test: int, validation: int) -> None:
 class _Both:
   """The faces of one set, then those of another, whose labels count on from m."""
 
-  def __init__(self, first, then, m):
+  def __init__(self, first: Faces, then: Faces, m: int):
     self.first, self.then, self.m = first, then, m
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.first) + len(self.then)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: Rows) -> np.ndarray:
     return self._gather(index, lambda faces, rows: faces[rows])
 
-  def labels(self, index=slice(None)):
+  def labels(self, index: Rows = slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64."""
     return self._gather(index, lambda faces, rows: faces.labels(rows) + (self.m if faces is self.then else 0))
 
-  def _gather(self, index, read):
+  def _gather(self, index: Rows, read: Callable[[Faces, np.ndarray], np.ndarray]) -> np.ndarray:
     index = numbers(index, len(self))
     late = index >= len(self.first)
     old, new = read(self.first, index[~late]), read(self.then, index[late] - len(self.first))
@@ -77,17 +89,17 @@ class _Both:
 class _Some:
   """Some faces of another set, their labels renumbered without gaps."""
 
-  def __init__(self, faces, rows):
+  def __init__(self, faces: Faces, rows: np.ndarray):
     self.faces, self.rows = faces, rows
     self.label = np.unique(faces.labels(rows), return_inverse=True)[1].astype(np.int64)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.rows)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: Rows) -> np.ndarray:
     return self.faces[self.rows[index]]
 
-  def labels(self, index=slice(None)):
+  def labels(self, index: Rows = slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64."""
     return self.label[index]
 
@@ -98,21 +110,21 @@ class Named:
   Attributes:
     records: the input.
     trained: its labels of the people trained on, in the order of the run's labels; indexed like int64 [m].
-    kept: int64 [k], its labels of those kept for validation, then of those for the figures.
+    kept: int64 [k], its labels of those kept for validation, then of those for the metrics.
     rows: all its images of the people trained on, held-out ones too; indexed like int64 [n].
   """
 
-  def __init__(self, records: Records, trained, kept: np.ndarray, rows):
+  def __init__(self, records: StoredRecords, trained: Numbers, kept: np.ndarray, rows: Numbers):
     self.records, self.trained, self.kept, self.rows = records, trained, kept, rows
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.rows)
 
   def encoded(self, index: int) -> bytes:
     """Image `index` of the people trained on, as it is stored."""
     return self.records[int(self.rows[index])]
 
-  def people(self, labels) -> Iterator[Person]:
+  def people(self, labels: Numbers) -> Iterator[Person]:
     """Who these labels of the input are, in their order."""
     people = self.records.people()
     return (people[label] for label in labels[:].tolist())
@@ -126,8 +138,8 @@ class FaceSets(NamedTuple):
   train: Faces
   held_out: Faces  # further images of the training identities
   validation: Faces  # for choosing settings and the best checkpoint
-  test: Faces  # for the figures reported
-  people: dict | None = None  # who is who, for people.json, where people have names
+  test: Faces  # for the metrics reported
+  people: dict[str, Any] | None = None  # who is who, for people.json, where people have names
   named: tuple[Named, ...] = ()  # where people have names: those of data.path, then those of each of data.newcomers
 
   def names(self) -> list[str]:
@@ -153,7 +165,7 @@ def joined(first: FaceSets, then: FaceSets) -> FaceSets:
   )
 
 
-def _who(person):
+def _who(person: dict[str, Any]) -> str:
   # RecordIO has numbers for names, and everybody's number 0 is somebody else.
   return person['origin'] if person['name'].isdecimal() and 'origin' in person else normal(person['name'])
 
