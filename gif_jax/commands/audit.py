@@ -6,6 +6,7 @@ audit.png, lists) says what to do about each finding.
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -24,11 +25,11 @@ def define_flags() -> None:
   flags.mark_flags_as_required(['input', 'output'])
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
   with interrupts.held():
     from gif_jax.audit.audit import Settings, audit
     from gif_jax.audit.text import faults
 
-  given = {name: flags.FLAGS[name].value for name in Settings._fields}
+  given: dict[str, Any] = {name: flags.FLAGS[name].value for name in Settings._fields}
   report = audit(Settings(**given | {'output': Path(given['output'])}))
   print('\n'.join([*faults(report), f'Report: {Path(given["output"]) / "audit.md"}']))
