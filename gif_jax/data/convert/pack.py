@@ -111,7 +111,7 @@ class _Part:
     self.path, self.crc = path, 0
 
   def begin(self, size: int, crc: int) -> bool:
-    """Opens the file at its first `size` bytes; False where these are not there, or not those of the CRC-32."""
+    """Opens the file at its first `size` bytes; False where it has fewer, or others than those of the CRC-32."""
     self.stream, self.crc, left = self.path.open('a+b'), 0, size
     self.stream.seek(0)
     while left and (block := self.stream.read(min(left, _READ))):

@@ -43,7 +43,7 @@ def read_pair_list(path: Path, photos: Photos) -> tuple[np.ndarray, np.ndarray]:
   (vis-www.cs.umass.edu/lfw/README.txt).
   Raises DataError, with file and line, for lines of another form, images that do not exist or whose name is that of
   two, lines that contradict each other, and another number of lines than the header says. Warns, with lines, where
-  pairs are there twice, are of an image and itself, or differ from the folders.
+  pairs occur twice, are of an image and itself, or differ from the folders.
   """
   lines = list(read_lines(path, fix=f'--pairs is a number, or a file with {_PLAIN} in each line'))
   header = _header(lines)

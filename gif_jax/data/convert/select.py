@@ -27,8 +27,8 @@ def choose(records: Merged, people: str, without: str, least: int, without_image
   """The images of those in the list `people`, but not in `without` ('' for no list), with at least so many images.
 
   without_images: a list of images that are left out before anything else, as audits write them; '' for none.
-  Raises DataError for names in the lists that nobody has, for a list `people` of nobody, and for a list of images of
-  which none is there.
+  Raises DataError for names in the lists that nobody has, for a list `people` of nobody, and for a list of images none
+  of which is in the input.
   """
   labels = records.labels()
   taken = ~_listed(Path(without_images), records) if without_images else np.ones(len(labels), bool)

@@ -48,8 +48,8 @@ def read_pairs(path: str | Path) -> Pairs:
 def write_pairs(path: str | Path, images: Sequence[bytes], same: Iterable[bool]) -> int:
   """Writes a verification set that read_pairs and InsightFace's tools read: 2N encoded images, N booleans.
 
-  Equal images are stored once, and once in the memory of whoever reads the file. Returns how many different ones there
-  are. Raises DataError where the numbers do not fit; DiskError.
+  Equal images are stored once, and once in the memory of whoever reads the file. Returns the number of different ones.
+  Raises DataError where the numbers do not fit; DiskError.
   """
   path, same = Path(path), [bool(label) for label in same]
   if len(images) != 2 * len(same):

@@ -15,7 +15,7 @@ def open_records(where: str | Path, cache: Path | None = None, *, damaged: str =
   """Opens what `where` names. cache: a folder for indices that take long to make; None makes them again.
 
   damaged: 'error' raises DataError at the first record whose place or label cannot be read, 'skip' leaves such records
-  out and lists them as `skipped`. Raises DataError, too, where nothing known is there.
+  out and lists them as `skipped`. Raises DataError, too, for what is none of them.
   """
   if str(where).startswith(PREFIX):
     return TfdsRecords(str(where), cache, damaged)

@@ -8,7 +8,7 @@ A folder in the training format holds, for n images of m people:
     crcs.npy     uint32 [n], CRC-32 of each image     meta.json    version, n, m, size, colour order, fingerprint of the
                                                                    people, origin, SHA-256 of people.tsv
     names.npy    uint8, the names of the images' files, one after the other: paths in UTF-8, bytes that are none as they
-                 are; name_ends.npy   int64 [n], where each ends. Both are there only where names are known
+                 are; name_ends.npy   int64 [n], where each ends. Both exist only where names are known
 The arrays are memory-mapped and images are read at their place: reading costs the same in a thousand images and in 40
 million, and a reader holds one file descriptor. Opening checks the arrays, reading checks each image. Folders of
 earlier versions have no crcs.npy; their images are read unchecked, with a word in the log.

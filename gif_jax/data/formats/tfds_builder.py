@@ -99,7 +99,7 @@ def _prepare(builder: Any) -> str:
 
 
 def open_source(path: Path, split: str, image: str) -> Source:
-  """The records of a split; image: the feature that stays encoded. Raises DataError for a split that is not there."""
+  """The records of a split; image: the feature that stays encoded. Raises DataError for an unknown split."""
   tfds = _tfds()
   try:
     with _known_features(tfds, str(path)):

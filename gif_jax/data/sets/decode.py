@@ -37,7 +37,7 @@ class Survey(NamedTuple):
   pixels: Path | None = None  # .npy uint8 [n, size, size, 3], zeros where unreadable; None if they were not stored
 
   def counts(self) -> Counter[Kind]:
-    """How many photographs there are of every kind."""
+    """The number of photographs of every kind."""
     kinds = list(self.kinds)
     return Counter(kinds[number] for number in self.of if number >= 0)
 
@@ -75,7 +75,7 @@ def _fingerprint(photos: list[Photo], size: int) -> str:
 
 
 def _stored(notes: Path, photos: list[Photo], size: int) -> Survey | None:
-  """What the cache holds; None where it is not there or damaged."""
+  """What the cache holds; None where it has nothing, or something damaged."""
   pixels = notes.with_suffix('.npy')
   if not notes.exists() or not is_whole(pixels, np.uint8, (len(photos), size, size, 3)):
     return None

@@ -86,7 +86,7 @@ class _Look:
 
 
 def note_trained(workdir: Path, faces: FaceSets) -> None:
-  """Writes the lists of a run into its folder, unless those of the same data are there, undamaged.
+  """Writes the lists of a run into its folder, unless it has those of the same data, undamaged.
 
   Of people without names (synthetic faces) there are none. Raises DataError for images that cannot be read, DiskError.
   """
@@ -144,7 +144,7 @@ def _has_keys(part: Named) -> bool:
 
 
 def read_note(workdir: Path) -> dict[str, Any]:
-  """trained.json; {} where it is not there. Raises DataError for a damaged one."""
+  """trained.json; {} where there is none. Raises DataError for a damaged one."""
   path = workdir / NOTE
   if not path.exists():
     return {}

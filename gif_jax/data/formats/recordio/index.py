@@ -70,7 +70,7 @@ class _Located(NamedTuple):
 
   @property
   def headed(self) -> np.ndarray:
-    """Whether the header of the payload is there."""
+    """Whether the header of the payload is complete."""
     return ~self.lost & (self.reason != _SHORT)
 
 

@@ -1,4 +1,4 @@
-"""Which records there are, before any is opened: from the .idx file, or from the .rec file itself.
+"""Where the records are, before any is opened: from the .idx file, or from the .rec file itself.
 
 An .idx is derived from its .rec: what it says is checked there (see `make_index`), and nothing of it is needed.
 """
@@ -31,7 +31,7 @@ class Named(NamedTuple):
 
 
 def read_idx(path: Path, quiet: bool) -> Named:
-  """Reads an .idx file. One that is not there, or cannot be read, names nothing and has a `problem`."""
+  """Reads an .idx file. One that is missing, or cannot be read, names nothing and has a `problem`."""
   if not path.exists():
     return _nothing(f'{path.name} is missing')
   if not path.is_file():  # a pipe is never read to its end

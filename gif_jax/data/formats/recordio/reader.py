@@ -204,7 +204,7 @@ def _index(rec: Path, idx: Path, cache: Path | None, quiet: bool) -> Index:
 
 
 def _stored(cache: Path, stem: str, check: bool) -> Index | None:
-  """The index that `cache` holds, its arrays memory-mapped; None where it is not there or damaged.
+  """The index that `cache` holds, its arrays memory-mapped; None where it has none, or a damaged one.
 
   check: whether checksums of arrays are looked at, which the process that opens a set first does for all.
   """

@@ -9,11 +9,11 @@ _SAVES = 'Copy .idx again, or write both anew (python -m gif_jax convert --outpu
 
 
 class Report(NamedTuple):
-  """What was found in a .rec file. Nothing of it needs a cure to train: labels are those of the single images."""
+  """What is known of a .rec file. Nothing of it needs a cure to train: labels are those of the single images."""
 
   damaged: dict[str, int]  # reason -> records that were left out for it
   header: list[float] | None  # [first, after the last] key of identity records, as the header record says
-  keys: list[int] | None  # and what it should say, from the keys there are
+  keys: list[int] | None  # and what it should say, from the keys of the records
   ranges: int  # identity records
   ranges_wrong: int  # whose keys are not those of all images of one label
   ranges_rounded: int  # of which float32 may be the cause
