@@ -44,7 +44,7 @@ def _known_features(tfds: ModuleType, place: str) -> Iterator[None]:
   with _ONE_AT_A_TIME:
     plain = connector.__dict__['cls_from_name']
 
-    def checked(cls, name):
+    def checked(cls: type, name: str) -> Any:
       if not name.startswith('tensorflow_datasets.'):
         raise DataError(
           f'{PREFIX}{place}: its features.json names the class {name[:100]}, which is none of tfds and could run any '

@@ -1,7 +1,7 @@
 """What a run is given to train on and to evaluate with, whatever the source."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -153,14 +153,13 @@ def joined(first: FaceSets, then: FaceSets) -> FaceSets:
   Evaluated on are those of `first` alone, without the ones whom `then` has, too, who are trained on from now on.
   Raises DataError where somebody is trained on in both, or nobody is left to be evaluated on.
   """
-  if first.people and then.people:
-    first = _without_newcomers(first, then)
+  first = _without_newcomers(first, then)
   return first._replace(
     m=first.m + then.m,
     label_space=f'{first.label_space} + {then.label_space}',
     train=_Both(first.train, then.train, first.m),
     held_out=_Both(first.held_out, then.held_out, first.m),
-    people=_joined_people(first, then) if first.people and then.people else None,
+    people=_joined_people(first, then),
     named=first.named + then.named,
   )
 
@@ -170,27 +169,30 @@ def _who(person: dict[str, Any]) -> str:
   return person['origin'] if person['name'].isdecimal() and 'origin' in person else normal(person['name'])
 
 
-def _trained(faces):
+def _trained(faces: FaceSets) -> Iterable[dict[str, Any]]:
   """Everybody trained on as people.json has them, also where they are too many for it to name."""
-  train = faces.people['train']
+  train = faces.people['train'] if faces.people else []
   if isinstance(train, list):
     return train
   return (person._asdict() for part in faces.named for person in part.people(part.trained))
 
 
-def _without_newcomers(first, then):
-  """`first` with those of `then` no longer evaluated on. Raises DataError as `joined`."""
+def _without_newcomers(first: FaceSets, then: FaceSets) -> FaceSets:
+  """`first` with those of `then` no longer evaluated on, where people have names. Raises DataError as `joined`."""
+  if not first.people or not then.people:
+    return first
   new = {_who(person) for person in _trained(then)}
   twice = [person['name'] for person in _trained(first) if _who(person) in new]
   if twice:
     raise DataError(
       f'{twice[0]} is in data.path and in data.newcomers ({len(twice)} such people): give the newcomers alone.'
     )
-  stay = {role: [_who(person) not in new for person in first.people[role]] for role in ('validation', 'test')}
+  everybody = first.people
+  stay = {role: [_who(person) not in new for person in everybody[role]] for role in ('validation', 'test')}
   if all(map(all, stay.values())):
     return first
-  people = {role: [person for person, stays in zip(first.people[role], stay[role]) if stays] for role in stay}
-  gone = [person['name'] for role in stay for person, stays in zip(first.people[role], stay[role]) if not stays]
+  people = {role: [person for person, stays in zip(everybody[role], stay[role]) if stays] for role in stay}
+  gone = [person['name'] for role in stay for person, stays in zip(everybody[role], stay[role]) if not stays]
   _LOG.info(
     '%d people who were kept apart are newcomers: trained on, and no longer evaluated on: %s',
     len(gone),
@@ -202,19 +204,26 @@ def _without_newcomers(first, then):
         f'{len(people[role])} of the {len(stay[role])} people of config.eval.{key} are no newcomers, too few to be '
         f'evaluated on: leave some of them out of config.data.newcomers, such as {gone[0]}.'
       )
-  sets = {
-    role: _Some(getattr(first, role), np.flatnonzero(np.array(stay[role], bool)[getattr(first, role).labels()]))
-    for role in stay
-    if not all(stay[role])
-  }
   part = first.named[0]
   kept = part.kept[stay['validation'] + stay['test']]
   named = (Named(part.records, part.trained, kept, part.rows), *first.named[1:])
-  return first._replace(people=first.people | people, named=named, **sets)
+  return first._replace(
+    validation=_remaining(first.validation, stay['validation']),
+    test=_remaining(first.test, stay['test']),
+    people=everybody | people,
+    named=named,
+  )
 
 
-def _joined_people(first, then):
+def _remaining(faces: Faces, stay: list[bool]) -> Faces:
+  """The faces of those people who stay."""
+  return faces if all(stay) else _Some(faces, np.flatnonzero(np.array(stay, bool)[faces.labels()]))
+
+
+def _joined_people(first: FaceSets, then: FaceSets) -> dict[str, Any] | None:
   old, new = first.people, then.people
+  if not old or not new:
+    return None
   if isinstance(old['train'], str) or isinstance(new['train'], str):  # too many to be named one by one
     return old | {'train': f'{old["train"]}; then the newcomers'}
   train = [*old['train'], *(person | {'label': person['label'] + first.m} for person in new['train'])]
