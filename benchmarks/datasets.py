@@ -21,7 +21,8 @@ from tqdm import tqdm
 from benchmarks.input import IMAGES, PEOPLE, SIZE, encode
 from gif_jax import config
 from gif_jax.core.workers import on_all_cores
-from gif_jax.data.formats.records import Person, write_index
+from gif_jax.data.formats.packed import write_index
+from gif_jax.data.formats.records import Person
 from gif_jax.data.sets.open import open_faces
 from gif_jax.data.sets.synthetic import SyntheticFaces
 
