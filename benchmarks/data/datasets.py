@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks.data.jpegs import IMAGES, SIZE, render
 from gif_jax import config
-from gif_jax.data.formats.records import Person, write_index
+from gif_jax.data.formats.packed import write_index
+from gif_jax.data.formats.records import Person
 from gif_jax.data.sets.open import open_faces
 
 BYTES = 6600  # of an image, in a set that is only opened

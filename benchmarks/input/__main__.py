@@ -30,7 +30,8 @@ from gif_jax.codes import size, tree
 from gif_jax.codes.table import CodeTable
 from gif_jax.data.augment import Chances
 from gif_jax.data.crops import Crops
-from gif_jax.data.formats.records import Packed, Person, write_index
+from gif_jax.data.formats.packed import Packed, write_index
+from gif_jax.data.formats.records import Person
 from gif_jax.training import input_pipeline
 
 BATCH, WORKERS = 128, (0, 1, 2)

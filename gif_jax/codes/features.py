@@ -13,7 +13,7 @@ from gif_jax.core.texts import duration
 from gif_jax.data.sets.base import Faces, FaceSets
 from gif_jax.data.sets.synthetic import rendering_seconds
 from gif_jax.models.encoders import Encoder
-from gif_jax.models.extraction.extract import Moments, identity_moments
+from gif_jax.models.extraction.identity_moments import Moments, identity_moments
 from gif_jax.models.trained import open_encoder
 
 _LOG = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from gif_jax.core.errors import ConfigError
 from gif_jax.data.convert import convert
 from gif_jax.data.formats.bin_pairs import write_pairs
 from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.packed import Packed
 from gif_jax.data.formats.recordio import write_insightface
-from gif_jax.data.formats.records import Packed
 from gif_jax.data.sets.synthetic import SyntheticFaces
 from gif_jax.models.encoders import Encoder
 
