@@ -108,5 +108,5 @@ def test_files_stay_readable():
 def test_the_map_of_the_house_names_every_room():
   root = PACKAGE.parent
   listed = set(re.findall(r'`((?:gif_jax|benchmarks)/\S+\.py)`', (root / 'CONTRIBUTING.md').read_text()))
-  there = {str(path.relative_to(root)) for path in [*FILES, *root.glob('benchmarks/*.py')] if path.stat().st_size}
+  there = {str(path.relative_to(root)) for path in [*FILES, *root.glob('benchmarks/**/*.py')] if path.stat().st_size}
   assert listed == {name for name in there if not name.endswith('__init__.py')}

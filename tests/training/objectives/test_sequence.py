@@ -11,7 +11,7 @@ from gif_jax.codes import tokenizer
 from gif_jax.codes.table import CodeTable
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.identification.beam_search import build_index
-from gif_jax.identification.nearest import rank_rates
+from gif_jax.identification.metrics import rank_rates
 from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.trained import open_backbone
 from gif_jax.training import sharding
