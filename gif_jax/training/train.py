@@ -27,8 +27,8 @@ from gif_jax.training.compilation import compile_step
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 from gif_jax.training.objectives import joint
 from gif_jax.training.profiling import FIRST, Trace
-from gif_jax.training.program import make_predictor, make_program, make_search, open_checkpoints
-from gif_jax.training.train_step import state_sha256
+from gif_jax.training.program import identity_vectors, make_predictor, make_program, make_search, open_checkpoints
+from gif_jax.training.state import state_sha256
 
 _LOG = logging.getLogger(__name__)
 
@@ -142,10 +142,10 @@ def train(
     log.close()
 
   # ---- Evaluation
-  if config.joint.enabled:
+  if isinstance(table, CodeTable) and config.joint.enabled:
     table = joint.write_tables(state.joint, table, config.tokenizer, mesh, workdir)
-  vectors = state.softmax.on_host() if state.softmax else table.vectors
-  final = evaluator.finish(make_predictor(program, state), table, vectors, make_search(program, state))
+  vectors, search = identity_vectors(state, table), make_search(program, state)
+  final = evaluator.finish(make_predictor(program, state), table, vectors, search)
   metrics = final.metrics | {
     'images_per_second': window.images / window.seconds if window.seconds else None,
     'steps': total,
@@ -157,5 +157,5 @@ def train(
   return metrics
 
 
-def _due(step, every):
+def _due(step: int, every: int) -> bool:
   return every > 0 and step % every == 0
