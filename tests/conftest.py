@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from gif_jax.codes import tokenizer
 from gif_jax.data.sets.open import open_faces
 from tests.helpers import tiny
+from tests.helpers.cpu_time import CpuTime
 from tests.helpers.photographs import write_people
 from tests.helpers.places import ROOT
 
@@ -19,6 +21,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def pytest_addoption(parser):
+  parser.addoption('--cpu-limit', type=float, default=0, help='CPU-seconds of a test that is not marked slow')
+  parser.addoption('--cpu-report', type=Path, help='a file for the CPU time of each test')
+
+
+def pytest_configure(config):
+  limit, report = config.getoption('--cpu-limit'), config.getoption('--cpu-report')
+  config.pluginmanager.register(CpuTime(limit, report and report.absolute()))
 
 
 @pytest.fixture(scope='session', autouse=True)
