@@ -6,6 +6,7 @@ put together. --output is a folder in the training format, NAME.rec (InsightFace
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -28,9 +29,9 @@ def define_flags() -> None:
   flags.mark_flags_as_required(['input', 'output'])
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
   with interrupts.held():
     from gif_jax.data.convert.convert import Settings, convert
 
-  given = {name: flags.FLAGS[name].value for name in Settings._fields}
+  given: dict[str, Any] = {name: flags.FLAGS[name].value for name in Settings._fields}
   print(convert(Settings(**given | {'output': Path(given['output'])})))
