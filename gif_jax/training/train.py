@@ -22,11 +22,12 @@ from gif_jax.data.colour import check_colour
 from gif_jax.data.sets.base import FaceSets
 from gif_jax.evaluation.benchmark import Benchmark
 from gif_jax.evaluation.in_training import RunEvaluator
-from gif_jax.training import checks, estimate, input_pipeline, optim, run_record, sharding, summary
-from gif_jax.training.compilation import compile_step
+from gif_jax.training import checks, input_pipeline, optim, run_record, sharding, summary
+from gif_jax.training.cost import estimate
+from gif_jax.training.cost.compilation import compile_step
+from gif_jax.training.cost.profiling import FIRST, Trace
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 from gif_jax.training.objectives import joint
-from gif_jax.training.profiling import FIRST, Trace
 from gif_jax.training.program import identity_vectors, make_predictor, make_program, make_search, open_checkpoints
 from gif_jax.training.state import state_sha256
 
