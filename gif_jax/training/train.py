@@ -149,7 +149,7 @@ def train(
   final = evaluator.finish(make_predictor(program, state), table, vectors, search)
   metrics = final.metrics | {
     'images_per_second': window.images / window.seconds if window.seconds else None,
-    'steps': total,
+    'steps': int(state.step),
     'resumed_from_step': start,
     'state_sha256': state_sha256(state),
   }
