@@ -24,7 +24,7 @@ from gif_jax.core.storage import checksums
 from gif_jax.models import gif
 from gif_jax.models.checkpoint import reader
 from gif_jax.models.checkpoint.manager import Checkpoints
-from gif_jax.training.train_step import TrainState
+from gif_jax.training.state import TrainState
 
 
 def state_of(backbone: str) -> TrainState:

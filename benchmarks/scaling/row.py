@@ -29,9 +29,10 @@ from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 from gif_jax.core.jax_keys import named_key
 from gif_jax.models import gif
 from gif_jax.models.checkpoint.manager import abstract
-from gif_jax.training import optim, sharding, train_step
+from gif_jax.training import optim, sharding
 from gif_jax.training.objectives.joint import JointTable
 from gif_jax.training.program import make_objective, make_program
+from gif_jax.training.state import TrainState
 
 STEPS = 1000  # length of the run whose schedule a step is taken from
 BATCHES = 4  # taken in turn: rows of the same identities again and again would lie in a cache
@@ -53,14 +54,12 @@ def vectors_of(labels: np.ndarray, d: int) -> np.ndarray:
   return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-class Simulated:
+class Simulated(CodeTable):
   """What a CodeTable of m identities would answer, computed for the labels that are asked for."""
 
-  extends, fingerprint = (), ''
-
   def __init__(self, m: int, d: int):
-    self.m, self.d = m, d
-    self.l, self.v = size.choose_size(m)
+    l, v = size.choose_size(m)
+    self.meta = {'m': m, 'l': l, 'v': v, 'd': d, 'label_space': '', 'fingerprint': ''}
 
   def rows(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return codes_of(labels, self.m).astype(np.int32), vectors_of(labels, self.d)
@@ -95,8 +94,8 @@ def make_config(row: dict) -> ConfigDict:
   return c
 
 
-def classifier(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, train_step.TrainState]:
-  """(init, step, like) of all that comes after the backbone: the parts that `steps.make_train_step` joins.
+def classifier(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, TrainState]:
+  """(init, step, like) of all that comes after the backbone: the parts that `train_step.make_train_step` joins.
 
   step(state, batch) -> (state, metrics), with the gradient float32 [B, d] of f(x) among them; a batch has features
   float32 [B, d], f(x), and what the objective reads.
@@ -106,31 +105,31 @@ def classifier(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, tr
 
   def fresh():
     params = model.init(named_key(0, 'init'), jnp.zeros((2, c.model.d)), method='read').get('params', {})
-    return train_step.TrainState(jnp.zeros((), jnp.int32), params, {}, tx.init(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, {}, tx.init(params))
 
   def step(state, batch):
-    rows, batch, shared = objective.read(state, batch)
+    rows, batch, context = objective.gather(state, batch)
 
     def loss_fn(params, rows, features):
       cosines = model.apply({'params': params}, features, method='read')
-      loss, metrics = objective.loss(rows, features, cosines, batch, shared)
+      loss, metrics = objective.loss(rows, features, cosines, batch, context)
       return loss, metrics | {'loss': loss}
 
     gradients, metrics = jax.grad(loss_fn, argnums=(0, 1, 2), has_aux=True)(state.params, rows, batch['features'])
     gradient, of_rows, metrics['gradient'] = gradients
     updates, opt_state = tx.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    kept = objective.move(state, rows, of_rows, shared, metrics)
+    kept = objective.update(state, rows, of_rows, context, metrics)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state, **kept), metrics
 
-  shape = jax.eval_shape(fresh).replace(**objective.shape())
+  shape = jax.eval_shape(fresh).replace(**objective.abstract())
   placed = sharding.state_sharding(mesh, shape)
   init = jax.jit(fresh, out_shardings=sharding.state_sharding(mesh, jax.eval_shape(fresh)))
   jitted = jax.jit(step, in_shardings=(placed, batch_sharding(mesh)), out_shardings=(placed, None), donate_argnums=0)
-  return lambda: init().replace(**objective.place()), jitted, abstract(shape, placed)
+  return lambda: init().replace(**objective.init()), jitted, abstract(shape, placed)
 
 
-def full_step(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, train_step.TrainState]:
+def full_step(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, TrainState]:
   """(init, step, like) of the train step as it is trained with."""
   program = make_program(c, table, STEPS, mesh)
   return program.init, program.train_step, program.like

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import jax
 
@@ -24,7 +26,7 @@ class Trace:
     self.running = False
 
   @contextlib.contextmanager
-  def step(self, number: int):
+  def step(self, number: int) -> Iterator[None]:
     """What belongs to step `number`; `window` must know of the step before this context ends."""
     if number in self.steps and not self.running:
       self._start()
@@ -33,23 +35,23 @@ class Trace:
     if self.running and number == self.steps[-1]:
       self._stop()
 
-  def _start(self):
+  def _start(self) -> None:
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # every Python call would be noted, which slows the host down
     with self.window.outside():
       jax.profiler.start_trace(self.folder, profiler_options=options)
     self.running = True
 
-  def _stop(self):
+  def _stop(self) -> None:
     self.running = False
     with self.window.outside():
       jax.profiler.stop_trace()
     _LOG.info('%d steps traced into %s', len(self.steps), self.folder)
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     if self.running:  # the run ends in the middle
       self._stop()
     elif self.steps and not self.folder.exists():

@@ -4,7 +4,9 @@ import functools
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -13,7 +15,7 @@ from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 _BACKWARD = 2  # a gradient by the input and one by the weights, each as many products as the forward pass
 
 
-def multiply_adds(function: Callable, *arguments) -> int:
+def multiply_adds(function: Callable, *arguments: Any) -> int:
   """Multiply-adds of the convolutions and matrix products in function(*arguments), in which nothing is computed.
 
   arguments: arrays or their shapes (jax.ShapeDtypeStruct). Pixels that pad a convolution count, as in the numbers that
@@ -22,11 +24,11 @@ def multiply_adds(function: Callable, *arguments) -> int:
   return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _count(jaxpr):
+def _count(jaxpr: Any) -> int:
   return sum(_count_equation(equation) for equation in jaxpr.eqns)
 
 
-def _count_equation(equation):
+def _count_equation(equation: Any) -> int:
   name, params = equation.primitive.name, equation.params
   if name == 'dot_general':
     (contracted, _), _ = params['dimension_numbers']
@@ -41,7 +43,7 @@ def _count_equation(equation):
   return params.get('length', 1) * sum(_count(jaxpr) for jaxpr in inner if hasattr(jaxpr, 'eqns'))
 
 
-def training_flops(model, size: int) -> int:
+def training_flops(model: nn.Module, size: int) -> int:
   """Model FLOPs of one training image of `size` pixels a side: two a multiply-add, backward twice the forward pass.
 
   model: flax module of images uint8 [B, size, size, 3]. Elementwise work does not count, nor does what `remat` computes
@@ -72,7 +74,7 @@ def matrix_peak(devices: tuple[jax.Device, ...], dtype: str, seconds: float = 0.
   return 2 * len(devices) * side**3 / best
 
 
-def _seconds(product, left, right, times=4):
+def _seconds(product: Callable, left: jax.Array, right: jax.Array, times: int = 4) -> float:
   """Of one product, where several follow each other so that a device does not wait for the host."""
   started = time.perf_counter()
   jax.block_until_ready([product(left, right) for _ in range(times)])

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import Any, Protocol
 
 import jax
 
@@ -13,7 +14,22 @@ _CURE = (
 )
 
 
-def compile_step(step, *arguments):
+class StepMemory(Protocol):
+  """What `jax.stages.Compiled.memory_analysis()` says of a device, in bytes."""
+
+  @property
+  def argument_size_in_bytes(self) -> int: ...
+  @property
+  def output_size_in_bytes(self) -> int: ...
+  @property
+  def alias_size_in_bytes(self) -> int: ...
+  @property
+  def temp_size_in_bytes(self) -> int: ...
+  @property
+  def generated_code_size_in_bytes(self) -> int: ...
+
+
+def compile_step(step: jax.stages.Wrapped, *arguments: Any) -> jax.stages.Compiled:
   """step.lower(*arguments).compile(), with the log saying what it took and what it needs, before it is run.
 
   step: a jitted function. A warning with the cure where the memory of a device is too small.
@@ -28,8 +44,8 @@ def compile_step(step, *arguments):
   return compiled
 
 
-def needed(memory) -> int:
-  """Bytes of a device that a step takes. memory: `jax.stages.Compiled.memory_analysis()`.
+def needed(memory: StepMemory) -> int:
+  """Bytes of a device that a step takes.
 
   Results that lie where donated arguments lay (aliased) take nothing more.
   """
@@ -42,7 +58,7 @@ def needed(memory) -> int:
   )
 
 
-def describe(memory, capacity: int) -> str:
+def describe(memory: StepMemory, capacity: int) -> str:
   """A step's memory in words, and the cure if it needs more than capacity, the bytes of a device; 0 = not known."""
   parts = {
     'arguments': memory.argument_size_in_bytes,
@@ -52,10 +68,10 @@ def describe(memory, capacity: int) -> str:
     'code': memory.generated_code_size_in_bytes,
   }
   listed = ', '.join(f'{name} {_size(bytes_)}' for name, bytes_ in parts.items())
-  there = f' of {_size(capacity)}' if capacity else ''
-  text = f'a step needs {_size(needed(memory))}{there} on each device: {listed}'
+  of_capacity = f' of {_size(capacity)}' if capacity else ''
+  text = f'a step needs {_size(needed(memory))}{of_capacity} on each device: {listed}'
   return f'{text}. {_CURE}' if 0 < capacity < needed(memory) else text
 
 
-def _size(count):
+def _size(count: int) -> str:
   return f'{count / 1e9:.2f} GB' if count >= 1e8 else f'{count / 1e6:.2f} MB'

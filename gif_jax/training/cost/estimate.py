@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -15,8 +15,8 @@ from gif_jax.data.sets.base import FaceSets
 from gif_jax.data.sets.synthetic import rendering_seconds
 from gif_jax.models import gif
 from gif_jax.models.checkpoint.reader import steps as saved_steps
-from gif_jax.training.flops import matrix_peak, training_flops
-from gif_jax.training.train_step import TrainState
+from gif_jax.training.cost.flops import matrix_peak, training_flops
+from gif_jax.training.state import TrainState
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def describe_network(config: ConfigDict, state: TrainState, table: LabelSpace, m
   )
 
 
-def _classifier(state, table):
+def _classifier(state: TrainState, table: LabelSpace) -> str:
   if state.softmax:
     return f'a softmax over {table.m} identities, {_millions(state.softmax.centres):.2f} M parameters'
   read_by = {'code heads': 'heads', 'sequence decoder': 'sequence'}
@@ -126,5 +126,5 @@ def _classifier(state, table):
   return f'{listed} (l={table.l}, v={table.v}, m={table.m})'
 
 
-def _millions(arrays):
+def _millions(arrays: Any) -> float:
   return sum(array.size for array in jax.tree.leaves(arrays)) / 1e6
