@@ -10,7 +10,7 @@ Controls: --config.loss.digits=0 (without codes), --config.joint.negatives=0 (pe
 here (180 times), a larger --config.joint.lr is better: 16 for 10 000 people in 1200 steps.
 """
 
-from configs import quickstart
+from gif_jax.configs import quickstart
 
 
 def get_config():

@@ -9,7 +9,7 @@ AdaFace                  --config.softmax.margin_type=adaface
 Partial FC, r = .3       --config.softmax.sample_rate=0.3
 """
 
-from configs import quickstart
+from gif_jax.configs import quickstart
 
 
 def get_config():

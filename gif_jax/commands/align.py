@@ -22,7 +22,7 @@ def define_flags() -> None:
   flags.mark_flags_as_required(['input', 'output'])
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
   if flags.FLAGS.landmarks and (flags.FLAGS['detector'].present or flags.FLAGS.detector_path):
     raise ConfigError('--landmarks says where the points are; leave --detector and --detector_path out.')
   if flags.FLAGS.detector_path and flags.FLAGS.detector != 'yunet':

@@ -24,7 +24,7 @@ def define_flags() -> None:
   flags.mark_flags_as_required(['input', 'output'])
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
   with interrupts.held():
     from gif_jax.audit.audit import Settings, audit
     from gif_jax.audit.text import faults

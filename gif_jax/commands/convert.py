@@ -28,7 +28,7 @@ def define_flags() -> None:
   flags.mark_flags_as_required(['input', 'output'])
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
   with interrupts.held():
     from gif_jax.data.convert.convert import Settings, convert
 

@@ -26,7 +26,7 @@ def define_flags() -> None:
   define_processes()
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
   with interrupts.held():
     from gif_jax.core.distributed import processes
     from gif_jax.evaluation.evaluate import Settings, evaluate, report_folder

@@ -20,7 +20,7 @@ def define_flags() -> None:
   define_processes()
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
   # Imported here so that --help, and worker processes, which import this file again, start fast.
   with interrupts.held():
     from gif_jax.codes import tokenizer

@@ -20,7 +20,7 @@ def define_flags() -> None:
   define_processes()
 
 
-def main(_) -> None:
+def main(_: list[str]) -> None:
   # Imported here so that --help is fast.
   with interrupts.held():
     from gif_jax.core.distributed import processes
