@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import resource
 import time
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -74,8 +73,7 @@ def _watched(passes):
 
 
 def _evaluate(embedding, identity, replicates):
-  benchmark = SimpleNamespace(name='made up', identity=identity)
-  return protocol.evaluate_all_pairs(benchmark, embedding, None, replicates)[0]
+  return protocol.evaluate_all_pairs('made up', identity, embedding, replicates)
 
 
 def _brute(embedding, identity, fars):
@@ -113,7 +111,7 @@ def main():
   print(f'\nwhole evaluation, {options.replicates} replicates: {cpu_all:.0f} CPU-s; {counts}')
   print(f'peak memory {peak:.2f} GB, {made:.2f} GB before the evaluation, embeddings {embedding.nbytes / 1e9:.2f} GB')
   print('\n| FAR | TAR, % | 95 % | threshold |\n| --- | --- | --- | --- |')
-  for name, tar in found.figures.items():
+  for name, tar in found.metrics.items():
     low, high = found.intervals.get(name, (np.nan, np.nan))
     far = name.split('=')[1]
     print(f'| {far} | {100 * tar:.3f} | {100 * low:.2f}-{100 * high:.2f} | {found.thresholds[far]:.5f} |')
@@ -124,11 +122,11 @@ def _compare(embedding, identity, n):
   """The first n images, which are random ones, beside brute force."""
   embedding, identity = embedding[:n], identity[:n]
   found, cpu, _ = _timed(lambda: _evaluate(embedding, identity, 0))
-  fars = [float(name.split('=')[1]) for name in found.figures]
+  fars = [float(name.split('=')[1]) for name in found.metrics]
   (tars, following), brute_cpu, _ = _timed(lambda: _brute(embedding, identity, fars))
   print(f'\n{n} images: {cpu:.1f} CPU-s, brute force {brute_cpu:.1f}; {found.counts}')
   print('| FAR | TAR, % | brute force | threshold, above the next impostor by |\n| --- | --- | --- | --- |')
-  rows = zip(found.figures.items(), tars, following, found.thresholds.values())
+  rows = zip(found.metrics.items(), tars, following, found.thresholds.values())
   for (name, tar), other, score, threshold in rows:
     print(f'| {name.split("=")[1]} | {100 * tar:.4f} | {100 * other:.4f} | {threshold - score:.1e} |')
 

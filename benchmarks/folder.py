@@ -15,7 +15,7 @@ from benchmarks.accuracy_report import table_of
 from configs import folder
 from gif_jax.commands.flags import quiet_libraries
 from gif_jax.data.sets.open import open_faces
-from gif_jax.evaluation.verification.roc import pixel_embedding
+from gif_jax.evaluation.unseen import pixel_embedding
 from gif_jax.identification.nearest import nearest, rank_rates
 from gif_jax.models.extraction.extract import extract, identity_moments
 from gif_jax.training.run import run

@@ -165,7 +165,7 @@ def measure(folder: Path, replicates: int) -> None:
   print(f'| all | {cpu_seconds() - before:.1f} | {max(stages.peak.values()):.0f} |')
   print(f'{time.perf_counter() - started:.0f} s; {results[0].counts}')
   for result in results:
-    figures = {name: f'{value:.4f} {result.intervals.get(name)}' for name, value in result.figures.items()}
+    figures = {name: f'{value:.4f} {result.intervals.get(name)}' for name, value in result.metrics.items()}
     print(result.mode, figures)
 
 

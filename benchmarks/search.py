@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gif_jax.evaluation.gallery_search import evaluate_galleries, evaluate_search
+from gif_jax.evaluation.ijb.search import evaluate_galleries
+from gif_jax.evaluation.tinyface.protocol import Search, evaluate_search
 
 _KNOWN, _PROBES = (1772, 1759), 19593  # IJB-C: templates of the galleries, templates searched for
 _SEARCH = (3728, 4443, 153428, 2569)  # TinyFace: probes, matches, distractors, people
@@ -42,9 +43,9 @@ def _tinyface(d, replicates):
   rng = np.random.default_rng(1)
   person = np.concatenate([rng.integers(people, size=probes), np.arange(matches) % people, np.full(distractors, -1)])
   number = np.arange(len(person))
-  benchmark = SimpleNamespace(name='tinyface', identity=person, probe=number[:probes], gallery=number[probes:])
+  benchmark = Search('tinyface', person, number[:probes], number[probes:])
   embedding = _images(person, d, 2)
-  return lambda: evaluate_search(benchmark, embedding, None, replicates)[0]
+  return lambda: evaluate_search(benchmark, embedding, replicates)
 
 
 def _peak_mb():
@@ -62,7 +63,7 @@ def main():
     found = evaluate()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     print(f'{replicates} replicates: {cpu:.1f} CPU-s, {wall:.1f} s, peak {_peak_mb():.0f} MB, {before:.0f} MB before')
-  for name, value in found.figures.items():
+  for name, value in found.metrics.items():
     print(f'{name} {value:.4f} {np.round(found.intervals.get(name, ()), 4).tolist()}')
 
 

@@ -1,9 +1,7 @@
 """Eight virtual CPU devices for the whole test session, and what several tests share."""
 
-import os
 import signal
-import subprocess
-import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -11,8 +9,10 @@ import pytest
 from gif_jax.codes import tokenizer
 from gif_jax.data.sets.open import open_faces
 from tests.helpers import tiny
+from tests.helpers.commands import Commands
+from tests.helpers.compiled import Compiled, machine_folder
+from tests.helpers.cpu_time import CpuTime
 from tests.helpers.photographs import write_people
-from tests.helpers.places import ROOT
 
 # Ctrl-C is tested too, and a shell ignores it in what it starts in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,34 +21,50 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
-@pytest.fixture(scope='session', autouse=True)
-def compiled(tmp_path_factory):
-  """Where tests and the commands they start keep what XLA compiled, so that each program is compiled once."""
-  folder = tmp_path_factory.mktemp('compiled')
-  jax.config.update('jax_compilation_cache_dir', str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
-  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-  return folder
+def pytest_addoption(parser):
+  parser.addoption('--cpu-limit', type=float, default=0, help='CPU-seconds of a test that is not marked slow')
+  parser.addoption('--cpu-report', type=Path, help='a file for the CPU time of each test')
+
+
+def pytest_configure(config):
+  limit, report = config.getoption('--cpu-limit'), config.getoption('--cpu-report')
+  config.pluginmanager.register(CpuTime(limit, report and report.absolute()))
 
 
 @pytest.fixture(scope='session')
-def command(compiled):
-  """Runs `python -m gif_jax VERB ARGUMENTS` in the project's root; devices: virtual CPU devices."""
+def programs(tmp_path_factory):
+  """What XLA compiled, for this process and for others; see tests/helpers/compiled.py."""
+  programs = Compiled(tmp_path_factory.mktemp('compiled'), machine_folder())
+  jax.config.update('jax_compilation_cache_dir', str(programs.own))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+  return programs
 
-  def start(verb, *arguments, devices=1, popen=False):
-    environment = os.environ | {
-      'JAX_PLATFORMS': 'cpu',
-      'JAX_NUM_CPU_DEVICES': str(devices),
-      'JAX_COMPILATION_CACHE_DIR': str(compiled),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-    }
-    call = [sys.executable, '-m', 'gif_jax', verb, *map(str, arguments)]
-    run = subprocess.Popen if popen else subprocess.run
-    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
-    return run(call, cwd=ROOT, env=environment, **pipes)
 
-  return start
+@pytest.fixture(scope='module', autouse=True)
+def exchanged(programs):
+  """Each file of tests begins with all programs that were compiled before, and passes its own on."""
+  programs.exchange()
+  yield
+  programs.exchange()
+
+
+@pytest.fixture(scope='session')
+def compiled(programs):
+  """The folder where this process and the commands it starts find what XLA compiled."""
+  return programs.own
+
+
+@pytest.fixture(scope='session')
+def command(compiled, tmp_path_factory):
+  """Runs `python -m gif_jax VERB ARGUMENTS` to its end, or with popen=True only starts it; see helpers/commands.py."""
+  commands = Commands(compiled, tmp_path_factory.mktemp('commands'))
+
+  def run(verb, *arguments, popen=False, **how):
+    return (commands.start if popen else commands.run)(verb, *arguments, **how)
+
+  yield run
+  commands.close()
 
 
 @pytest.fixture(scope='session')

@@ -1,11 +1,12 @@
 """Looks for what is wrong with data sets: python -m gif_jax audit --input=faces --against=lfw.bin --output=report
 
-Counts, images that cannot be used, pictures that are there twice, people who are evaluated on too, swapped colours;
+Counts, images that cannot be used, pictures that occur twice, people who are evaluated on too, swapped colours;
 with --encoder people who may be the same. Several inputs have commas between. Nothing is changed; the report (audit.md,
 audit.png, lists) says what to do about each finding.
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -29,6 +30,6 @@ def main(_: list[str]) -> None:
     from gif_jax.audit.audit import Settings, audit
     from gif_jax.audit.text import faults
 
-  given = {name: flags.FLAGS[name].value for name in Settings._fields}
+  given: dict[str, Any] = {name: flags.FLAGS[name].value for name in Settings._fields}
   report = audit(Settings(**given | {'output': Path(given['output'])}))
   print('\n'.join([*faults(report), f'Report: {Path(given["output"]) / "audit.md"}']))

@@ -6,6 +6,7 @@ put together. --output is a folder in the training format, NAME.rec (InsightFace
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -32,5 +33,5 @@ def main(_: list[str]) -> None:
   with interrupts.held():
     from gif_jax.data.convert.convert import Settings, convert
 
-  given = {name: flags.FLAGS[name].value for name in Settings._fields}
+  given: dict[str, Any] = {name: flags.FLAGS[name].value for name in Settings._fields}
   print(convert(Settings(**given | {'output': Path(given['output'])})))

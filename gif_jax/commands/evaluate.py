@@ -6,6 +6,8 @@ WORKDIR/evaluation, thresholds to WORKDIR/thresholds.json. Embeddings made elsew
 of --workdir, one per benchmark.
 """
 
+from typing import Any
+
 from absl import flags
 
 from gif_jax.commands.flags import define_processes
@@ -32,10 +34,11 @@ def main(_: list[str]) -> None:
     from gif_jax.evaluation.evaluate import Settings, evaluate, report_folder
     from gif_jax.evaluation.report.write import terminal_text
 
-  settings = Settings(**{name: flags.FLAGS[name].value for name in Settings._fields})
+  given: dict[str, Any] = {name: flags.FLAGS[name].value for name in Settings._fields}
+  settings = Settings(**given)
   with processes.together():
     processes.check_same({'flags': settings._asdict()})
-    found = evaluate(settings)
+    results, about = evaluate(settings)
     if processes.first():
-      print(terminal_text(*found))
+      print(terminal_text(results, about))
       print(f'Report: {report_folder(settings) / "evaluation.html"}')

@@ -1,5 +1,6 @@
 """What all commands share: how they are started and end, their flags, their log."""
 
+import io
 import logging
 import os
 import re
@@ -32,7 +33,7 @@ def launch(command: ModuleType, argv: Sequence[str]) -> None:
   """
   command.define_flags()
   names = getattr(command, 'ARGUMENTS', ())
-  parse = partial(parse_flags, names=names, description=command.__doc__)
+  parse = partial(parse_flags, names=names, description=command.__doc__ or '')
   app.run(partial(_guarded, command.main), argv=list(argv), flags_parser=parse)
 
 
@@ -40,7 +41,8 @@ def _guarded(main, argv):
   try:
     quiet_libraries()
     _allow_many_files()
-    sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be Unicode
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be Unicode
     return main(argv)
   except BaseException as error:
     line = explain(error)
@@ -145,7 +147,7 @@ def read_config() -> ConfigDict:
   file = config_flags.get_config_filename(flag)
   try:
     settings = flag.value
-    if not hasattr(settings, 'copy_and_resolve_references'):
+    if not isinstance(settings, ConfigDict):
       raise ConfigError(
         f'{file}: get_config() returns {settings!r:.40}, not settings as gif_jax.config.default() does.'
       )

@@ -19,11 +19,11 @@ _INDENT = ' ' * 6
 
 def own_flags() -> list[flags.Flag]:
   """The flags that the command has defined, in their order; not those of libraries, nor keys of a config."""
-  found = []
+  own: list[flags.Flag] = []
   for module, defined in flags.FLAGS.flags_by_module_dict().items():
     if not module.startswith(('absl.', 'ml_collections')):
-      found += [flag for flag in defined if '.' not in flag.name]
-  return found
+      own += [flag for flag in defined if '.' not in flag.name]
+  return own
 
 
 def takes_settings() -> bool:
@@ -107,12 +107,12 @@ def _settings(width) -> Iterator[str]:
 
 def _comments(source: str) -> Iterator[tuple[str, str]]:
   """(section or section.key, comment) in the source of `config.default`: the lines above it and the end of its own."""
-  above = []
+  above: list[str] = []
   for line in source.splitlines():
     if line.startswith('  # '):
       above.append(line[4:])
-    elif found := _LINE.fullmatch(line):
-      yield found[1], ' '.join([*above, found[2] or '']).strip()
+    elif match := _LINE.fullmatch(line):
+      yield match[1], ' '.join([*above, match[2] or '']).strip()
       above = []
     else:
       above = []

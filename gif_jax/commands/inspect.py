@@ -1,6 +1,6 @@
 """The quality of a table: python -m gif_jax inspect runs/quickstart/table --config=configs/quickstart.py
 
-Prints figures of TABLE, the folder named, with what they mean, and draws report.png and tree.png. Faces in tree.png
+Prints metrics of TABLE, the folder named, with what they mean, and draws report.png and tree.png. Faces in tree.png
 need --config, the experiment that the table was made for.
 """
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from gif_jax.commands import config_files
 from gif_jax.commands.help import flag_words, key_words, own_flags, takes_settings
@@ -32,10 +33,10 @@ def check_keys_given(arguments: Sequence[str]) -> None:
   known, file_given = all_keys(), False
   for argument in arguments:
     file_given |= bool(_FILE.fullmatch(argument))
-    if not (found := _KEY.fullmatch(argument)):
+    if not (match := _KEY.fullmatch(argument)):
       continue
-    if found[1] not in known:
-      raise unknown(found[1])
+    if match[1] not in known:
+      raise unknown(match[1])
     if not file_given:
       raise ConfigError(f'{argument} changes a setting of --config=FILE, which must stand before it.')
 
@@ -54,8 +55,8 @@ def of_flags(error: BaseException, arguments: Sequence[str]) -> ConfigError:
   """
   text = str(error)
   if isinstance(error, flags.UnrecognizedFlagError):
-    there = [*(flag.name for flag in own_flags()), 'verbosity', 'help']
-    return ConfigError(f'--{error.flagname} is no flag.{did_you_mean(error.flagname, there, "--")} --help lists all.')
+    known = [*(flag.name for flag in own_flags()), 'verbosity', 'help']
+    return ConfigError(f'--{error.flagname} is no flag.{did_you_mean(error.flagname, known, "--")} --help lists all.')
   if missing := re.findall(r'Flag --(\w+) must have a value', text):
     if 'config' in missing and (file := _file_given(arguments)):
       return ConfigError(f'{file}: get_config() returns None; it must end with `return`, and the settings.')
@@ -63,8 +64,8 @@ def of_flags(error: BaseException, arguments: Sequence[str]) -> ConfigError:
     return ConfigError(f'{listed} must be given; --help says what for.')
   if isinstance(error, flags.IllegalFlagValueError) and not text.startswith('flag --config='):
     return _of_value(error, text)
-  known = isinstance(error, flags.Error) and not isinstance(error, flags.IllegalFlagValueError)
-  if known or text.endswith('does not take an argument'):
+  by_absl = isinstance(error, flags.Error) and not isinstance(error, flags.IllegalFlagValueError)
+  if by_absl or text.endswith('does not take an argument'):
     return ConfigError(f'{text}; --help says what is wanted.')
   return of_file(error, _file_given(arguments))
 
@@ -90,8 +91,8 @@ def of_file(error: BaseException, given: str) -> ConfigError:
   The place in it is named. SystemExit is raised again, unless it is the file's.
   """
   file, _, form = given.partition(':')
-  if found := list(_places(error)):
-    error, where, line = found[-1]
+  if places := list(_places(error)):
+    error, where, line = places[-1]
     code = linecache.getline(where, line).strip()[:_CODE]
     return ConfigError(f'{where}, line {line}{f" ({code})" if code else ""}: {_what(error)}')
   *_, error = _chain(error)
@@ -124,7 +125,7 @@ def _places(error) -> Iterator[tuple[BaseException, str, int]]:
     frames = traceback.walk_tb(cause.__traceback__)
     lines = [(frame.f_code.co_filename, line) for frame, line in frames if frame.f_globals.get('__name__') == _LOADED]
     if isinstance(cause, SyntaxError) and cause.lineno:
-      yield cause, cause.filename, cause.lineno
+      yield cause, cause.filename or '', cause.lineno
     elif lines:
       yield cause, *lines[-1]
 
@@ -132,10 +133,10 @@ def _places(error) -> Iterator[tuple[BaseException, str, int]]:
 def _what(error):
   if isinstance(error, UserError):
     return str(error)
-  if isinstance(error, AttributeError) and hasattr(error.obj, 'to_dict'):  # a ConfigDict
-    return f'there is no {error.name!r} among the settings.{did_you_mean(error.name, error.obj)}'
-  if found := _TYPES.search(str(error)):
-    key, value, wanted = found.groups()
+  if isinstance(error, AttributeError) and isinstance(error.obj, ConfigDict):
+    return f'there is no {error.name!r} among the settings.{did_you_mean(error.name or "", error.obj)}'
+  if match := _TYPES.search(str(error)):
+    key, value, wanted = match.groups()
     return f'{key} must be {_KINDS.get(wanted, wanted)}, which {value} is not.'
   message = error.msg if isinstance(error, SyntaxError) else str(error)
   return f'{type(error).__name__}: {message}'

@@ -1,1 +1,1 @@
-"""Embeddings in, figures of the field out: verification, identification rates, reports."""
+"""Embeddings in, metrics of the field out: verification, identification rates, reports."""

@@ -23,7 +23,7 @@ def draws(identities: int, replicates: int, seed: int = 0) -> Iterator[np.ndarra
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-  """The middle 95 % of the figures of the replicates; NaN, where a replicate could not be measured, is left out.
+  """The middle 95 % of the metrics of the replicates; NaN, where a replicate could not be measured, is left out.
 
   (NaN, NaN) where none could be.
   """
@@ -31,6 +31,16 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return np.nan, np.nan
   low, high = np.nanquantile(np.asarray(values, np.float64), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
   return float(low), float(high)
+
+
+def summarise(
+  names: Sequence[str], values: np.ndarray, replicates: Sequence[np.ndarray]
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+  """Metrics and intervals of what could be measured: values float [k], NaN where not, and one such per replicate."""
+  metrics = {name: float(value) for name, value in zip(names, values) if np.isfinite(value)}
+  columns = dict(zip(names, np.array(replicates).T))
+  intervals = {name: interval(columns[name]) for name in metrics if replicates and np.isfinite(columns[name]).any()}
+  return metrics, intervals
 
 
 class Tail(NamedTuple):
@@ -50,7 +60,7 @@ class Tail(NamedTuple):
   impostor: np.ndarray
   left: np.ndarray
   right: np.ndarray
-  total: Callable | None = None
+  total: Callable[[np.ndarray], int] | None = None
 
 
 def tar_intervals(
@@ -63,8 +73,8 @@ def tar_intervals(
   if not replicates or not len(tail.impostor):
     return {}
   curve = _Curve(tail)
-  found = [curve.tar(weights, fars, nearest) for weights in draws(identities, replicates, seed)]
-  return {far: interval(values) for far, values in zip(fars, np.array(found).T)}
+  replicated = [curve.tar(weights, fars, nearest) for weights in draws(identities, replicates, seed)]
+  return {far: interval(values) for far, values in zip(fars, np.array(replicated).T)}
 
 
 def tars(tail: Tail, fars: Sequence[float], identities: int, *, nearest: bool = False) -> np.ndarray:
@@ -83,7 +93,7 @@ class _Curve:
   next impostor score.
   """
 
-  def __init__(self, tail):
+  def __init__(self, tail: Tail):
     order = np.argsort(-tail.genuine, kind='stable')
     self.person = tail.person[order].astype(np.int32)
     self.step = max(2**14, len(order) // _MARKS)
@@ -118,7 +128,8 @@ class _Curve:
     left, right = weights[self.tail.left], weights[self.tail.right]
     return np.cumsum(np.multiply(left, right, dtype=np.uint16 if small else np.int64), dtype=np.int64)
 
-  def tar(self, weights, fars, nearest):
+  def tar(self, weights: np.ndarray, fars: Sequence[float] | np.ndarray, nearest: bool) -> np.ndarray:
+    """See `tars`; weights int64 [m], of the identities; NaN where no impostor pair weighs anything."""
     weights = weights.astype(np.int64)
     accepted = self._accepted(weights)
     total = self.tail.total(weights) if self.tail.total else accepted[-1]
@@ -131,8 +142,8 @@ class _Curve:
       after = self._last_point(accepted, accepted[self.ends[np.minimum(place, len(self.ends) - 1)]])
       far, far_after = (np.where(at > 0, accepted[self.ends[at - 1]], 0) / total for at in (place, after))
       place = np.where(far_after - fars <= fars - far, after, place)
-    found, all_genuine = self._genuine(weights, self.above[place])
-    return found / all_genuine if all_genuine else np.full(len(fars), np.nan)
+    genuine, all_genuine = self._genuine(weights, self.above[place])
+    return genuine / all_genuine if all_genuine else np.full(len(fars), np.nan)
 
   def _last_point(self, accepted, most):
     """The last point at which the impostors accepted weigh no more than each of `most`."""

@@ -1,6 +1,7 @@
 """From a network, or embeddings made elsewhere, and the paths of benchmarks to a report and thresholds."""
 
 import logging
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +18,14 @@ from gif_jax.core.storage.arrays import load_array
 from gif_jax.core.storage.files import make_writable
 from gif_jax.data.colour import check_colour
 from gif_jax.data.sets.trained_on import KEPT
-from gif_jax.evaluation.benchmarks import check, measure
-from gif_jax.evaluation.overlap import Overlap, Seen
+from gif_jax.evaluation.all_pairs.dataset import LabelledSet
+from gif_jax.evaluation.benchmark import Benchmark, StoredBenchmark
+from gif_jax.evaluation.evaluator import Evaluator
+from gif_jax.evaluation.overlap import Seen
 from gif_jax.evaluation.registry import open_benchmarks
 from gif_jax.evaluation.report.thresholds import write_thresholds
 from gif_jax.evaluation.report.write import write_report
-from gif_jax.evaluation.result import Result, check_embedding
+from gif_jax.evaluation.result import Overlap, Result, check_embedding
 from gif_jax.models.extraction import cache
 from gif_jax.models.gif import INPUT
 from gif_jax.models.trained import open_network
@@ -51,18 +54,18 @@ def evaluate(settings: Settings) -> tuple[list[Result], dict[str, Any]]:
 
   Whoever a run was trained on is left out of labelled sets; what other benchmarks share with its training set is said.
 
-  Raises ConfigError for settings that do not go together, DataError for benchmarks that are not there or cannot be
-  used, CheckpointError and EvaluationError for networks and embeddings, InUseError where another evaluation writes
-  there, DiskError; nothing is left out without saying so.
+  Raises ConfigError for settings that do not go together, DataError for benchmarks that are missing or cannot be used,
+  CheckpointError and EvaluationError for networks and embeddings, InUseError where another evaluation writes there,
+  DiskError; nothing is left out without saying so.
   """
   _check(settings)
   folder = report_folder(settings)
-  source = _Files(settings) if settings.embeddings else _Checkpoint(settings)
+  source: _Files | _Checkpoint = _Files(settings) if settings.embeddings else _Checkpoint(settings)
   if settings.workdir:
     make_writable('workdir', Path(settings.workdir))
   make_writable('output', folder)
   with processes.locked(locks.inside(folder), f'--output={folder}'):
-    return _evaluate(settings, source, folder)
+    return _evaluate(settings, source, folder), source.about
 
 
 def _evaluate(settings, source, folder):
@@ -70,21 +73,18 @@ def _evaluate(settings, source, folder):
   benchmarks = open_benchmarks(parts(settings.benchmarks), source.size)
   source.check(benchmarks.values())
   overlaps = source.overlaps(benchmarks)
-  for benchmark in benchmarks.values():
-    check(benchmark)
-  results = []
-  for i, (name, benchmark) in enumerate(benchmarks.items()):
-    found = source.embeddings(i, benchmark)
-    check_embedding(found.embedding, len(benchmark.identity), name)
-    measured = measure(benchmark, found.embedding, norm=found.norm, replicates=settings.replicates)
-    results += [result._replace(overlap=overlaps.get(name)) for result in measured]
+  results = [
+    result._replace(overlap=overlaps.get(measured.benchmark.name))
+    for measured in Evaluator(benchmarks).results(source.embed, settings.replicates)
+    for result in measured.results
+  ]
   if not processes.first():
-    return results, source.about
+    return results
   write_report(folder, results, {name: benchmark.images for name, benchmark in benchmarks.items()}, source.about)
   if settings.workdir:
     file = 'thresholds.json' if settings.flip else 'thresholds_noflip.json'
     write_thresholds(Path(settings.workdir) / file, results, source.about)
-  return results, source.about
+  return results
 
 
 def report_folder(settings: Settings) -> Path:
@@ -107,7 +107,7 @@ def _check(settings):
 class _Checkpoint:
   """Embeddings by a network that a run has trained."""
 
-  def __init__(self, settings):
+  def __init__(self, settings: Settings):
     self.settings = settings
     network = open_network(settings.workdir, settings.step or None)
     self.encoder, self.size = network.encoder(flip=settings.flip), network.size
@@ -116,7 +116,7 @@ class _Checkpoint:
       'embedding': 'f(x) + f(flip x)' if settings.flip else 'f(x)',
     }
 
-  def check(self, benchmarks):
+  def check(self, benchmarks: Iterable[StoredBenchmark]) -> None:
     """Raises DataError for what this network should not be measured on."""
     for benchmark in benchmarks:
       if benchmark.images is None:
@@ -124,22 +124,22 @@ class _Checkpoint:
       if self.settings.check_colour:
         check_colour(benchmark.images, benchmark.name, 'Or give --nocheck_colour.')
 
-  def overlaps(self, benchmarks: dict[str, Any]) -> dict[str, Overlap]:
+  def overlaps(self, benchmarks: dict[str, StoredBenchmark]) -> dict[str, Overlap]:
     """What each benchmark shares with the training set. Of labelled sets, whoever was trained on is taken out.
 
     Raises DataError where too few people are left.
     """
-    seen, found = Seen(self.settings.workdir), {}
+    seen, overlaps = Seen(self.settings.workdir), {}
     for name, benchmark in benchmarks.items():
       if (both := seen.overlap(benchmark, left_out=True)) is None:
         continue
-      found[name], shared = both
-      if found[name].left_out and shared.any():
+      overlaps[name], shared = both
+      if isinstance(benchmark, LabelledSet) and shared.any():
         benchmarks[name] = benchmark.only(np.flatnonzero(~shared))
-        self._check_left(benchmarks[name], found[name])
-      if processes.first() and (words := found[name].words(name)):
+        self._check_left(benchmarks[name], overlaps[name])
+      if processes.first() and (words := overlaps[name].words(name)):
         _LOG.warning('%s', words)
-    return found
+    return overlaps
 
   def _check_left(self, benchmark, overlap):
     able = np.unique(benchmark.identity, return_counts=True)[1] > 1
@@ -153,13 +153,15 @@ class _Checkpoint:
       + (f', or on those kept apart: {convert}.' if some else '.')
     )
 
-  def embeddings(self, _, benchmark) -> cache.Embeddings:
+  def embed(self, benchmark: Benchmark) -> cache.Embeddings:
     """Kept in WORKDIR/embeddings."""
     key = f'{self.encoder.name}; {self.about["embedding"]}; {benchmark.fingerprint}'
     folder = Path(self.settings.workdir) / 'embeddings'
-    return cache.embeddings(
+    embeddings = cache.embeddings(
       folder, benchmark.name, key, self.encoder.encode, benchmark.images, self.settings.batch_size
     )
+    check_embedding(embeddings.embedding, len(benchmark.identity), benchmark.name)
+    return embeddings
 
 
 class _Files:
@@ -167,23 +169,25 @@ class _Files:
 
   size = _SIZE
 
-  def __init__(self, settings):
-    self.paths = parts(settings.embeddings)
-    self.about = _about('embeddings made elsewhere', ', '.join(self.paths))
+  def __init__(self, settings: Settings):
+    paths = parts(settings.embeddings)
+    self._next = iter(paths)
+    self.about = _about('embeddings made elsewhere', ', '.join(paths))
 
-  def check(self, benchmarks):
+  def check(self, benchmarks: Iterable[StoredBenchmark]) -> None:
     """Pictures were looked at by whoever made the embeddings."""
 
-  def overlaps(self, benchmarks):
+  def overlaps(self, benchmarks: dict[str, StoredBenchmark]) -> dict[str, Overlap]:
     """Nobody knows what made the embeddings."""
     del benchmarks
     return {}
 
-  def embeddings(self, i, benchmark) -> cache.Embeddings:
-    """File i."""
-    del benchmark
+  def embed(self, benchmark: Benchmark) -> cache.Embeddings:
+    """The next file: benchmarks come in the order in which both were named."""
     fix = '--embeddings must name .npy files of floats [n, d], one for each benchmark'
-    return cache.Embeddings(load_array(self.paths[i], np.floating, (None, None), fix=fix), None)
+    embedding = load_array(next(self._next), np.floating, (None, None), fix=fix)
+    check_embedding(embedding, len(benchmark.identity), benchmark.name)
+    return cache.Embeddings(embedding, None)
 
 
 def _about(name: str, fingerprint: str) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,47 +12,12 @@ from gif_jax.core.lists import normal, read_rows
 from gif_jax.core.storage.arrays import load_array
 from gif_jax.data.formats.records import Person
 from gif_jax.data.sets.trained_on import AGAIN, PEOPLE, PICTURES, check_listed, picture_keys, read_note
+from gif_jax.evaluation.benchmark import StoredBenchmark
+from gif_jax.evaluation.result import Overlap
 
 _LOG = logging.getLogger(__name__)
 
 _MEMBER = re.compile(r'(?:^|\+)(.*?:.+?)(?=\+[^+:]*:|$)')  # of an origin, SET:NAME+SET:NAME
-
-
-class Overlap(NamedTuple):
-  """What a benchmark shares with the training set.
-
-  Attributes:
-    people: of the benchmark; 0 where it does not name them.
-    by_name, by_picture: how many of them have the name of somebody trained on, or a picture trained on.
-    trained_on: how many have either.
-    images: of the benchmark.
-    pictures: images of it that were trained on.
-    left_out: whether those people are left out of the figures; else all of the benchmark is measured.
-  """
-
-  people: int
-  by_name: int
-  by_picture: int
-  trained_on: int
-  images: int
-  pictures: int
-  left_out: bool
-
-  @property
-  def tainted(self) -> bool:
-    """Whether figures are of what the network has seen."""
-    return bool(self.trained_on or self.pictures) and not self.left_out
-
-  def words(self, name: str) -> str:
-    """What is to be said of it, '' where nothing is shared; name: of the benchmark."""
-    who = f'{self.trained_on} of {self.people} people were trained on'
-    who = f'{who} ({self.by_name} by name, {self.by_picture} by picture)'
-    what = f'{self.pictures} of {self.images} images are pictures that were trained on'
-    if self.left_out:
-      return f'{name}: {who} and are left out.' if self.trained_on else ''
-    if not self.tainted:
-      return ''
-    return f'{name}: {who if self.people else what}; its figures are too good to be those of unseen people.'
 
 
 class Seen:
@@ -69,7 +33,7 @@ class Seen:
     self.keys = None
     if pictures.exists() and note.get('pictures', 0) is not None:
       self.keys = load_array(pictures, np.uint64, (note.get('pictures'),), fix=AGAIN)
-    missing = [name for name, there in ((PEOPLE, self.people), (PICTURES, self.keys is not None)) if not there]
+    missing = [name for name, noted in ((PEOPLE, self.people), (PICTURES, self.keys is not None)) if not noted]
     if missing:
       by = 'name' if self.people else 'picture'
       how = 'is not looked for' if len(missing) > 1 else f'is looked for by {by} alone'
@@ -81,13 +45,13 @@ class Seen:
         how,
       )
 
-  def overlap(self, benchmark: Any, *, left_out: bool) -> tuple[Overlap, np.ndarray] | None:
+  def overlap(self, benchmark: StoredBenchmark, *, left_out: bool) -> tuple[Overlap, np.ndarray] | None:
     """What a benchmark shares with the training set, and which of its images are of people who do: bool [n].
 
-    Of benchmarks whose people have no names these are the images that are pictures trained on. None where nothing is
-    there to compare with. left_out: whether whoever was trained on is left out of the figures, see `Overlap`.
+    Of benchmarks whose people have no names these are the images that are pictures trained on. None where there is
+    nothing to compare with. left_out: whether whoever was trained on is left out of the metrics, see `Overlap`.
     """
-    named = benchmark.kind == 'all_pairs'
+    named = bool(benchmark.people)
     if self.keys is None and not (named and self.people):
       return None
     pictures = self._pictures(benchmark)
@@ -98,35 +62,36 @@ class Seen:
     by_picture = np.zeros(len(by_name), bool)
     by_picture[benchmark.identity[pictures]] = True
     both = by_name | by_picture
-    counts = map(int, (len(both), by_name.sum(), by_picture.sum(), both.sum()))
-    return Overlap(*counts, n, seen, left_out), both[benchmark.identity]
+    by_either = int(both.sum())
+    overlap = Overlap(len(both), int(by_name.sum()), int(by_picture.sum()), by_either, n, seen, left_out)
+    return overlap, both[benchmark.identity]
 
-  def _pictures(self, benchmark):
+  def _pictures(self, benchmark: StoredBenchmark) -> np.ndarray:
     """Which images of a benchmark were trained on: bool [n]."""
-    if self.keys is None or not len(self.keys):
-      return np.zeros(len(benchmark.images), bool)
-    found = picture_keys(benchmark.images, f'comparing {benchmark.name}')
-    place = np.minimum(np.searchsorted(self.keys, found), len(self.keys) - 1)
-    return np.asarray(self.keys[place] == found)
+    if benchmark.images is None or self.keys is None or not len(self.keys):
+      return np.zeros(len(benchmark.identity), bool)
+    keys = picture_keys(benchmark.images, f'comparing {benchmark.name}')
+    place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+    return np.asarray(self.keys[place] == keys)
 
-  def _by_name(self, people):
+  def _by_name(self, people: Sequence[Person]) -> np.ndarray:
     """Which people have the name of somebody trained on: bool [m]."""
     if not self.people:
       return np.zeros(len(people), bool)
     known = [set(_known_as(person)) for person in people]
     wanted = set().union(*known)
-    there = {name for person in self._listed() for name in _known_as(person) if name in wanted}
-    return np.array([not there.isdisjoint(names) for names in known], bool)
+    shared = {name for person in self._listed(self.people) for name in _known_as(person) if name in wanted}
+    return np.array([not shared.isdisjoint(names) for names in known], bool)
 
-  def _listed(self) -> Iterator[Person]:
-    for line, row in read_rows(self.people, '\t', fix=AGAIN):
+  def _listed(self, people: Path) -> Iterator[Person]:
+    for line, row in read_rows(people, '\t', fix=AGAIN):
       if len(row) > 2:
-        raise DataError(f'{self.people}, line {line}: {len(row)} columns, wanted NAME<TAB>ORIGIN: {AGAIN}.')
+        raise DataError(f'{people}, line {line}: {len(row)} columns, wanted NAME<TAB>ORIGIN: {AGAIN}.')
       yield Person(row[0], *row[1:] or [''])
 
 
-def warn_of_targets(workdir: Path, targets: Mapping[str, Any]) -> None:
-  """Says in the log which benchmarks of eval.targets share something with the training set: all are measured whole."""
+def warn_of_targets(workdir: Path, targets: Mapping[str, StoredBenchmark]) -> None:
+  """Says in the log which benchmarks of eval.targets share something with the training set: all of each is measured."""
   seen = Seen(workdir)
   for name, target in targets.items():
     both = seen.overlap(target, left_out=False) if target.images is not None else None

@@ -1,4 +1,4 @@
-"""What an evaluation finds: figures with their intervals, thresholds, curves, and the pairs that went wrong."""
+"""What an evaluation finds: metrics with their intervals, thresholds, curves, and the pairs that went wrong."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from gif_jax.core.errors import UserError
-from gif_jax.evaluation.overlap import Overlap
 
 _BINS = 400  # of a histogram of cosines, .005 each
 _POINTS = 2000  # of a curve, at most
@@ -18,11 +17,55 @@ class EvaluationError(UserError):
   """Embeddings or settings that nothing can be measured with; the message names them and the cure."""
 
 
+class Overlap(NamedTuple):
+  """What a benchmark shares with the training set.
+
+  Attributes:
+    people: of the benchmark; 0 where it does not name them.
+    by_name, by_picture: how many of them have the name of somebody trained on, or a picture trained on.
+    trained_on: how many have either.
+    images: of the benchmark.
+    pictures: images of it that were trained on.
+    left_out: whether those people are left out of the metrics; else all of the benchmark is measured.
+  """
+
+  people: int
+  by_name: int
+  by_picture: int
+  trained_on: int
+  images: int
+  pictures: int
+  left_out: bool
+
+  @property
+  def tainted(self) -> bool:
+    """Whether metrics are of what the network has seen."""
+    return bool(self.trained_on or self.pictures) and not self.left_out
+
+  def words(self, name: str) -> str:
+    """What is to be said of it, '' where nothing is shared; name: of the benchmark."""
+    who = f'{self.trained_on} of {self.people} people were trained on'
+    who = f'{who} ({self.by_name} by name, {self.by_picture} by picture)'
+    what = f'{self.pictures} of {self.images} images are pictures that were trained on'
+    if self.left_out:
+      return f'{name}: {who} and are left out.' if self.trained_on else ''
+    if not self.tainted:
+      return ''
+    return f'{name}: {who if self.people else what}; its metrics are too good to be those of unseen people.'
+
+
 class Curve(NamedTuple):
   """A ROC: far, tar float64 [k], shares, both rising; tar[i] is what is accepted at far[i]."""
 
   far: np.ndarray
   tar: np.ndarray
+
+  def tar_at(self, fars: Sequence[float] | np.ndarray) -> np.ndarray:
+    """TAR at the largest FAR of the curve that is not above each target: float64, one per entry of `fars`.
+
+    A target below 1 / (impostor pairs) cannot be resolved and gives the TAR at FAR 0, a lower bound.
+    """
+    return self.tar[np.searchsorted(self.far, fars, side='right') - 1]
 
 
 class Histogram(NamedTuple):
@@ -52,11 +95,11 @@ class Result(NamedTuple):
     benchmark: its name, such as lfw or ijbc.
     protocol: '10 folds', '1:1', '1:N', 'search' or 'all pairs'.
     mode: which variant of the protocol, such as N1D1; '' where there is only one.
-    rule: one or two sentences: how the figures are defined, whose protocol it is.
+    rule: one or two sentences: how the metrics are defined, whose protocol it is.
     counts: {'pairs': 6000, 'genuine': 3000 ...}, what was measured on.
-    figures: {name: value}: 'accuracy', 'std', 'val@far=1e-3', 'tar@far=1e-4', 'tpir@fpir=1e-2', 'rank1' are shares,
+    metrics: {name: value}: 'accuracy', 'std', 'val@far=1e-3', 'tar@far=1e-4', 'tpir@fpir=1e-2', 'rank1' are shares,
       0..1; 'xnorm' is a length.
-    intervals: {name: (low, high)}, 95 %, of the figures that have one.
+    intervals: {name: (low, high)}, 95 %, of the metrics that have one.
     thresholds: {FAR, such as '1e-4': the cosine from which on a pair is accepted}.
     curve: of the 1:1 protocols.
     histogram: of the 1:1 protocols.
@@ -69,7 +112,7 @@ class Result(NamedTuple):
   mode: str
   rule: str
   counts: dict[str, int]
-  figures: dict[str, float]
+  metrics: dict[str, float]
   intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
   thresholds: Mapping[str, float] = MappingProxyType({})
   curve: Curve | None = None
@@ -93,8 +136,8 @@ def thinned(far: np.ndarray, tar: np.ndarray, points: int = _POINTS) -> Curve:
   """
   if len(far) <= points:
     return Curve(np.asarray(far, np.float64), np.asarray(tar, np.float64))
-  least = far[np.searchsorted(far, 0, side='right') :][:1]  # the smallest FAR above 0
-  grid = np.append(np.geomspace(*least, 1, points - 3), 1) if len(least) else np.ones(1)
+  above = far[np.searchsorted(far, 0, side='right') :]
+  grid = np.append(np.geomspace(above[0], 1, points - 3), 1) if len(above) else np.ones(1)
   # Of points of one FAR the last: it has the largest TAR. Before all, where the curve begins.
   kept = np.unique(np.append(0, np.searchsorted(far, np.append(0, grid), side='right') - 1))
   return Curve(np.asarray(far, np.float64)[kept], np.asarray(tar, np.float64)[kept])
@@ -119,8 +162,8 @@ def hardest(cosine: np.ndarray, same: np.ndarray, left: np.ndarray, right: np.nd
       of_kind, score = of_kind[few], score[few]
     picked.append(of_kind[np.argsort(score, kind='stable')])
   rows = np.concatenate(picked)
-  values = np.asarray(left)[rows], np.asarray(right)[rows]
-  return Hardest(*(value.astype(np.int64) for value in values), cosine[rows].astype(np.float64), same[rows])
+  first, second = (np.asarray(side)[rows].astype(np.int64) for side in (left, right))
+  return Hardest(first, second, cosine[rows].astype(np.float64), same[rows])
 
 
 def check_shape(embedding: np.ndarray, images: int, name: str) -> None:

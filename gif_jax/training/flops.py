@@ -16,7 +16,7 @@ _BACKWARD = 2  # a gradient by the input and one by the weights, each as many pr
 def multiply_adds(function: Callable, *arguments) -> int:
   """Multiply-adds of the convolutions and matrix products in function(*arguments), in which nothing is computed.
 
-  arguments: arrays or their shapes (jax.ShapeDtypeStruct). Pixels that pad a convolution count, as in the figures that
+  arguments: arrays or their shapes (jax.ShapeDtypeStruct). Pixels that pad a convolution count, as in the numbers that
   papers give for networks. A branch counts as its largest, a `while` loop as one round.
   """
   return _count(jax.make_jaxpr(function)(*arguments).jaxpr)

@@ -14,7 +14,8 @@ from gif_jax.data.sets.trained_on import note_trained
 from gif_jax.evaluation.overlap import warn_of_targets
 from gif_jax.evaluation.registry import open_targets
 from gif_jax.training import estimate, run_record
-from gif_jax.training.train import check_table, train
+from gif_jax.training.checks import check_table
+from gif_jax.training.train import train
 from gif_jax.validation import validate
 
 

@@ -1,4 +1,4 @@
-"""Plots and tables of a run."""
+"""What a run leaves for people to look at: plots, summary.json, the table that is printed at the end."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from gif_jax.core.plots import new_figure, save, tidy
+from gif_jax.core.plots import contact_sheet, new_figure, save, tidy
+from gif_jax.core.storage.arrays import save_arrays
+from gif_jax.core.storage.files import write_json
 from gif_jax.core.texts import for_plot
+from gif_jax.data.augment import Chances, augment
+from gif_jax.data.sets.base import Faces
+from gif_jax.evaluation.in_training import Final
 from gif_jax.evaluation.report.tables import title_of
-from gif_jax.evaluation.verification.roc import tar_of_roc
+from gif_jax.evaluation.result import Curve
 
 # Panels of `plot_training`: a metric belongs to the first panel whose word its name contains.
 _PANELS = {
@@ -45,14 +50,37 @@ _ROWS = {
 }
 
 
-def plot_roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | Path) -> None:
-  """Draws ROC curves, name -> (far, tar) as from `roc_of_all_pairs`, over a logarithmic FAR axis from 1e-5 to 1."""
+def write(workdir: Path, metrics: Mapping[str, Any], final: Final, rows: Sequence[Mapping[str, Any]]) -> None:
+  """summary.json, training.png and, where people were kept apart, eval.npz (unit embeddings, identity) and roc.png.
+
+  rows: of metrics.jsonl.
+  """
+  if len(final.embedding):
+    lengths = np.linalg.norm(final.embedding, axis=1, keepdims=True)
+    unit = final.embedding / np.maximum(lengths, 1e-12)
+    save_arrays(workdir / 'eval.npz', {'embedding': unit, 'identity': final.identity})
+    plot_roc(final.curves, workdir / 'roc.png')
+  plot_training(rows, workdir / 'training.png')
+  write_json(workdir / 'summary.json', metrics)
+
+
+def plot_faces(faces: Faces, seed: int, chances: Chances, path: Path, rows: int = 8, columns: int = 8) -> None:
+  """Draws neighbouring images from places spread over a training set, augmented."""
+  starts = np.arange(rows) * len(faces) // rows
+  index = (starts[:, None] + np.arange(columns)) % len(faces)
+  images = faces[index.ravel()]
+  augment(images, seed, np.arange(len(images)), chances)
+  contact_sheet(images.reshape(rows, columns, *images.shape[1:]), path)
+
+
+def plot_roc(curves: Mapping[str, Curve], path: str | Path) -> None:
+  """Draws ROC curves by their names, over a logarithmic FAR axis from 1e-5 to 1."""
   figure = new_figure(6.4, 4.8)
   axes = figure.add_subplot()
   # All pairs of a few thousand images are millions of points: a fixed grid draws the same line.
   far = np.logspace(-5, 0, 1001)
-  for name, (fpr, tpr) in curves.items():
-    axes.plot(far, tar_of_roc(fpr, tpr, far), label=name, linewidth=1.8)
+  for name, curve in curves.items():
+    axes.plot(far, curve.tar_at(far), label=name, linewidth=1.8)
   axes.set(xscale='log', xlim=(1e-5, 1), ylim=(0, 1.01), xlabel='false accept rate', ylabel='true accept rate')
   tidy(axes)
   save(figure, path)
@@ -83,19 +111,19 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Non
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-  """The main figures as aligned plain text: shares as percentages with one decimal, absent keys left out.
+  """The main metrics as aligned plain text: shares as percentages with one decimal, absent keys left out.
 
   Keys: verification_accuracy, pixel_verification_accuracy, tar@far=1e-1 and the like, digit_accuracy (list, one per
   digit), ROUTE_top1 and ROUTE_top5 for the routes decode, sequence, rerank, tree, fused and vector, or a softmax's tree
-  and centre (0..1 each), images_per_second, and targets, which maps benchmarks to their figures (see `result.Result`),
+  and centre (0..1 each), images_per_second, and targets, which maps benchmarks to their metrics (see `result.Result`),
   of which the first is shown. Other keys are not shown.
   """
   rows = []
-  for name, found in summary.get('targets', {}).items():
-    best = next(iter(found))
-    spread = f' +- {100 * found["std"]:.1f}' if best == 'accuracy' else ''
+  for name, metrics in summary.get('targets', {}).items():
+    best = next(iter(metrics))
+    spread = f' +- {100 * metrics["std"]:.1f}' if best == 'accuracy' else ''
     title = name if spread else f'{name}, {title_of(best)}'
-    rows.append((title, _cell('', found[best]) + spread))
+    rows.append((title, _cell('', metrics[best]) + spread))
   for key, title in _ROWS.items():
     for name, value in summary.items():
       if name.split('=')[0] == key:

@@ -12,7 +12,7 @@ from benchmarks.finished import open_run
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.storage.files import read_json, write_json
-from gif_jax.evaluation import in_training
+from gif_jax.evaluation.closed_set import closed_set_metrics
 from gif_jax.training import run_record
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints
 
@@ -29,7 +29,7 @@ def runs(tiny_config, tiny_faces, tiny_table, tmp_path_factory):
   with open_checkpoints(config, workdir, tiny_table) as checkpoints:
     checkpoints.save(2, state)
   predict = make_predictor(program, state)
-  summary = in_training.closed_set_figures(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, config.eval)
+  summary = closed_set_metrics(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, config.eval)
   write_json(workdir / 'config.json', run_record.nested(config), checksum=True)  # as training does
   return workdir, summary
 
@@ -115,6 +115,6 @@ def test_made_up_problems_are_clustered_unit_vectors_with_queries_near_them(monk
 
 def test_the_table_of_tails_gives_the_spread_over_seeds():
   one = {group: {'images': (1, 2), 'top1': 0.5, 'min': 0.1, 'mean': 1.0} for group in accuracy_tail.GROUPS}
-  other = {group: in_training | {'top1': 0.7} for group, in_training in one.items()}
+  other = {group: metrics | {'top1': 0.7} for group, metrics in one.items()}
   text = accuracy_tail.tables_of({'ArcFace': [one, other], 'joint': [one]})
   assert '| ArcFace | 60.0 ± 14.1 |' in text and '| joint | 50.0 |' in text and 'few (1-2 images)' in text

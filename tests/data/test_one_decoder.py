@@ -103,7 +103,7 @@ def by_every_path(contents, folder):
     (folder / 'people' / f'{i:03}').mkdir(parents=True)
     (folder / 'people' / f'{i:03}' / 'a.jpg').write_bytes(content)  # what it is called says nothing
   photos = Photos(folder / 'people')
-  found = {'evaluate': LabelledSet.of_records(folder / 'people', SIZE).images}
+  found = {'evaluate': LabelledSet.open(folder / 'people', SIZE).images}
   for cache in (False, True):
     config = folder_config(folder / 'people', (0, 0), size=SIZE, cache=cache, check_colour=False)
     config.data.held_out = 0
@@ -115,7 +115,7 @@ def by_every_path(contents, folder):
   write_insightface(photos, folder / 'train.rec')
   found['.rec'] = Crops(open_records(folder / 'train.rec'), SIZE, rows, rows)
   write_pairs(folder / 'a.bin', contents * 2, [True] * n)
-  found['.bin'] = PairSet(folder / 'a.bin', SIZE).images[:n]
+  found['.bin'] = PairSet.open(folder / 'a.bin', SIZE).images[:n]
   names = [photos.name(i) for i in range(n)]
   points = np.broadcast_to(template(SIZE), (n, 5, 2))
   found['IJB'] = LooseCrops(folder / 'people', names, points, SIZE, str)
@@ -123,7 +123,7 @@ def by_every_path(contents, folder):
   numbers = ' '.join(map(str, template(SIZE).ravel()))
   (folder / 'points.txt').write_text(''.join(f'{name} {numbers}\n' for name in names))
   align_people(folder / 'people', folder / 'aligned', SIZE, Source(str(folder / 'points.txt')))
-  found['align'] = LabelledSet.of_records(folder / 'aligned', SIZE).images
+  found['align'] = LabelledSet.open(folder / 'aligned', SIZE).images
   return {path: np.asarray(images[:]) for path, images in found.items()}
 
 
@@ -382,7 +382,7 @@ def test_heic_is_read_with_its_library_and_named_without(tmp_path, monkeypatch):
 def test_what_cannot_be_read_is_named_alike_by_folder_and_benchmark(tmp_path):
   (tmp_path / 'faces' / 'anna').mkdir(parents=True)
   (tmp_path / 'faces' / 'anna' / '1.jpg').write_bytes(_claims(32000, 32000, 'JPEG'))
-  crops = LabelledSet.of_records(tmp_path / 'faces', SIZE).images
+  crops = LabelledSet.open(tmp_path / 'faces', SIZE).images
   with pytest.raises(DataError, match=r'anna/1\.jpg cannot be decoded: 32000x32000'):
     crops[:]
 

@@ -118,7 +118,7 @@ def test_results_report_and_thresholds(run, results):
     path.name for path in (folder / 'evaluation').iterdir()
   }
   low, high = results[0].intervals['accuracy']
-  assert 0 <= low <= results[0].figures['accuracy'] <= high <= 1 and results[0].figures['xnorm'] > 0
+  assert 0 <= low <= results[0].metrics['accuracy'] <= high <= 1 and results[0].metrics['xnorm'] > 0
   assert set(json.loads((folder / 'thresholds.json').read_text())['benchmarks']) == {'six', 'people'}
 
 
@@ -138,9 +138,9 @@ def test_images_are_known_by_their_files(run, results):
 def test_a_run_says_of_itself_what_the_command_says_of_it(run, results):
   folder, summary = run
   rows = [json.loads(line) for line in (folder / 'run' / 'metrics.jsonl').read_text().splitlines()]
-  measured = [result for result in results if result.figures]  # five impostor pairs resolve no FAR of 1:1
+  measured = [result for result in results if result.metrics]  # five impostor pairs resolve no FAR of 1:1
   for result, (title, figures) in zip(measured, summary['targets'].items(), strict=True):
-    assert figures == pytest.approx(result.figures, abs=1e-6), title
+    assert figures == pytest.approx(result.metrics, abs=1e-6), title
     assert rows[-1][f'targets/{title}'] == next(iter(figures.values())), title
   assert {row['step'] for row in rows if 'targets/ijbc 1:N N0D1' in row} == {1, 2}
 
@@ -150,7 +150,7 @@ def test_embeddings_are_made_once_for_a_network_and_its_data(run, results, monke
   calls = []
   real = cache.extract
   monkeypatch.setattr(cache, 'extract', lambda *args, **kwargs: calls.append(args) or real(*args, **kwargs))
-  assert [result.figures for result in evaluate(_settings(run))[0]] == [result.figures for result in again]
+  assert [result.metrics for result in evaluate(_settings(run))[0]] == [result.metrics for result in again]
   assert not calls
   for changes in ({'flip': False}, {'step': 1}):
     evaluate(_settings(run, **changes))
@@ -229,10 +229,10 @@ def test_files_of_embeddings_give_what_their_network_gives(run, results, tmp_pat
     replicates=0,
   )
   found, _ = evaluate(settings)
-  expected = dict(results[0].figures)
+  expected = dict(results[0].metrics)
   expected.pop('xnorm')
   assert found[0].figures == pytest.approx(expected, abs=1e-12)
-  assert found[1].figures == pytest.approx(results[1].figures, abs=1e-12)
+  assert found[1].figures == pytest.approx(results[1].metrics, abs=1e-12)
   assert not (tmp_path / 'thresholds.json').exists()
 
 
@@ -308,7 +308,7 @@ def test_the_command_on_eight_devices_says_what_one_says(run, results, command, 
   assert 'six' in done.stdout and str(tmp_path / 'run' / 'evaluation' / 'evaluation.html') in done.stdout
   found = json.loads((tmp_path / 'run' / 'evaluation' / 'evaluation.json').read_text())['results']
   for one, result in zip(found, results, strict=True):
-    assert one['figures'] == pytest.approx(result.figures, abs=1e-5)
+    assert one['metrics'] == pytest.approx(result.metrics, abs=1e-5)
   done = command('evaluate', f'--workdir={run[0] / "run"}', '--benchmarks=IJBC')
   assert done.returncode == 1 and 'DataError: IJBC does not exist' in done.stdout
 
@@ -400,7 +400,7 @@ def test_protocols_that_cannot_be_cut_are_measured_whole_with_a_warning_and_with
   assert found[0][1].counts['pairs'] == 48 and found[0][0].overlap.pictures == 0
   for text in ('some: 5 of 96 images', 'ijbc: 1 of 10 images', 'tinyface: 1 of 25 images'):
     assert text in caplog.text
-    written = _everywhere(folder, found, f'{text} are pictures that were trained on; its figures are too good', times=2)
+    written = _everywhere(folder, found, f'{text} are pictures that were trained on; its metrics are too good', times=2)
   assert [one['overlap']['pictures'] for one in written if one['benchmark'] == 'some'] == [5]
   assert 'six: ' not in caplog.text
   _everywhere(folder, found, 'thresholds.json has none of its thresholds')
@@ -411,7 +411,7 @@ def test_protocols_that_cannot_be_cut_are_measured_whole_with_a_warning_and_with
 def test_targets_that_were_trained_on_are_named_before_the_first_step(trained, photographs):
   _, _, said = trained
   assert said == [
-    'config.eval.targets: some: 5 of 96 images are pictures that were trained on; its figures are too good to be those '
+    'config.eval.targets: some: 5 of 96 images are pictures that were trained on; its metrics are too good to be those '
     'of unseen people.',
     f'config.eval.targets: {photographs.name}: 15 of 20 people were trained on (15 by name, 15 by picture); its '
     'figures are too good to be those of unseen people.',

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gif_jax.evaluation.result import (
+  Curve,
   EvaluationError,
   check_embedding,
   hardest,
@@ -73,3 +74,8 @@ def test_embeddings_are_looked_at_in_blocks(tmp_path):
   np.save(tmp_path / 'z.npy', z)
   with pytest.raises(EvaluationError, match='ones: the embedding of image 69000 is not finite'):
     check_embedding(np.load(tmp_path / 'z.npy', mmap_mode='r'), 70_000, 'ones')
+
+
+def test_tar_of_a_curve_by_hand():
+  curve = Curve(np.array([0, 0, 0.2, 1]), np.array([0, 0.3, 0.3, 1]))
+  np.testing.assert_array_equal(curve.tar_at((1, 0.999, 0.2, 0.1, 1e-9)), [1, 0.3, 0.3, 0.3, 0.3])

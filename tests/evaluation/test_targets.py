@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.evaluation.in_training import target_figures
+from gif_jax.evaluation.in_training import RunEvaluator
 from gif_jax.evaluation.registry import open_targets
-from gif_jax.evaluation.verification.roc import pixel_embedding
+from gif_jax.evaluation.unseen import pixel_embedding
 from gif_jax.models.extraction.extract import extract
 from gif_jax.training.run import run
 from tests.helpers import tiny
@@ -41,7 +41,14 @@ def _predicted(z):
   return {'embedding': z, 'norm': np.linalg.norm(z, axis=1), 'log_probs': np.zeros((len(z), 1, 2), np.float32)}
 
 
-def test_figures_against_scores_worked_out_pair_by_pair(data):
+def _measured(predict, target, config, faces):
+  nobody = faces.test[:0]
+  nobody = faces._replace(validation=nobody, test=nobody, held_out=nobody)
+  final = RunEvaluator(config.eval, nobody, {'six': target}).finish(predict, None, np.zeros((0, 1)))
+  return final.metrics['targets']['six']
+
+
+def test_metrics_against_scores_worked_out_pair_by_pair(data, tiny_faces):
   """Ten folds that all choose the same threshold: the accuracy is that of one threshold over all pairs."""
   target = open_targets(data)['six']
   embedding = extract(pixel_embedding, target.images, 16, progress='')
@@ -50,7 +57,7 @@ def test_figures_against_scores_worked_out_pair_by_pair(data):
     z = pixel_embedding(np.asarray(images))
     return _predicted(z)
 
-  found = target_figures(predict, {'six': target}, data.eval)['six']
+  found = _measured(predict, target, data, tiny_faces)
   assert next(iter(found)) == 'accuracy'
   cosine = (embedding[::2] * embedding[1::2]).sum(1)
   best = max(np.mean((cosine > threshold) == target.same) for threshold in np.linspace(-1, 1, 2001))
@@ -58,7 +65,7 @@ def test_figures_against_scores_worked_out_pair_by_pair(data):
   assert found['std'] >= 0
 
 
-def test_perfect_and_useless_embeddings(data):
+def test_perfect_and_useless_embeddings(data, tiny_faces):
   target = open_targets(data)['six']
   order = iter(np.repeat(target.same, 2))
 
@@ -68,14 +75,14 @@ def test_perfect_and_useless_embeddings(data):
     z = np.array(signs, np.float32)[:, None]
     return _predicted(z)
 
-  found = target_figures(predict, {'six': target}, data.eval)['six']
+  found = _measured(predict, target, data, tiny_faces)
   assert (found['accuracy'], found['std']) == (1, 0)
 
   def constant(images):
     return _predicted(np.ones((len(images), 2), np.float32))
 
   # Half of the pairs, less what is lost where a fold holds more of one kind than the others, which chose the threshold.
-  assert target_figures(constant, {'six': target}, data.eval)['six']['accuracy'] <= 0.5
+  assert _measured(constant, target, data, tiny_faces)['accuracy'] <= 0.5
 
 
 def test_targets_that_are_not_there(data, tmp_path):

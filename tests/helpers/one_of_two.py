@@ -13,9 +13,9 @@ from gif_jax.codes import tokenizer
 from gif_jax.core.distributed import gather
 from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 from gif_jax.data.sets.open import open_faces
-from gif_jax.evaluation import in_training
 from gif_jax.evaluation.all_pairs.exact_cosines import sorted_images
 from gif_jax.evaluation.all_pairs.impostors import most_alike
+from gif_jax.evaluation.predictions import predictions
 from gif_jax.models.extraction.extract import extract, identity_moments
 from gif_jax.training.program import make_predictor
 from gif_jax.training.train_step import TrainState
@@ -63,7 +63,7 @@ def results(state: Path | None = None) -> dict[str, np.ndarray]:
   weights = jax.make_array_from_callback(WEIGHTS.shape, everywhere, lambda index: WEIGHTS[index])
   trained = TrainState(step=weights, params=weights, batch_stats={}, opt_state=None)
   predictor = make_predictor(SimpleNamespace(predict=predict), trained)
-  return found | {'embedding': in_training.embed(predictor, IMAGES, SimpleNamespace(batch_size=5), '')}
+  return found | predictions(predictor, IMAGES, 5, '', 'embedding')
 
 
 if __name__ == '__main__':

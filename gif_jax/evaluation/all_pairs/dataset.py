@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +13,30 @@ from gif_jax.data.crops import Crops
 from gif_jax.data.formats.open import open_records, state
 from gif_jax.data.formats.records import Packed, Person, fingerprint
 from gif_jax.data.images import DECODING
+from gif_jax.evaluation.all_pairs.protocol import check_all_pairs, evaluate_all_pairs
+from gif_jax.evaluation.result import Result
 
 
+@dataclass(frozen=True)
 class LabelledSet:
   """n images of known people, all n (n - 1) / 2 pairs of which are compared (as in InsightFace's MFR).
 
   Attributes:
-    kind: 'all_pairs', what `evaluation.benchmarks` measures it by.
     name: of the folder or file.
     images: n crops, [rows] gives uint8 [k, size, size, 3] RGB; None where only the identities are known.
     identity: int64 [n].
     people: who the identities are, in their order; () where only the identities are known.
+    fingerprint: of the people, the pictures as far as can be told without reading them, and the size of the crops.
   """
 
-  kind = 'all_pairs'
-
-  def __init__(self, name, images, identity, fingerprint, people: Sequence[Person] = ()):
-    self.name, self.images, self.identity, self.fingerprint = name, images, identity, fingerprint
-    self.people = people
+  name: str
+  images: Crops | None
+  identity: np.ndarray
+  fingerprint: str = ''
+  people: Sequence[Person] = ()
 
   @classmethod
-  def of_records(cls, where: str | Path, size: int) -> 'LabelledSet':
+  def open(cls, where: str | Path, size: int) -> 'LabelledSet':
     """Whatever `open_records` opens. Raises DataError for anything else."""
     records = open_records(where)
     identity = np.asarray(records.labels())
@@ -43,13 +47,6 @@ class LabelledSet:
     name = str(where).rstrip('/').rsplit('/', 1)[-1].replace(':', '_')
     return cls(name, images, identity, digest.hexdigest()[:16], people)
 
-  def only(self, rows: np.ndarray) -> 'LabelledSet':
-    """The same of some of its images, int64 [k], rising; there are pictures."""
-    crops, identity = self.images, self.identity[rows]
-    images = Crops(crops.records, crops.size, crops.rows[rows], identity)
-    digest = hashlib.sha256(self.fingerprint.encode() + rows.tobytes())
-    return LabelledSet(self.name, images, identity, digest.hexdigest()[:16], self.people)
-
   @classmethod
   def of_identities(cls, path: str | Path) -> 'LabelledSet':
     """Identities alone, a .npy of int [n], for embeddings made elsewhere. Raises DataError for anything else."""
@@ -58,6 +55,23 @@ class LabelledSet:
     if not len(identity):
       raise DataError(f'{path} is empty, wanted identities, integers [n].')
     return cls(path.stem, None, identity.astype(np.int64), hashlib.sha256(identity.tobytes()).hexdigest()[:16])
+
+  def only(self, rows: np.ndarray) -> 'LabelledSet':
+    """The same of some of its images, int64 [k], rising; for a set with pictures."""
+    crops, identity = self.images, self.identity[rows]
+    assert crops is not None
+    images = Crops(crops.records, crops.size, crops.rows[rows], identity)
+    digest = hashlib.sha256(self.fingerprint.encode() + rows.tobytes())
+    return replace(self, images=images, identity=identity, fingerprint=digest.hexdigest()[:16])
+
+  def check(self) -> None:
+    """Raises EvaluationError for a set whose pairs are too few, or too many."""
+    check_all_pairs(self.name, self.identity)
+
+  def evaluate(self, embedding: np.ndarray, norm: np.ndarray | None, replicates: int) -> list[Result]:
+    """See `protocol.evaluate_all_pairs`."""
+    del norm
+    return [evaluate_all_pairs(self.name, self.identity, embedding, replicates)]
 
 
 def _content(records):

@@ -67,7 +67,7 @@ def cosines(z: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
   Cost: about 1 us a pair for d = 512, and much less where one in a few of all pairs of some neighbours is wanted.
   """
-  found = np.empty(len(left))
+  cosine = np.empty(len(left))
   for start in range(0, len(left), _PAIRS):
     some = slice(start, start + _PAIRS)
     # Numbers of Python: rows are int32, whose products may be too large for it.
@@ -75,19 +75,19 @@ def cosines(z: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     rows = slice(int(left[some][0]), int(left[some][-1]) + 1)
     if (rows.stop - rows.start) * (until - first) <= _DENSE * len(left[some]):
       block = z[rows].astype(np.float64) @ z[first:until].astype(np.float64).T
-      found[some] = block[left[some] - rows.start, right[some] - first]
+      cosine[some] = block[left[some] - rows.start, right[some] - first]
     else:
-      found[some] = _one_by_one(z, left[some], right[some])
-  return found
+      cosine[some] = _one_by_one(z, left[some], right[some])
+  return cosine
 
 
 def _one_by_one(z, left, right):
-  found = np.empty(len(left))
+  cosine = np.empty(len(left))
   size = max(1, _VALUES // z.shape[1])
   for start in range(0, len(left), size):
     some = slice(start, start + size)
-    found[some] = np.vecdot(z[left[some]].astype(np.float64), z[right[some]].astype(np.float64))
-  return found
+    cosine[some] = np.vecdot(z[left[some]].astype(np.float64), z[right[some]].astype(np.float64))
+  return cosine
 
 
 def genuine_pairs(images: Images) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -101,13 +101,13 @@ def genuine_pairs(images: Images) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def all_impostors(images: Images) -> np.ndarray:
   """Cosines of all impostor pairs, float64 [N], rising. Takes 16 bytes for each of the n (n - 1) / 2 pairs."""
-  n, found, done = len(images.z), np.empty(images.impostors()), 0
+  n, rising, done = len(images.z), np.empty(images.impostors()), 0
   z, size = images.z.astype(np.float64), max(1, _BLOCK // max(1, n))
   for start in range(0, n, size):
     end = images.end[start : start + size]
     cosine = z[start : start + size] @ z[start:].T
     other = cosine[np.arange(start, n) >= end[:, None]]
-    found[done : done + len(other)] = other
+    rising[done : done + len(other)] = other
     done += len(other)
-  found.sort()
-  return found
+  rising.sort()
+  return rising

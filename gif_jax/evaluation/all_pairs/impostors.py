@@ -29,7 +29,7 @@ _ROWS = 16384  # of a block, at most, on each device: on a GPU they outweigh the
 _BLOCKS = 64  # of rows or columns, at least, if the set is large enough: half of those on the diagonal is in vain
 _COLUMNS = 4096  # of a block, at most
 _HANDED = 16  # one in so many tiles can be handed over; where there are more, the block comes whole
-_SAMPLE = 2048  # images for the first guess: 2 million pairs, .1 CPU-seconds
+_SAMPLE = 2048  # images for the first guess: 2 million pairs, 0.1 CPU-seconds
 _SPARE = 2**16  # pairs kept beyond 2 k before the best of them are picked
 _BINS = 2**16  # by which processes find the k-th best of all of them
 
@@ -46,7 +46,7 @@ class Impostors(NamedTuple):
 def most_alike(images: Images, k: int, *, progress: str = 'comparing all pairs') -> Impostors:
   """The `k` impostor pairs of the largest cosines, or all of them where there are fewer.
 
-  Every process compares other blocks; all get the whole result. Cost: n^2 d / 2 multiplications; memory: on a device a
+  Every process compares other blocks; all get the result. Cost: n^2 d / 2 multiplications; memory: on a device a
   block of rows, some of columns and their cosines, on the host about 60 bytes for each of the k.
 
   Args:
@@ -55,10 +55,10 @@ def most_alike(images: Images, k: int, *, progress: str = 'comparing all pairs')
     progress: name of the progress bar (pairs/s, time left); '' shows none.
   """
   floor = _guess(images, k)
-  found = _pass(images, k, floor, progress)
-  if len(found.cosine) < min(k, images.impostors()) or found.cosine[-1] < floor + _margin(images):
-    found = _pass(images, k, -np.inf, progress)
-  return found
+  best = _pass(images, k, floor, progress)
+  if len(best.cosine) < min(k, images.impostors()) or best.cosine[-1] < floor + _margin(images):
+    best = _pass(images, k, -np.inf, progress)
+  return best
 
 
 def _guess(images, k):
@@ -80,7 +80,7 @@ def _margin(images):
 
 
 def _pass(images, k, floor, progress):
-  """The best k of the pairs that reach the floor; those a margin above it are all there."""
+  """The best k of the pairs that reach the floor; those a margin above it are complete."""
   n, best = len(images.z), _Best(images, k, floor)
   mesh = make_mesh(jax.local_devices())
   high = _tiled(min(_ROWS, -(-n // (_BLOCKS * mesh.size)))) * mesh.size
@@ -92,9 +92,10 @@ def _pass(images, k, floor, progress):
   with tqdm(total=total, desc=progress, unit='pair', unit_scale=True, disable=hidden) as bar:
     # Devices work asynchronously: one block is awaited only after the next one was sent off.
     for (job, block), _ in itertools.pairwise(itertools.chain(_blocks(images, jobs, high, wide, mesh, best), [None])):
-      best.add(*block.found(best.floor, *job))
+      best.add(*block.pairs(best.floor, *job))
       bar.update(_pairs(n, high, wide, *job))
-  return _of_all_processes(*best.exactly(), n, k)
+  pairs, cosine = best.exactly()
+  return _of_all_processes(pairs, cosine, n, k)
 
 
 def _tiled(size):
@@ -107,7 +108,7 @@ def _pairs(n, high, wide, start, first):
 
 
 def _blocks(images, jobs, high, wide, mesh, best):
-  """Yields ((first row, first column), what the devices found) as soon as they were told to look for it."""
+  """Yields ((first row, first column), what devices hand over) as soon as it was asked of them."""
   everywhere, held = NamedSharding(mesh, PartitionSpec()), None
   for start, first in jobs:
     if start != held:
@@ -134,22 +135,24 @@ def _compare(rows, columns, floor, mesh, most):
     strip, column = jnp.nonzero(reached, size=most, fill_value=0)
     return cosine, reached.sum()[None], strip, column, tiles[strip, :, column]
 
-  split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
-  return jax.shard_map(on_one, mesh=mesh, in_specs=(split, whole, whole), out_specs=split)(rows, columns, floor)
+  split, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
+  return jax.shard_map(on_one, mesh=mesh, in_specs=(split, everywhere, everywhere), out_specs=split)(
+    rows, columns, floor
+  )
 
 
 class _Block(NamedTuple):
   """What `_compare` gives, the devices' results one after the other."""
 
   cosine: jax.Array
-  count: jax.Array
+  reached: jax.Array
   strip: jax.Array
   column: jax.Array
   tiles: jax.Array
 
-  def found(self, floor, start, first):
+  def pairs(self, floor: float, start: int, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs from the floor on: rows, columns int64 [p] of the set, cosine float32 [p]; some may be no pairs at all."""
-    count = np.asarray(self.count)
+    count = np.asarray(self.reached)
     most, high = len(self.strip) // len(count), len(self.cosine) // len(count)
     if count.max() > most:
       cosine = np.asarray(self.cosine)
@@ -172,11 +175,14 @@ class _Best:
   A pair is known by left * n + right.
   """
 
-  def __init__(self, images, k, floor):
+  def __init__(self, images: Images, k: int, floor: float):
     self.images, self.k, self.floor, self.margin = images, k, floor, _margin(images)
-    self.pairs, self.cosine, self.held = [], [], 0
+    self.pairs: list[np.ndarray] = []
+    self.cosine: list[np.ndarray] = []
+    self.held = 0
 
-  def add(self, row, column, cosine):
+  def add(self, row: np.ndarray, column: np.ndarray, cosine: np.ndarray) -> None:
+    """Rows and columns int64 [p] of the set, with their float32 cosines; those that are no pairs are left out."""
     end = np.append(self.images.end, np.iinfo(np.int64).max)  # nobody is a partner of padding
     n = len(self.images.z)
     taken = (column >= end[np.minimum(row, n)]) & (column < n)
@@ -216,7 +222,7 @@ class _Best:
       order, cosine = order[taken], cosine[taken]
     return order, cosine
 
-  def exactly(self):
+  def exactly(self) -> tuple[np.ndarray, np.ndarray]:
     """Pairs int64 [<= k] and their exact cosines float64, falling."""
     pairs, cosine = self._joined()
     if len(pairs) > self.k:
@@ -227,7 +233,7 @@ class _Best:
 
 
 def _of_all_processes(pairs, cosine, n, k):
-  """The k best of what all processes found, the same everywhere."""
+  """The k best of those of all processes, the same everywhere."""
   processes = jax.process_count()
   if processes > 1:
     parts = [range(process, process + 1) for process in range(processes)]

@@ -6,7 +6,7 @@ float32 by what float32 sums are off by, about 1e-7 in a cosine.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,8 @@ _RULE = (
 _SPREAD = ' The histogram of impostors is counted from a cosine of {:.3f} on and estimated from {} random images below.'
 
 
-def evaluate_all_pairs(benchmark: Any, embedding: np.ndarray, norm: np.ndarray | None, replicates: int) -> list[Result]:
-  """See `benchmarks.measure`; benchmark: `LabelledSet`, identity int64 [n].
+def evaluate_all_pairs(name: str, identity: np.ndarray, embedding: np.ndarray, replicates: int) -> Result:
+  """TAR at FAR over all pairs of images with identities int64 [n]; the rest as of `benchmark.measure`.
 
   FARs: the powers of ten from 1e-1 down to 1e-9 that accept at least one impostor pair, and not so many that they
   could not be kept (3.3 million: 4000 images have 1e-1 and below, 200 000 have 1e-4 and below). A threshold is half-way
@@ -41,9 +41,8 @@ def evaluate_all_pairs(benchmark: Any, embedding: np.ndarray, norm: np.ndarray |
   Raises:
     EvaluationError: no genuine pairs or more than 2e8 of them, or fewer than 10 impostor pairs.
   """
-  del norm
-  check_all_pairs(benchmark)
-  images = sorted_images(embedding, np.asarray(benchmark.identity))
+  check_all_pairs(name, identity)
+  images = sorted_images(embedding, np.asarray(identity))
   total = images.impostors()
   fars = _fars(total)
   genuine = _Genuine.of(images)
@@ -52,35 +51,33 @@ def evaluate_all_pairs(benchmark: Any, embedding: np.ndarray, norm: np.ndarray |
   points = {far: _point(genuine.rising, tail.cosine, int(far * total * (1 + 1e-12))) for far in fars}
   intervals = bootstrap.tar_intervals(_tail(images, genuine, tail), fars, int(images.person[-1]) + 1, replicates)
   curve = _curve(genuine.rising, tail.cosine if sampled else spread[::-1], total)
-  return [
-    Result(
-      benchmark.name,
-      'all pairs',
-      '',
-      _RULE + (_SPREAD.format(_edge(tail), sampled) if sampled else ''),
-      _counts(images),
-      {f'tar@far={rate_name(far)}': tar for far, (tar, _) in points.items()},
-      {f'tar@far={rate_name(far)}': both for far, both in intervals.items()},
-      {rate_name(far): threshold for far, (_, threshold) in points.items()},
-      result.thinned(*curve),
-      _histogram(genuine.cosine, tail, spread, total),
-      _hardest(images, genuine, tail),
-    )
-  ]
+  return Result(
+    name,
+    'all pairs',
+    '',
+    _RULE + (_SPREAD.format(_edge(tail), sampled) if sampled else ''),
+    _counts(images),
+    {f'tar@far={rate_name(far)}': tar for far, (tar, _) in points.items()},
+    {f'tar@far={rate_name(far)}': both for far, both in intervals.items()},
+    {rate_name(far): threshold for far, (_, threshold) in points.items()},
+    result.thinned(*curve),
+    _histogram(genuine.cosine, tail, spread, total),
+    _hardest(images, genuine, tail),
+  )
 
 
 def _fars(impostors):
   return [far for far in resolvable(_FARS, impostors) if math.ceil(_SPARE * far * impostors) < _TAIL]
 
 
-def check_all_pairs(benchmark: Any) -> None:
+def check_all_pairs(name: str, identity: np.ndarray) -> None:
   """Raises EvaluationError for a set whose pairs are too few, or too many, for anything to be measured with it."""
-  impostors = _check_pairs(np.asarray(benchmark.identity), f'{benchmark.name}: ')
+  impostors = _check_pairs(np.asarray(identity), f'{name}: ')
   if not _fars(impostors):
-    raise EvaluationError(f'{benchmark.name}: {impostors} impostor pairs cannot resolve a FAR of 1e-1: add people.')
+    raise EvaluationError(f'{name}: {impostors} impostor pairs cannot resolve a FAR of 1e-1: add people.')
 
 
-def _check_pairs(identity, name='') -> int:
+def _check_pairs(identity, name) -> int:
   """How many impostor pairs there are. Raises EvaluationError where a kind of pairs lacks, or genuine ones are many."""
   counts = np.unique(identity, return_counts=True)[1].tolist()
   genuine = sum(count * (count - 1) // 2 for count in counts)
@@ -93,34 +90,6 @@ def _check_pairs(identity, name='') -> int:
   if genuine > _GENUINE:
     raise EvaluationError(f'{name}{genuine} genuine pairs, more than {_GENUINE}: take fewer images of each identity.')
   return impostors
-
-
-def roc_of_all_pairs(embedding: np.ndarray, identity: np.ndarray) -> Curve:
-  """The ROC over all pairs of images: a point for every number of impostors that can be accepted, from 0 on.
-
-  Exact up to 5800 images. Of more it is exact as long as no more than 5 million impostor pairs are accepted, and goes
-  on with the pairs of 4096 images drawn at random, whose FARs are off by about a percent of their value.
-
-  Args:
-    embedding: float [n, d]; rows are normalised here. Rows of 0 have a cosine of 0 with all others.
-    identity: int64 [n].
-
-  Raises:
-    EvaluationError: there are no genuine or no impostor pairs.
-  """
-  _check_pairs(identity)
-  images = sorted_images(embedding, np.asarray(identity))
-  total, genuine = images.impostors(), np.sort(genuine_pairs(images)[2])
-  spread, sampled = _spread(images)
-  if not sampled:
-    return _curve(genuine, spread[::-1], total)
-  tail = most_alike(images, min(_TAIL, total)).cosine
-  exact = _curve(genuine, tail, total)
-  ends = np.flatnonzero((spread[1:] != spread[:-1]) & (spread[1:] <= tail[-1]))
-  far = np.append((len(spread) - 1 - ends)[::-1] / len(spread), 1)
-  tar = np.append(_accepted(genuine, spread[ends])[::-1] / len(genuine), 1)
-  after = far > exact.far[-1]
-  return Curve(*(np.concatenate(pair) for pair in ((exact.far, far[after]), (exact.tar, tar[after]))))
 
 
 class _Genuine(NamedTuple):

@@ -74,7 +74,7 @@ def open_galleries(meta: str | Path, name: str, template_ids: np.ndarray) -> Gal
 
 
 def _paths(meta, name):
-  """The two galleries and the probes; () where none of them is there."""
+  """The two galleries and the probes; () where none of them exists."""
   begin = f'{name}_1N'
   of_b = [meta / f'{begin}_gallery_S{i}.csv' for i in (1, 2)]
   letter = 'S' if any(path.is_file() for path in of_b) else 'G'

@@ -11,8 +11,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.metrics import roc_curve
 
-from gif_jax.evaluation import bootstrap
-from gif_jax.evaluation.gallery_search import evaluate_galleries
+from gif_jax.evaluation.ijb.intervals import Weights
+from gif_jax.evaluation.ijb.search import evaluate_galleries
+from gif_jax.evaluation.ijb.templates import Templates
 from gif_jax.evaluation.result import (
   EvaluationError,
   Hardest,
@@ -42,33 +43,26 @@ _DENSE = 0.02  # share of the pairs of a block from which on all of them are che
 _GATHERED = 16384  # pairs whose templates are gathered at a time
 _DIGITS = 14  # of a score, after the point
 _CANCELLED = 1e-6  # share of the lengths of its images from which on a template is more than the rounding of float32
-# The impostors that intervals are made of: times the largest FAR, and at least. Of few subjects, one drawn several
-# times may have so many of the largest scores that a replicate needs more; but then all pairs together are not many.
-_TAIL, _LEAST = 1.5, 2**18
-# Intervals of the FARs up to each take so many of the replicates: at .1 millions of pairs are weighed for each, and the
-# interval is too narrow to need more.
-_SHARES = {1e-2: 1.0, 1e-1: 0.2}
 
 
-def evaluate_templates(benchmark, embedding: np.ndarray, norm: np.ndarray | None, replicates: int) -> list[Result]:
-  """See `benchmarks.measure`; benchmark: `TemplateSet`.
+def evaluate_templates(templates: Templates, embedding: np.ndarray, replicates: int) -> list[Result]:
+  """Every mode of 1:1, and of 1:N where there are lists of it; the rest as of `benchmark.measure`.
 
   A threshold is half-way between the score of the last pair accepted at the point that gives TAR and the next score; a
   FAR at which the point accepts no pair has none. hardest: of each template the image of the largest detector score.
   Raises EvaluationError as `template_embeddings` does.
   """
-  del norm  # N1 is the length of f(x) + f(flip x) itself
-  weights = _Weights(benchmark)
+  weights = Weights(templates)
   z = template_embeddings(
     embedding,
-    benchmark.template,
-    benchmark.media,
-    benchmark.detector,
-    called=lambda i: f'{benchmark.name}: template {benchmark.template_ids[i]}',
+    templates.template,
+    templates.media,
+    templates.detector,
+    called=lambda i: f'{templates.name}: template {templates.template_ids[i]}',
   )
-  results = [_result(benchmark, mode, z[mode], weights, replicates) for mode in _MODES]
-  if benchmark.search:
-    results += [evaluate_galleries(benchmark.name, z[mode], benchmark.search, mode, replicates) for mode in _MODES]
+  results = [_result(templates, mode, z[mode], weights, replicates) for mode in _MODES]
+  if templates.search:
+    results += [evaluate_galleries(templates.name, z[mode], templates.search, mode, replicates) for mode in _MODES]
   return results
 
 
@@ -84,7 +78,7 @@ def template_embeddings(
 
   Args:
     embedding: float [n, d], read once, some rows at a time, in order: may be memory-mapped.
-    template: int [n], 0..t-1, all of them there; media: int [n]; detector: float [n], above 0. In any order.
+    template: int [n], 0..t-1, each at least once; media: int [n]; detector: float [n], above 0. In any order.
     modes: some of N1D1, N0D1, N1D0, N0D0.
     called: what template i is called in errors.
 
@@ -125,11 +119,11 @@ def _check_scores(detector, template, called):
     )
 
 
-def _check_directions(there, mode, called):
-  if not there.all():
+def _check_directions(usable, mode, called):
+  if not usable.all():
     raise EvaluationError(
-      f'{called(int(np.argmin(there)))}: in {mode} its images cancel out, are 0 or not finite, so that nothing can be '
-      f'compared with it ({np.count_nonzero(~there)} such templates): look at the embeddings of its images.'
+      f'{called(int(np.argmin(usable)))}: in {mode} its images cancel out, are 0 or not finite, so that nothing can be '
+      f'compared with it ({np.count_nonzero(~usable)} such templates): look at the embeddings of its images.'
     )
 
 
@@ -172,32 +166,32 @@ def _block_scores(z, left, right):
 
 def _numbered(values, t):
   """The distinct values, rising, and which of them each is; like numpy.unique for values 0..t-1, without a sort."""
-  there = np.zeros(t, bool)
-  there[values] = True
-  return np.flatnonzero(there), (np.cumsum(there) - 1)[values]
+  used = np.zeros(t, bool)
+  used[values] = True
+  return np.flatnonzero(used), (np.cumsum(used) - 1)[values]
 
 
-def _result(benchmark, mode, z, weights, replicates):
+def _result(templates, mode, z, weights, replicates):
   keeps_length, scored, who = _MODES[mode]
   rule = _RULE.format('with' if keeps_length else 'without', 'times' if scored else 'without', who)
-  score = pair_scores(z, benchmark.left, benchmark.right)
+  score = pair_scores(z, templates.left, templates.right)
   fars = resolvable(FARS, len(score) - weights.genuine)
-  far, tar, threshold = roc_curve(benchmark.same, score)
+  far, tar, threshold = roc_curve(templates.same, score)
   points = nearest_points(far, fars)
-  found = {name: _accepted_from(score, threshold[point]) for name, point in zip(map(rate_name, fars), points)}
+  cosines = {name: _accepted_from(score, threshold[point]) for name, point in zip(map(rate_name, fars), points)}
   intervals = weights.intervals(score, fars, replicates)
   return Result(
-    benchmark.name,
+    templates.name,
     '1:1',
     mode,
     rule,
     weights.counts,
     {f'tar@far={rate_name(target)}': float(tar[point]) for target, point in zip(fars, points)},
     {f'tar@far={rate_name(target)}': interval for target, interval in intervals.items()},
-    {name: float(cosine) for name, cosine in found.items() if math.isfinite(cosine)},
+    {name: float(cosine) for name, cosine in cosines.items() if math.isfinite(cosine)},
     thinned(far, tar),
-    histogram(score, benchmark.same),
-    _hardest(benchmark, score),
+    histogram(score, templates.same),
+    _hardest(templates, score),
   )
 
 
@@ -215,63 +209,9 @@ def nearest_points(far: np.ndarray, targets: Sequence[float]) -> list[int]:
   return [len(far) - 1 - int(np.abs(falling - target).argmin()) for target in targets]
 
 
-def _hardest(benchmark, score) -> Hardest:
+def _hardest(templates, score) -> Hardest:
   """The hardest pairs, each template shown as its image of the largest detector score."""
-  order = np.lexsort((-benchmark.detector, benchmark.template))
-  shown = order[np.unique(benchmark.template[order], return_index=True)[1]]
-  found = hardest(score, benchmark.same, benchmark.left, benchmark.right)
-  return found._replace(left=shown[found.left], right=shown[found.right])
-
-
-class _Weights:
-  """What is the same in every mode: counts, and whose the pairs are, for resampling subjects."""
-
-  def __init__(self, benchmark):
-    subject, same = benchmark.subject.astype(np.int32), benchmark.same
-    self.subjects, self.genuine = int(subject.max()) + 1, int(np.count_nonzero(same))
-    self.left, self.right, self.same = subject[benchmark.left], subject[benchmark.right], same
-    impostors = csr_array(
-      (np.ones(len(same) - self.genuine), (self.left[~same], self.right[~same])), shape=(self.subjects,) * 2
-    )
-    self.impostors, self.totals = impostors, {}
-    self.counts = {
-      'images': len(benchmark.template),
-      'templates': len(subject),
-      'pairs': len(same),
-      'genuine': self.genuine,
-      'subjects': self.subjects,
-    }
-
-  def total(self, drawn):
-    """Weight of all impostor pairs together. The same draws come in every mode, so what is found is kept."""
-    key = drawn.tobytes()
-    if key not in self.totals:
-      self.totals[key] = int(drawn @ (self.impostors @ drawn.astype(np.float64)))
-    return self.totals[key]
-
-  def intervals(self, score, fars, replicates):
-    """{far: (low, high)} of TAR at each FAR."""
-    found, least = {}, 0
-    impostor = np.flatnonzero(~self.same)
-    for most, share in _SHARES.items():
-      some = [far for far in fars if least < far <= most]
-      if some:
-        tail = self._tail(score, impostor, max(_LEAST, math.ceil(_TAIL * max(some) * len(impostor))))
-        found |= bootstrap.tar_intervals(tail, some, self.subjects, math.ceil(share * replicates), nearest=True)
-      least = most
-    return found
-
-  def _tail(self, score, impostor, k):
-    """All genuine pairs and the k impostor pairs of the largest scores."""
-    some = k < len(impostor)
-    if some:
-      impostor = impostor[np.argpartition(-score[impostor], k)[:k]]
-    impostor = impostor[np.argsort(-score[impostor], kind='stable')]
-    return bootstrap.Tail(
-      score[self.same],
-      self.left[self.same],
-      score[impostor],
-      self.left[impostor],
-      self.right[impostor],
-      self.total if some else None,
-    )
+  order = np.lexsort((-templates.detector, templates.template))
+  shown = order[np.unique(templates.template[order], return_index=True)[1]]
+  pairs = hardest(score, templates.same, templates.left, templates.right)
+  return pairs._replace(left=shown[pairs.left], right=shown[pairs.right])

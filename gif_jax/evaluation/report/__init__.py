@@ -1,1 +1,1 @@
-"""What an evaluation found, as JSON, Markdown, HTML, plots and thresholds."""
+"""The results of an evaluation as JSON, Markdown, HTML, plots and thresholds."""

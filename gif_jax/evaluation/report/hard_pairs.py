@@ -73,15 +73,16 @@ def hard_pairs(results: Sequence[Result], images: Any) -> HardPairs | None:
   images: of the benchmark, [rows] gives uint8 [k, s, s, 3] RGB and is asked once, name(i) gives texts; None gives pairs
     without pictures and names.
   """
-  result = next((one for one in results if one.hardest is not None and len(one.hardest.left)), None)
-  if result is None:
+  with_pairs = ((one, one.hardest) for one in results if one.hardest is not None and len(one.hardest.left))
+  result, hardest = next(with_pairs, (None, None))
+  if result is None or hardest is None:
     return None
-  found, far = result.hardest, quoted_far(result)
+  far = quoted_far(result)
   threshold = result.thresholds.get(far, math.nan)
-  pictures = _pictures(found, images)
+  pictures = _pictures(hardest, images)
   pairs = [
     Pair(left, right, _names(images, left, right), cosine, same, _wrong(cosine, same, threshold), picture)
-    for left, right, cosine, same, picture in zip(*(values.tolist() for values in found), pictures)
+    for left, right, cosine, same, picture in zip(*(values.tolist() for values in hardest), pictures)
   ]
   return HardPairs(pairs, far if math.isfinite(threshold) else '', threshold)
 
@@ -127,11 +128,11 @@ def _wrong(cosine, same, threshold):
   return None if math.isnan(threshold) else same != (cosine >= threshold)
 
 
-def _pictures(found: Hardest, images):
+def _pictures(hardest: Hardest, images):
   """Both faces of every pair side by side."""
   if images is None:
-    return [None] * len(found.left)
-  rows, place = np.unique(np.concatenate([found.left, found.right]), return_inverse=True)
+    return [None] * len(hardest.left)
+  rows, place = np.unique(np.concatenate([hardest.left, hardest.right]), return_inverse=True)
   faces = [_small(face) for face in np.asarray(images[rows])]
   gap = np.full((faces[0].shape[0], _GAP, 3), 255, np.uint8)
   left, right = place.reshape(2, -1)

@@ -91,7 +91,7 @@ class Section(NamedTuple):
 
 
 def webpage(title: str, units: str, lines: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
-  """The whole page. lines: (what, text) about the model; units: how figures are to be read; every text is escaped."""
+  """All of the page. lines: (what, text) about the model; units: how metrics are to be read; every text is escaped."""
   about = ''.join(f'<div><dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd></div>\n' for key, value in lines)
   links = ''.join(f'<a href="#{section.anchor}">{html.escape(section.title)}</a>\n' for section in sections)
   about = f'<dl>\n{about}</dl>\n' if about else ''

@@ -1,7 +1,7 @@
 """Plots of an evaluation: ROC, DET, scores of genuine and impostor pairs, and verification sets side by side."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +34,18 @@ def draw_roc(results: Sequence[Result], path: str | Path) -> bool:
 
   Error bars are the intervals of the first. Returns whether there was a curve to draw; without one no file is written.
   """
-  results = [result for result in results if result.curve and _least(result.curve) < result.curve.far[-1]]
+  results, curves = _with_curves(results, lambda curve: _least(curve) < curve.far[-1])
   if not results:
     return False
-  left = min(_least(result.curve) for result in results)
-  right = max(result.curve.far[-1] for result in results)  # curves made of the largest scores alone end early
+  left = min(map(_least, curves))
+  right = max(curve.far[-1] for curve in curves)  # curves made of the largest scores alone end early
   figure = new_figure(*_SIZE)
   axes = figure.add_subplot()
   lowest = 1.0
-  for i, (name, result) in enumerate(_named(results)):
+  for i, ((name, _), curve) in enumerate(zip(_named(results), curves)):
     # Left of the smallest FAR nothing is known; to the right of each point TAR is at least that of the point.
-    start = max(0, np.searchsorted(result.curve.far, left, side='right') - 1)
-    far, tar = np.maximum(result.curve.far[start:], left), result.curve.tar[start:]
+    start = max(0, np.searchsorted(curve.far, left, side='right') - 1)
+    far, tar = np.maximum(curve.far[start:], left), curve.tar[start:]
     axes.plot(far, tar, drawstyle='steps-post', label=name, **_style(i))
     lowest = min(lowest, tar[0])
   lowest = min(lowest, _error_bars(axes, results[0], left, right))
@@ -62,14 +62,14 @@ def draw_det(results: Sequence[Result], path: str | Path) -> bool:
   (Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997.) Returns whether there
   was a curve to draw, one with errors of both kinds; without one no file is written.
   """
-  results = [result for result in results if result.curve and _both_errors(result.curve).any()]
+  results, curves = _with_curves(results, lambda curve: bool(_both_errors(curve).any()))
   if not results:
     return False
   figure = new_figure(*_SIZE)
   axes = figure.add_subplot()
-  for i, (name, (far, tar)) in enumerate((name, result.curve) for name, result in _named(results)):
+  for i, ((name, _), (far, tar)) in enumerate(zip(_named(results), curves)):
     axes.plot(_deviate(far), _deviate(1 - tar), drawstyle='steps-post', label=name, **_style(i))
-  seen = [(far[some], 1 - tar[some]) for (far, tar), some in ((r.curve, _both_errors(r.curve)) for r in results)]
+  seen = [(far[some], 1 - tar[some]) for (far, tar), some in ((curve, _both_errors(curve)) for curve in curves)]
   lowest = [min(errors.min() for errors in kind) for kind in zip(*seen)]
   highest = _DET_HIGHEST, min(_DET_HIGHEST, 2 * max(missed.max() for _, missed in seen))
   axes.axline((0, 0), slope=1, color='0.6', linewidth=0.9, linestyle=(0, (4, 3)), zorder=1, label='equal errors')
@@ -121,14 +121,14 @@ def draw_scores(result: Result, path: str | Path) -> bool:
 
 def draw_sets(results: Sequence[Result], path: str | Path) -> bool:
   """Draws the accuracies of two or more .bin sets with their intervals. Returns whether there were as many."""
-  results = [result for result in results if math.isfinite(result.figures.get('accuracy', math.nan))]
+  results = [result for result in results if math.isfinite(result.metrics.get('accuracy', math.nan))]
   if len(results) < 2:
     return False
   figure = new_figure(6.4, 0.9 + 0.32 * len(results))
   axes = figure.add_subplot()
   lowest = 1.0
   for row, result in enumerate(results):
-    value = result.figures['accuracy']
+    value = result.metrics['accuracy']
     low, high = _bounds(result, 'accuracy')
     axes.errorbar(value, row, xerr=[[value - low], [high - value]], fmt='o', color=_COLOURS[0], ms=5, capsize=3)
     lowest = min(lowest, low)
@@ -139,6 +139,12 @@ def draw_sets(results: Sequence[Result], path: str | Path) -> bool:
   axes.set_axisbelow(True)
   save(figure, path)
   return True
+
+
+def _with_curves(results, usable: Callable[[Curve], bool]) -> tuple[list[Result], list[Curve]]:
+  """The results whose curves are usable, and these curves."""
+  both = [(result, result.curve) for result in results if result.curve and usable(result.curve)]
+  return [result for result, _ in both], [curve for _, curve in both]
 
 
 def _least(curve: Curve) -> float:
@@ -166,7 +172,7 @@ def _heading(results):
 def _error_bars(axes: Axes, result: Result, left: float, right: float) -> float:
   """Intervals of TAR at fixed FARs; returns the lowest bound."""
   lowest = 1.0
-  for name, value in result.figures.items():
+  for name, value in result.metrics.items():
     if name in result.intervals and name.startswith('tar@far=') and math.isfinite(value):
       far, (low, high) = float(name.removeprefix('tar@far=')), _bounds(result, name)
       if left <= far < right:
@@ -178,7 +184,7 @@ def _error_bars(axes: Axes, result: Result, left: float, right: float) -> float:
 
 def _bounds(result, name):
   """The interval of a figure, widened to hold the figure; the figure itself where it has none."""
-  value = result.figures[name]
+  value = result.metrics[name]
   low, high = result.intervals.get(name, (value, value))
   return (min(low, value), max(high, value)) if math.isfinite(low + high) else (value, value)
 
@@ -212,20 +218,20 @@ def _percent(share):
   return f'{100 * share:g}' if share >= 1e-6 else rate_name(100 * share)
 
 
-def _coarse(found: Histogram):
+def _coarse(histogram: Histogram):
   """Edges and densities of both kinds, over wider bars where pairs are few."""
-  width = float(found.edges[1] - found.edges[0])
-  step = max(1, round(_BAR / width)) if found.genuine.sum() < _FEW else 1
-  first = np.arange(0, len(found.genuine), step)
-  edges = np.append(found.edges[first], found.edges[-1])
-  counts = [np.add.reduceat(count, first) for count in (found.genuine, found.impostor)]
+  width = float(histogram.edges[1] - histogram.edges[0])
+  step = max(1, round(_BAR / width)) if histogram.genuine.sum() < _FEW else 1
+  first = np.arange(0, len(histogram.genuine), step)
+  edges = np.append(histogram.edges[first], histogram.edges[-1])
+  counts = [np.add.reduceat(count, first) for count in (histogram.genuine, histogram.impostor)]
   return edges, *(count / count.sum() / np.diff(edges) for count in counts)
 
 
 def _apart(result, low, high):
   """(FAR, threshold) pairs that can be read side by side, the one to quote among them."""
   first = quoted_far(result)
-  drawn = []
+  drawn: list[tuple[str, float]] = []
   for far in sorted(result.thresholds, key=lambda far: (far != first, float(far))):
     cosine = result.thresholds[far]
     gap = _APART * (high - low)

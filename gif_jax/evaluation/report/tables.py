@@ -4,7 +4,7 @@ import html
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gif_jax.core.texts import markdown, one_line
@@ -13,12 +13,12 @@ from gif_jax.evaluation.result import Result
 UNITS = 'Shares in per cent; ± is the standard deviation over folds; in brackets 95 % intervals.'
 FOLDS = '10 folds'  # the protocol of the .bin sets
 _WIDTH = 120  # characters of a line on a terminal
-# Columns in order; the name of a figure ends at its rate. Others follow as they come.
+# Columns in order; the name of a metric ends at its rate. Others follow as they come.
 _ORDER = ('accuracy', 'val', 'val_far', 'tar', 'tpir', 'rank1', 'rank5', 'rank10', 'rank20', 'map', 'xnorm')
 _TITLES = {'accuracy': 'Accuracy', 'val_far': 'FAR of VAL', 'map': 'mAP', 'xnorm': 'XNorm'}
 _LENGTHS = {'xnorm'}  # all others are shares
-_SPREADS = {'std': 'accuracy', 'val_std': 'val'}  # standard deviations stand beside their figure
-# What a paper quotes of a protocol; where it was not measured, the same figure at the next larger rate.
+_SPREADS = {'std': 'accuracy', 'val_std': 'val'}  # standard deviations stand beside their metric
+# What a paper quotes of a protocol; where it was not measured, the same metric at the next larger rate.
 _QUOTED = {
   FOLDS: 'accuracy',
   '1:1': 'tar@far=1e-4',
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-  """A table of text; `labels` columns at the left say what a row is, the others hold figures.
+  """A table of text; `labels` columns at the left say what a row is, the others hold metrics.
 
   notes: what stands below it.
   """
@@ -50,15 +50,15 @@ class Table(NamedTuple):
 
 def grouped(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
   """{benchmark: {protocol: its modes}}, all in the order given."""
-  groups = {}
+  groups: dict[str, dict[str, list[Result]]] = {}
   for result in results:
     groups.setdefault(result.benchmark, {}).setdefault(result.protocol, []).append(result)
   return groups
 
 
 def protocol_table(results: Sequence[Result]) -> Table:
-  """The figures of the modes of one protocol on one benchmark: a row per mode, a column per figure."""
-  names = figure_names(results)
+  """The metrics of the modes of one protocol on one benchmark: a row per mode, a column per metric."""
+  names = metric_names(results)
   first = results[0]
   modes = any(result.mode for result in results)
   rows = [
@@ -99,7 +99,7 @@ def overview(results: Iterable[Result]) -> list[Table]:
 
 
 def _sets_table(sets):
-  names = [name for name in figure_names(sets) if name in ('accuracy', 'val@far=1e-3', 'xnorm')]
+  names = [name for name in metric_names(sets) if name in ('accuracy', 'val@far=1e-3', 'xnorm')]
   rows = [(Cell(one_line(result.benchmark)), *(cell(result, name) for name in names)) for result in sets]
   return Table('All .bin sets', ('set', *map(title_of, names)), rows, _warnings(sets))
 
@@ -110,8 +110,8 @@ def _quoted_table(firsts):
     name = quoted(result)
     what = (result.benchmark, result.protocol, result.mode, title_of(name) if name else '-')
     rows.append((*(Cell(one_line(text)) for text in what), cell(result, name)))
-  columns = ('benchmark', 'protocol', 'mode', 'figure', 'value')
-  return Table('Figures to quote', columns, rows, _warnings(firsts), labels=4)
+  columns = ('benchmark', 'protocol', 'mode', 'metric', 'value')
+  return Table('Metrics to quote', columns, rows, _warnings(firsts), labels=4)
 
 
 def _warnings(results):
@@ -119,11 +119,11 @@ def _warnings(results):
 
 
 def quoted(result: Result) -> str:
-  """The name of the figure that papers quote of this protocol, or of the nearest that was measured; '' if none."""
+  """The name of the metric that papers quote of this protocol, or of the nearest that was measured; '' if none."""
   wanted = _QUOTED.get(result.protocol, '')
-  if wanted in result.figures:
+  if wanted in result.metrics:
     return wanted
-  names = figure_names([result])
+  names = metric_names([result])
   alike = [name for name in names if _rate(name) and _kind(name) == _kind(wanted) and _rate(name) >= _rate(wanted)]
   return (alike or names or [''])[0]
 
@@ -135,10 +135,10 @@ def quoted_far(result: Result) -> str:
   return next((far for far in fars if float(far) >= wanted * (1 - 1e-9)), fars[-1] if fars else '')
 
 
-def figure_names(results: Iterable[Result]) -> list[str]:
-  """The figures of all these results, each once, in the order of the columns; standard deviations left out."""
-  found = {name: None for result in results for name in result.figures}
-  names = [name for name in found if _SPREADS.get(name) not in map(_kind, found)]
+def metric_names(results: Iterable[Result]) -> list[str]:
+  """The metrics of all these results, each once, in the order of the columns; standard deviations left out."""
+  every = dict.fromkeys(name for result in results for name in result.metrics)
+  names = [name for name in every if _SPREADS.get(name) not in map(_kind, every)]
   return sorted(names, key=lambda name: (_ORDER.index(_kind(name)) if _kind(name) in _ORDER else 99, _rate(name)))
 
 
@@ -151,11 +151,11 @@ def title_of(name: str) -> str:
 
 
 def cell(result: Result, name: str) -> Cell:
-  """A figure as papers print it: shares as percentages with two decimals; '-' where it is missing or NaN."""
+  """A metric as papers print it: shares as percentages with two decimals; '-' where it is missing or NaN."""
   scale = 1 if _kind(name) in _LENGTHS else 100
-  value = _number(result.figures.get(name), scale)
+  value = _number(result.metrics.get(name), scale)
   spread = next((key for key, kind in _SPREADS.items() if kind == _kind(name)), None)
-  deviation = _number(result.figures.get(spread), scale)
+  deviation = _number(result.metrics.get(spread) if spread else None, scale)
   if value == '-':
     return Cell('-')
   low, high = (_number(bound, scale) for bound in result.intervals.get(name, (None, None)))
@@ -164,11 +164,13 @@ def cell(result: Result, name: str) -> Cell:
 
 def overlap_text(result: Result) -> str:
   """What a benchmark shares with the training set, in words; '' where nothing."""
-  words = result.overlap.words(result.benchmark) if result.overlap else ''
+  if not result.overlap:
+    return ''
+  words = result.overlap.words(result.benchmark)
   return f'{words} thresholds.json has none of its thresholds.' if words and result.overlap.tainted else words
 
 
-def counts_text(counts) -> str:
+def counts_text(counts: Mapping[str, int]) -> str:
   """'6,000 pairs, 3,000 genuine'."""
   return ', '.join(f'{count:,} {one_line(name.replace("_", " "))}' for name, count in counts.items())
 
@@ -183,7 +185,7 @@ def as_markdown(table: Table) -> str:
 
 
 def as_text(table: Table, *, notes: bool = True) -> str:
-  """The table for a terminal: aligned, intervals below their figures, columns that do not fit a line further below."""
+  """The table for a terminal: aligned, intervals below their metrics, columns that do not fit a line further below."""
   widths = [
     max(len(text) for text in (title, *(part for row in table.rows for part in row[i])))
     for i, title in enumerate(table.columns)
@@ -197,7 +199,8 @@ def as_text(table: Table, *, notes: bool = True) -> str:
 def _fitting(widths, labels):
   """Numbers of the columns after the labels, in runs that fit a line."""
   room = _WIDTH - sum(width + 2 for width in widths[:labels])
-  runs, free = [[]], room
+  runs: list[list[int]] = [[]]
+  free = room
   for i in range(labels, len(widths)):
     if runs[-1] and widths[i] + 2 > free:
       runs.append([])
@@ -242,7 +245,7 @@ def _html_cell(one):
 
 def _notes(results, text_of):
   """One text where all modes have the same; else each with the modes it is of."""
-  modes = {}
+  modes: dict[str, list[str]] = {}
   for result in results:
     if text := text_of(result):
       modes.setdefault(text, []).append(result.mode)
@@ -256,9 +259,9 @@ def _kind(name):
 
 
 def _rate(name):
-  """The rate at the end of a figure's name; 0 where it has none."""
-  found = re.fullmatch(r'\w+@\w+=([0-9.]+(?:e-?[0-9]+)?)', name)
-  return float(found[1]) if found else 0.0
+  """The rate at the end of a metric's name; 0 where it has none."""
+  match = re.fullmatch(r'\w+@\w+=([0-9.]+(?:e-?[0-9]+)?)', name)
+  return float(match[1]) if match else 0.0
 
 
 def _number(value, scale, decimals=2):

@@ -49,14 +49,15 @@ def write_thresholds(path: str | Path, results: Iterable[Result], about: Mapping
       'f(x) + f(flip x)' unless it says otherwise, is what the cosines are of.
   """
   metric = f'cosine of {about["embedding"]}' if 'embedding' in about else METRIC
-  benchmarks, results = {}, list(results)
+  benchmarks: dict[str, Any] = {}
+  results = list(results)
   tainted = {result.benchmark for result in results if result.overlap and result.overlap.tainted}
   for result in results:
     if result.thresholds and result.benchmark not in {*benchmarks, *tainted}:
       fars = {far: _at(result, far) for far in result.thresholds}
       benchmarks[result.benchmark] = {'protocol': result.protocol, 'mode': result.mode, 'fars': fars}
   earlier = _earlier(path, about['fingerprint'], metric) if benchmarks or tainted else {}
-  stay = {name: found for name, found in earlier.items() if name not in tainted}
+  stay = {name: noted for name, noted in earlier.items() if name not in tainted}
   if benchmarks or len(stay) < len(earlier):
     head = {'format': _FORMAT, 'model': about['fingerprint'], 'metric': metric, 'use': _USE}
     write_json(path, head | {'benchmarks': stay | benchmarks}, checksum=True)
@@ -64,7 +65,7 @@ def write_thresholds(path: str | Path, results: Iterable[Result], about: Mapping
 
 
 def _earlier(path, fingerprint, metric):
-  """The benchmarks that the file has of this model; {} where it is another's, damaged or not there."""
+  """The benchmarks that the file has of this model; {} where it is another's, damaged or missing."""
   try:
     return read_thresholds(path, fingerprint, metric)
   except EvaluationError as error:
@@ -106,18 +107,18 @@ def read_thresholds(path: str | Path, fingerprint: str | None = None, metric: st
 
 def _at(result, far):
   name = f'tar@far={far}'
-  return {'cosine': result.thresholds[far], 'tar': result.figures.get(name), 'interval': result.intervals.get(name)}
+  return {'cosine': result.thresholds[far], 'tar': result.metrics.get(name), 'interval': result.intervals.get(name)}
 
 
 def _fault(benchmarks) -> str:
   """What is wrong with the part that has the thresholds; '' if nothing is."""
   if not isinstance(benchmarks, dict):
     return "'benchmarks' is no object"
-  for name, found in benchmarks.items():
+  for name, noted in benchmarks.items():
     for key, kind in (('protocol', str), ('mode', str), ('fars', dict)):
-      if not isinstance(found, dict) or not isinstance(found.get(key), kind):
+      if not isinstance(noted, dict) or not isinstance(noted.get(key), kind):
         return f'{key!r} of {name!r} is missing or of the wrong kind'
-    for far, at in found['fars'].items():
+    for far, at in noted['fars'].items():
       if not isinstance(at, dict) or not _is_cosine(at.get('cosine')):
         return f'{name!r} has no cosine at FAR {far!r}'
       if not {'tar', 'interval'} <= at.keys():

@@ -24,7 +24,7 @@ def write_report(
   """Writes evaluation.json, evaluation.md, evaluation.html and the plots that the second refers to.
 
   Args:
-    folder: where to; made if it is not there.
+    folder: where to; made where it is missing.
     results: of all benchmarks; the first of a benchmark and protocol is the one to quote.
     images: by the name of the benchmark, [rows] gives uint8 [k, s, s, 3] RGB, name(i) what people know image i by;
       those without pictures may be absent or None. Each is asked for pictures once.
@@ -53,7 +53,7 @@ def write_report(
 def terminal_text(results: Iterable[Result], about: Mapping[str, Any]) -> str:
   """All tables as aligned plain text, each rule once, what is to be quoted last."""
   results = list(results)
-  parts, told = ['\n'.join(f'{key}: {value}' for key, value in _lines(about)), tables.UNITS], set()
+  parts, told = ['\n'.join(f'{key}: {value}' for key, value in _lines(about)), tables.UNITS], set[str]()
   for protocols in tables.grouped(results).values():
     for modes in protocols.values():
       table = tables.protocol_table(modes)
@@ -87,19 +87,19 @@ def _benchmark(folder, name, protocols, images) -> Section:
 
 
 def _plots(wanted, folder) -> list[Plot]:
-  """Those of (file name, title, function, what it draws) that there is something to draw for."""
+  """Those of (file name, title, function, what it draws) with something to draw."""
   return [Plot(title, folder / name) for name, title, draw, what in wanted if draw(what, folder / name)]
 
 
 def _file_names(names: Iterable[str]) -> dict[str, str]:
   """For each benchmark a part of file names that every system takes and no other benchmark has."""
-  found = {}
+  parts: dict[str, str] = {}
   for name in names:
     plain = re.sub(r'[^A-Za-z0-9-]+', '_', name).strip('_')[:60] or 'benchmark'
-    taken = {other.lower() for other in found.values()} | {'overview'}
-    number = next(i for i in range(1, len(found) + 3) if (f'{plain}-{i}' if i > 1 else plain).lower() not in taken)
-    found[name] = f'{plain}-{number}' if number > 1 else plain
-  return found
+    taken = {other.lower() for other in parts.values()} | {'overview'}
+    number = next(i for i in range(1, len(parts) + 3) if (f'{plain}-{i}' if i > 1 else plain).lower() not in taken)
+    parts[name] = f'{plain}-{number}' if number > 1 else plain
+  return parts
 
 
 def _for_json(result: Result) -> Result:

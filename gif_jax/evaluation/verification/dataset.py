@@ -1,6 +1,7 @@
 """Verification sets (lfw.bin, cfp_fp.bin, agedb_30.bin, RFW's ...) as benchmarks."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,17 @@ from scipy.sparse.csgraph import connected_components
 
 from gif_jax.data.crops import Crops
 from gif_jax.data.formats.bin_pairs import PairedImages
+from gif_jax.data.formats.records import Person
 from gif_jax.data.images import DECODING
+from gif_jax.evaluation.result import Result
+from gif_jax.evaluation.verification.protocol import check_pairs, evaluate_pairs
 
 
+@dataclass(frozen=True)
 class PairSet:
   """N pairs of images: pair i is images 2i and 2i + 1. The encoded images are held in memory, once.
 
-  Images of another size than `size` are fitted into the square. insightface's load_bin brings the short side to `size`
-  (by other interpolation) and fails at what is not square then. Square crops of `size` both take as they are.
-
   Attributes:
-    kind: 'pairs', what `evaluation.benchmarks` measures it by.
     name: of the file, without .bin.
     images: 2N crops; [rows] gives uint8 [k, size, size, 3] RGB. Raises DataError, naming file and image, for one that
       cannot be decoded.
@@ -31,17 +32,36 @@ class PairSet:
     fingerprint: of the images' bytes, the pairs and `size`.
   """
 
-  kind = 'pairs'
+  name: str
+  images: Crops | None
+  same: np.ndarray
+  identity: np.ndarray
+  fingerprint: str = ''
+  people: tuple[Person, ...] = ()
 
-  def __init__(self, path: str | Path, size: int):
-    """Raises DataError for a file that is no verification set."""
+  @classmethod
+  def open(cls, path: str | Path, size: int) -> 'PairSet':
+    """Opens NAME.bin.
+
+    Images of another size than `size` are fitted into the square. insightface's load_bin brings the short side to
+    `size` (by other interpolation) and fails at what is not square then. Square crops of `size` both take as they are.
+
+    Raises DataError for a file that is no verification set.
+    """
     encoded = PairedImages(path)
-    self.name, self.same = Path(path).stem, encoded.same
-    self.images = Crops(encoded, size, np.arange(len(encoded)), np.zeros(len(encoded), np.int64))
+    images = Crops(encoded, size, np.arange(len(encoded)), np.zeros(len(encoded), np.int64))
     contents = [hashlib.blake2b(encoded[i], digest_size=16).digest() for i in range(len(encoded))]
-    self.identity = _identities(contents, self.same)
     how = f'{size} {DECODING}'.encode()
-    self.fingerprint = hashlib.sha256(b''.join(contents) + self.same.tobytes() + how).hexdigest()[:16]
+    fingerprint = hashlib.sha256(b''.join(contents) + encoded.same.tobytes() + how).hexdigest()[:16]
+    return cls(Path(path).stem, images, encoded.same, _identities(contents, encoded.same), fingerprint)
+
+  def check(self) -> None:
+    """Raises EvaluationError for too few pairs."""
+    check_pairs(self.name, self.same)
+
+  def evaluate(self, embedding: np.ndarray, norm: np.ndarray | None, replicates: int) -> list[Result]:
+    """See `protocol.evaluate_pairs`."""
+    return [evaluate_pairs(self.name, self.same, self.identity, embedding, norm, replicates)]
 
 
 def _identities(contents, same):

@@ -5,8 +5,7 @@ from sklearn.metrics import roc_curve
 
 from gif_jax.evaluation.bootstrap import Tail, draws, interval, tar_intervals, tars
 from gif_jax.evaluation.result import EvaluationError, Result, hardest, histogram, rate_name, resolvable, thinned
-from gif_jax.evaluation.verification.folds import Folds
-from gif_jax.evaluation.verification.roc import pair_distances
+from gif_jax.evaluation.verification.folds import Folds, pair_distances
 
 _FOLDS = 10
 _FARS = (1e-1, 1e-2, 1e-3)
@@ -19,16 +18,18 @@ _RULE = (
 )
 
 
-def evaluate_pairs(benchmark, embedding: np.ndarray, norm: np.ndarray | None, replicates: int) -> list[Result]:
-  """See `benchmarks.measure`; benchmark: `PairSet`, pair i being images 2i and 2i + 1.
+def evaluate_pairs(
+  name: str, same: np.ndarray, identity: np.ndarray, embedding: np.ndarray, norm: np.ndarray | None, replicates: int
+) -> Result:
+  """The protocol of .bin sets; same bool [N], identity int64 [2N] as of `PairSet`, the rest as of `benchmark.measure`.
 
-  Figures: accuracy, std; val@far=1e-3, val_std and val_far, means over the folds and the population standard deviation,
+  Metrics: accuracy, std; val@far=1e-3, val_std and val_far, means over the folds and the population standard deviation,
   left out where a fold lacks genuine or impostor pairs; tar@far= of 1e-1, 1e-2, 1e-3, as far as there are impostor
   pairs enough; xnorm, the mean of `norm`. insightface prints VAL of small sets too, and so do we, but where the other
   folds hold fewer than 1000 impostor pairs no threshold has that FAR (val_far says what it was): no interval is given.
 
   Intervals: identities are drawn again; a genuine pair weighs w, an impostor pair w w', each in the fold where it is,
-  and all thresholds are chosen again under these weights. `benchmark.identity` is what the file tells (see `PairSet`).
+  and all thresholds are chosen again under these weights. Identities are what the file tells.
   Impostor pairs that share nobody vary three times as much under such weights as they should (Owen, "The pigeonhole
   bootstrap", Annals of Applied Statistics 2007), so that intervals of sets like LFW are rather too wide than too
   narrow (benchmarks/README.md). They speak of other people in the same folds, not of a network trained again.
@@ -36,35 +37,32 @@ def evaluate_pairs(benchmark, embedding: np.ndarray, norm: np.ndarray | None, re
   Raises:
     EvaluationError: fewer than 10 pairs, or none of one kind.
   """
-  check_pairs(benchmark)
-  same = np.asarray(benchmark.same, bool)
-  identities, person = np.unique(benchmark.identity, return_inverse=True)
+  check_pairs(name, same)
+  identities, person = np.unique(identity, return_inverse=True)
   left = np.arange(0, 2 * len(same), 2)
   distance = pair_distances(embedding, left, left + 1)
   # Of unit vectors. A dot product would round otherwise, and equal images would not all have one cosine.
   cosine = 1 - distance / 2
   folds, tail = Folds(distance, same, _FOLDS), _tail(cosine, same, person)
   by_tar, tar_bounds, thresholds = _tars(tail, cosine, len(identities), replicates)
-  figures = _fold_figures(folds) | by_tar
+  metrics = _fold_metrics(folds) | by_tar
   intervals = _fold_intervals(folds, person, replicates) | tar_bounds
   if norm is not None:
-    figures['xnorm'] = float(np.mean(norm, dtype=np.float64))
+    metrics['xnorm'] = float(np.mean(norm, dtype=np.float64))
   counts = {'pairs': len(same), 'genuine': len(tail.genuine), 'impostor': len(tail.impostor)}
-  return [
-    Result(
-      benchmark.name,
-      f'{_FOLDS} folds',
-      '',
-      _RULE,
-      counts | {'identities': len(identities)},
-      figures,
-      {name: bounds for name, bounds in intervals.items() if name in figures},
-      thresholds,
-      thinned(*roc_curve(same, cosine, drop_intermediate=False)[:2]),
-      histogram(cosine, same),
-      hardest(cosine, same, left, left + 1),
-    )
-  ]
+  return Result(
+    name,
+    f'{_FOLDS} folds',
+    '',
+    _RULE,
+    counts | {'identities': len(identities)},
+    metrics,
+    {name: bounds for name, bounds in intervals.items() if name in metrics},
+    thresholds,
+    thinned(*roc_curve(same, cosine, drop_intermediate=False)[:2]),
+    histogram(cosine, same),
+    hardest(cosine, same, left, left + 1),
+  )
 
 
 def accepted_from(cosine: np.ndarray, impostor: np.ndarray, far: float) -> float:
@@ -83,12 +81,11 @@ def accepted_from(cosine: np.ndarray, impostor: np.ndarray, far: float) -> float
   return float(middle if middle > rejected else np.nextafter(rejected, np.inf))
 
 
-def check_pairs(benchmark) -> None:
+def check_pairs(name: str, same: np.ndarray) -> None:
   """Raises EvaluationError for a set that has too few pairs for anything to be measured with it."""
-  same = np.asarray(benchmark.same, bool)
   if len(same) < _FOLDS or same.all() or not same.any():
     raise EvaluationError(
-      f'{benchmark.name}: {same.sum()} genuine and {(~same).sum()} impostor pairs, wanted both and at least {_FOLDS} '
+      f'{name}: {same.sum()} genuine and {(~same).sum()} impostor pairs, wanted both and at least {_FOLDS} '
       'together, one for each fold: make a set of more pairs.'
     )
 
@@ -100,25 +97,25 @@ def _tail(cosine, same, person):
 
 
 def _tars(tail, cosine, identities, replicates):
-  """Figures, intervals and thresholds at those of _FARS that can be measured."""
+  """Metrics, intervals and thresholds at those of _FARS that can be measured."""
   fars = resolvable(_FARS, len(tail.impostor))
-  found = {f'tar@far={rate_name(far)}': float(tar) for far, tar in zip(fars, tars(tail, fars, identities))}
+  metrics = {f'tar@far={rate_name(far)}': float(tar) for far, tar in zip(fars, tars(tail, fars, identities))}
   bounds = tar_intervals(tail, fars, identities, replicates)
   return (
-    found,
+    metrics,
     {f'tar@far={rate_name(far)}': bound for far, bound in bounds.items()},
     {rate_name(far): accepted_from(cosine, tail.impostor, far) for far in fars},
   )
 
 
-def _fold_figures(folds):
+def _fold_metrics(folds):
   once = np.ones(len(folds.same))
   accuracy, _ = folds.accuracy(once)
-  figures = {'accuracy': float(accuracy.mean()), 'std': float(accuracy.std())}
+  metrics = {'accuracy': float(accuracy.mean()), 'std': float(accuracy.std())}
   val, far, _ = folds.val(once, _VAL_FAR)
   if np.isfinite(val + far).all():
-    figures |= {_VAL: float(val.mean()), 'val_std': float(val.std()), 'val_far': float(far.mean())}
-  return figures
+    metrics |= {_VAL: float(val.mean()), 'val_std': float(val.std()), 'val_far': float(far.mean())}
+  return metrics
 
 
 def _fold_intervals(folds, person, replicates):
@@ -126,14 +123,14 @@ def _fold_intervals(folds, person, replicates):
   if not replicates:
     return {}
   left, right = person[::2], person[1::2]
-  found = []
+  measured = []
   for drawn in draws(person.max() + 1, replicates):
     weight = (drawn[left] * np.where(folds.same, 1, drawn[right])).astype(np.float64)
-    found.append([_mean(folds.accuracy(weight)[0]), _mean(folds.val(weight, _VAL_FAR)[0])])
-  accuracy, val = np.array(found).T
+    measured.append([_mean(folds.accuracy(weight)[0]), _mean(folds.val(weight, _VAL_FAR)[0])])
+  accuracy, val = np.array(measured).T
   others = np.count_nonzero(~folds.same) - np.bincount(folds.fold[~folds.same]).max()
-  measured = {_VAL: interval(val)} if resolvable([_VAL_FAR], others) else {}
-  return {'accuracy': interval(accuracy)} | measured
+  of_val = {_VAL: interval(val)} if resolvable([_VAL_FAR], others) else {}
+  return {'accuracy': interval(accuracy)} | of_val
 
 
 def _mean(shares):

@@ -19,10 +19,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class Embeddings(NamedTuple):
-  """embedding: float32 [n, d], f(x) + f(flip x); norm: float32 [n], mean length of the two. Both memory-mapped."""
+  """embedding: float32 [n, d], f(x) + f(flip x); norm: float32 [n], mean length of the two, or None
+  where nobody kept it. Memory-mapped."""
 
   embedding: np.ndarray
-  norm: np.ndarray
+  norm: np.ndarray | None
 
 
 def embeddings(folder: Path, name: str, key: str, embed: Callable, images: Any, batch_size: int) -> Embeddings:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from gif_jax.codes.product import build_codes
 from gif_jax.codes.quality.measure import explained_alone
@@ -23,6 +24,7 @@ from gif_jax.core.distributed import processes
 from gif_jax.core.distributed.gather import in_blocks, on_disk
 from gif_jax.core.jax_keys import named_key
 from gif_jax.models.heads import unit
+from gif_jax.models.trained import open_backbone
 from gif_jax.training.objectives import losses
 from gif_jax.training.objectives.fixed import code_losses
 
@@ -195,6 +197,19 @@ def retokenise(joint: JointTable, v: int, settings, mesh, folder: Path) -> Joint
   processes.wait()
   codes = np.asarray(multihost_utils.broadcast_one_to_all(codes))
   return joint.replace(codes=_put(m, l, np.uint8, lambda labels: codes[labels], mesh))
+
+
+def write_tables(
+  joint: JointTable, table: CodeTable, settings: ConfigDict, mesh: jax.sharding.Mesh, workdir: Path
+) -> CodeTable:
+  """WORKDIR/trained_table, which is returned, and next_table: the same people with codes of the vectors as they are.
+
+  settings: `config.tokenizer`.
+  """
+  again = retokenise(joint, table.v, settings, mesh, workdir)
+  encoder = open_backbone(workdir).name
+  write_table(again, table, workdir / 'next_table', encoder)
+  return write_table(joint, table, workdir / 'trained_table', encoder)
 
 
 def write_table(joint: JointTable, table: CodeTable, path: Path, encoder: str) -> CodeTable:

@@ -28,7 +28,7 @@ def _pictures(n=10, height=112, width=112):
 @pytest.mark.parametrize('name', ['ijbb', 'ijbc'])
 def test_attributes_on_paper(tmp_path, name):
   found = open_benchmark(str(write_set(tmp_path / 'set', name)), 112)
-  assert (found.kind, found.name, found.images, found.search) == ('templates', name, None, None)
+  assert (found.name, found.images, found.search) == (name, None, None)
   assert found.template_ids.tolist() == [7, 31, 32, 900, 4000]
   assert found.template.tolist() == [3, 0, 1, 0, 4, 0, 3, 2, 3, 1] and found.template.dtype == np.int32
   assert found.media.tolist() == [11, 1, 4, 2, 5, 1, 11, 1, 12, 4] and found.media.dtype == np.int64

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from gif_jax.evaluation import bootstrap
-from gif_jax.evaluation.benchmarks import measure
+from gif_jax.evaluation.benchmark import measure
 from gif_jax.evaluation.ijb import protocol
 from gif_jax.evaluation.ijb.protocol import evaluate_templates, nearest_points, pair_scores, template_embeddings
 from gif_jax.evaluation.registry import open_benchmark
@@ -109,7 +109,7 @@ def test_a_tree_of_files_to_figures(tmp_path, images):
     )
     np.testing.assert_allclose(scores, cosine, atol=1e-12)
     # Of five impostor pairs no FAR up to .1 can be measured.
-    assert result.figures == result.intervals == result.thresholds == {}
+    assert result.metrics == result.intervals == result.thresholds == {}
     assert result.counts == {'images': 10, 'templates': 5, 'pairs': 7, 'genuine': 2, 'subjects': 3}
     # Each template is shown as its image of the largest score: 1.png, 8.png, 4.png, 6.png, 9.png.
     shown = {7: '1.png', 31: '8.png', 32: '4.png', 900: '6.png', 4000: '9.png'}
@@ -121,7 +121,7 @@ def test_a_tree_of_files_to_figures(tmp_path, images):
 
 
 def test_results_say_what_they_are():
-  results = evaluate_templates(*_people(np.random.default_rng(0)), None, 0)
+  results = evaluate_templates(*_people(np.random.default_rng(0)), 0)
   assert [(result.benchmark, result.protocol, result.mode) for result in results] == [('ijbc', '1:1', m) for m in MODES]
   assert 'arcface_torch' in results[0].rule and 'CVLface' in results[1].rule and 'with their length' in results[0].rule
 
@@ -130,15 +130,15 @@ def test_tar_by_loops_over_the_points_of_the_curve():
   """eval_ijbc.py's rule by plain loops, and scores by loops; a threshold accepts what its point does."""
   benchmark, embedding = _people(np.random.default_rng(2), t=150, pairs=30000)
   media = list(zip(range(600), benchmark.template.tolist(), benchmark.media.tolist(), benchmark.detector.tolist()))
-  for result in evaluate_templates(benchmark, embedding, None, 0):
+  for result in evaluate_templates(benchmark, embedding, 0):
     z = _looped(embedding, media, result.mode)
     score = np.array([z[i] @ z[j] for i, j in zip(benchmark.left.tolist(), benchmark.right.tolist())]).round(12)
     far, tar, threshold = roc_curve(benchmark.same, score)
-    assert list(result.figures) == [f'tar@far={far}' for far in ('1e-4', '1e-3', '1e-2', '1e-1')]
+    assert list(result.metrics) == [f'tar@far={far}' for far in ('1e-4', '1e-3', '1e-2', '1e-1')]
     for target in ('1e-4', '1e-3', '1e-2', '1e-1'):
       points = sorted((abs(f - float(target)), -i) for i, f in enumerate(far))
       best = -points[0][1]
-      assert result.figures[f'tar@far={target}'] == tar[best]
+      assert result.metrics[f'tar@far={target}'] == tar[best]
       following = max((one for one in score if one < threshold[best] - 1e-9), default=-1)
       assert result.thresholds[target] == pytest.approx((threshold[best] + following) / 2, abs=1e-9)
     assert set(result.curve.far) <= set(far) and set(result.curve.tar) <= set(tar)
@@ -161,8 +161,8 @@ def test_tar_by_loops_over_the_points_of_the_curve():
 )
 def test_nearest_far_on_paper(labels, tar):
   score = np.linspace(0.9, -0.9, 24)
-  for result in evaluate_templates(*_scored(labels, score), None, 0):
-    assert result.figures == {'tar@far=1e-1': tar}
+  for result in evaluate_templates(*_scored(labels, score), 0):
+    assert result.metrics == {'tar@far=1e-1': tar}
     accepted = score >= result.thresholds['1e-1']
     assert np.array(labels)[accepted].sum() / 4 == tar
 
@@ -170,8 +170,8 @@ def test_nearest_far_on_paper(labels, tar):
 def test_a_far_that_accepts_nothing_has_no_threshold():
   """The five largest scores are one, all of impostors: FAR .25 is farther from .1 than 0 is."""
   labels, score = [0] * 5 + [1] * 4 + [0] * 15, np.append([0.9] * 5, np.linspace(0.8, -0.9, 19))
-  result = evaluate_templates(*_scored(labels, score), None, 0)[0]
-  assert result.figures == {'tar@far=1e-1': 0} and result.thresholds == {}
+  result = evaluate_templates(*_scored(labels, score), 0)[0]
+  assert result.metrics == {'tar@far=1e-1': 0} and result.thresholds == {}
 
 
 def test_nearest_points_on_paper():
@@ -203,10 +203,8 @@ def test_sides_and_order_mean_nothing():
   turned.template, turned.media, turned.detector = (
     getattr(benchmark, key)[rows] for key in ('template', 'media', 'detector')
   )
-  for one, two in zip(
-    evaluate_templates(benchmark, embedding, None, 20), evaluate_templates(turned, embedding[rows], None, 20)
-  ):
-    assert one.figures == two.figures and one.counts == two.counts
+  for one, two in zip(evaluate_templates(benchmark, embedding, 20), evaluate_templates(turned, embedding[rows], 20)):
+    assert one.metrics == two.figures and one.counts == two.counts
     np.testing.assert_array_equal(one.histogram.genuine, two.histogram.genuine)
     assert one.intervals.keys() == two.intervals.keys()
     for name, interval in one.intervals.items():
@@ -287,18 +285,18 @@ def test_templates_are_named_as_in_their_list():
   benchmark.template_ids = np.arange(120) * 7
   embedding[benchmark.template == 50] = 0
   with pytest.raises(EvaluationError, match=r'^ijbc: template 350: in N1D1 its images cancel out'):
-    evaluate_templates(benchmark, embedding, None, 0)
+    evaluate_templates(benchmark, embedding, 0)
   benchmark.detector[np.flatnonzero(benchmark.template == 3)[0]] = -1
   with pytest.raises(EvaluationError, match=r'^ijbc: template 21: the .* is -1\.0'):
-    evaluate_templates(benchmark, embedding, None, 0)
+    evaluate_templates(benchmark, embedding, 0)
 
 
 def test_intervals_are_of_subjects_and_hold_the_figure():
   benchmark, embedding = _people(np.random.default_rng(9), pairs=20000)
-  for result in evaluate_templates(benchmark, embedding, None, 100):
-    assert result.intervals.keys() == result.figures.keys()
+  for result in evaluate_templates(benchmark, embedding, 100):
+    assert result.intervals.keys() == result.metrics.keys()
     for name, (low, high) in result.intervals.items():
-      assert low <= result.figures[name] <= high and low < high
+      assert low <= result.metrics[name] <= high and low < high
 
 
 @pytest.mark.parametrize('seed', [0, 1, 2])
@@ -310,7 +308,7 @@ def test_a_replicate_is_a_weighted_curve_of_scikit_learn(monkeypatch, seed):
   left, right = (drawn[benchmark.subject[side]] for side in (benchmark.left, benchmark.right))
   same = benchmark.same
   z = template_embeddings(embedding, benchmark.template, benchmark.media, benchmark.detector)
-  for result in evaluate_templates(benchmark, embedding, None, 1):
+  for result in evaluate_templates(benchmark, embedding, 1):
     score = pair_scores(z[result.mode], benchmark.left, benchmark.right)
     weight = np.where(same, left, left * right)
     far, tar, _ = roc_curve(same, score, sample_weight=weight, drop_intermediate=False)
@@ -323,7 +321,7 @@ def test_a_replicate_is_a_weighted_curve_of_scikit_learn(monkeypatch, seed):
 def test_the_tail_is_enough_for_the_intervals(monkeypatch):
   """Intervals of the few impostors on top, weighed against a count of all, are those of all impostors."""
   benchmark, embedding = _people(np.random.default_rng(10), subjects=300, t=900, n=2000, pairs=60000)
-  whole = [result.intervals for result in evaluate_templates(benchmark, embedding, None, 60)]
+  whole = [result.intervals for result in evaluate_templates(benchmark, embedding, 60)]
   monkeypatch.setattr(protocol, '_LEAST', 0)
   weighed, total = [], protocol._Weights.total
 
@@ -332,7 +330,7 @@ def test_the_tail_is_enough_for_the_intervals(monkeypatch):
     return weighed[-1]
 
   monkeypatch.setattr(protocol._Weights, 'total', counted)
-  for tail, all_of_them in zip(evaluate_templates(benchmark, embedding, None, 60), whole):
+  for tail, all_of_them in zip(evaluate_templates(benchmark, embedding, 60), whole):
     assert tail.intervals.keys() == all_of_them.keys()
     for name, interval in all_of_them.items():
       assert tail.intervals[name] == pytest.approx(interval, abs=1e-12), name
@@ -349,5 +347,5 @@ def test_the_weight_of_all_impostors_by_a_loop():
 
 
 def test_no_replicates_no_intervals():
-  for result in evaluate_templates(*_people(np.random.default_rng(12)), None, 0):
-    assert result.figures and result.intervals == {}
+  for result in evaluate_templates(*_people(np.random.default_rng(12)), 0):
+    assert result.metrics and result.intervals == {}

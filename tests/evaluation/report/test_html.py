@@ -120,7 +120,7 @@ def test_json_is_strict_and_complete(found, report):
   assert content['about'] == results.ABOUT and len(content['results']) == len(found)
   for result, written in zip(found, content['results']):
     assert written.keys() == set(Result._fields)
-    for key in ('benchmark', 'protocol', 'mode', 'rule', 'counts', 'figures', 'thresholds'):
+    for key in ('benchmark', 'protocol', 'mode', 'rule', 'counts', 'metrics', 'thresholds'):
       assert written[key] == getattr(result, key)
     assert written['intervals'] == {key: list(value) for key, value in result.intervals.items()}
     if result.hardest:
@@ -230,7 +230,7 @@ def test_results_of_figures_alone_and_of_nothing(tmp_path):
   left, right = odd.hardest.left[0], odd.hardest.right[0]
   assert f'- image {left} and image {right}: {odd.hardest.cosine[0]:.3f}\n' in (tmp_path / 'evaluation.md').read_text()
   written = json.loads((tmp_path / 'evaluation.json').read_text(), parse_constant=_no_constants)
-  assert written['results'][0]['figures'] == {'tar@far=1e-4': None, 'eer': None}
+  assert written['results'][0]['metrics'] == {'tar@far=1e-4': None, 'eer': None}
   assert write_report(tmp_path / 'none', [], {}, {})[0].stat().st_size > 1000
 
 

@@ -46,7 +46,7 @@ def _results(draw):
 def _expected(result, name):
   """A cell by its definition."""
   scale = 1 if name == 'xnorm' else 100
-  value = result.figures.get(name, math.nan)
+  value = result.metrics.get(name, math.nan)
   if math.isnan(value):
     return '-'
   low, high = result.intervals.get(name, (math.nan, math.nan))
@@ -69,7 +69,7 @@ def _flat(text):
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(_results())
 def test_values_in_are_values_out(found):
-  table, names = tables.protocol_table(found), tables.figure_names(found)
+  table, names = tables.protocol_table(found), tables.metric_names(found)
   expected = [[_expected(result, name) for name in names] for result in found]
   titles = [tables.title_of(name) for name in names]
   for rows in (_from_markdown(tables.as_markdown(table)), Page(tables.as_html(table)).tables[0]):
@@ -121,7 +121,7 @@ def test_columns_that_do_not_fit_stand_below_with_their_mode():
 
 
 def test_order_of_columns_and_their_titles():
-  assert list(map(tables.title_of, tables.figure_names([results.pair_set(pairs=4000)]))) == [
+  assert list(map(tables.title_of, tables.metric_names([results.pair_set(pairs=4000)]))) == [
     'Accuracy',
     'VAL@FAR=1e-3',
     'FAR of VAL',
@@ -130,7 +130,7 @@ def test_order_of_columns_and_their_titles():
     'TAR@FAR=1e-1',
     'XNorm',
   ]
-  assert list(map(tables.title_of, tables.figure_names(results.galleries()))) == [
+  assert list(map(tables.title_of, tables.metric_names(results.galleries()))) == [
     'TPIR@FPIR=1e-4',
     'TPIR@FPIR=1e-3',
     'TPIR@FPIR=1e-2',
@@ -139,13 +139,13 @@ def test_order_of_columns_and_their_titles():
     'Rank 5',
     'Rank 10',
   ]
-  assert list(map(tables.title_of, tables.figure_names([results.search()]))) == ['Rank 1', 'Rank 5', 'Rank 20', 'mAP']
+  assert list(map(tables.title_of, tables.metric_names([results.search()]))) == ['Rank 1', 'Rank 5', 'Rank 20', 'mAP']
 
 
 def test_figures_as_papers_print_them():
   figures = {'accuracy': 0.99833, 'std': 0.00197, 'val@far=1e-3': 0.9766, 'val_std': math.nan, 'xnorm': 21.366}
   result = Result('lfw', '10 folds', '', '', {}, figures, {'accuracy': (0.99649, 0.99925)})
-  shown = [' '.join(filter(None, tables.cell(result, name))) for name in tables.figure_names([result])]
+  shown = [' '.join(filter(None, tables.cell(result, name))) for name in tables.metric_names([result])]
   assert shown == ['99.83 ± 0.20 [99.65, 99.92]', '97.66', '21.37']
 
 

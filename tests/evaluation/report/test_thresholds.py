@@ -6,9 +6,8 @@ import math
 import pytest
 
 from gif_jax.core.storage.files import write_json
-from gif_jax.data.sets.trained_on import Overlap
 from gif_jax.evaluation.report.thresholds import read_thresholds, write_thresholds
-from gif_jax.evaluation.result import EvaluationError, Result
+from gif_jax.evaluation.result import EvaluationError, Overlap, Result
 from tests.helpers import results
 
 MODEL = results.ABOUT['fingerprint']
@@ -29,7 +28,7 @@ def test_round_trip(path):
     assert (one['protocol'], one['mode']) == (result.protocol, result.mode)  # the first mode is the one to quote
     assert {far: at['cosine'] for far, at in one['fars'].items()} == result.thresholds
     for far, at in one['fars'].items():
-      assert at['tar'] == result.figures[f'tar@far={far}']
+      assert at['tar'] == result.metrics[f'tar@far={far}']
       assert tuple(at['interval']) == result.intervals[f'tar@far={far}']
   assert [entry.name for entry in path.parent.iterdir()] == ['thresholds.json']
 

@@ -9,11 +9,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from gif_jax.core.errors import DataError
-from gif_jax.evaluation.benchmarks import measure
+from gif_jax.evaluation.benchmark import measure
 from gif_jax.evaluation.registry import open_benchmark
 from gif_jax.evaluation.tinyface.dataset import TinyFaceSet
 from gif_jax.evaluation.tinyface.matlab import read_names
-from gif_jax.evaluation.verification.roc import pixel_embedding
+from gif_jax.evaluation.unseen import pixel_embedding
 from gif_jax.models.extraction.extract import extract
 from tests.helpers.pictures import picture
 from tests.helpers.tinyface_files import DISTRACTORS, MATCHES, PROBES, SIZE, cell_array, write_lists, write_tree
@@ -26,13 +26,13 @@ def tree(tmp_path):
 
 def _error(where):
   with pytest.raises(DataError) as error:
-    TinyFaceSet(where, SIZE)
+    TinyFaceSet.open(where, SIZE)
   return str(error.value)
 
 
 def test_the_set_by_hand(tree):
   found = open_benchmark(str(tree), SIZE)
-  assert (found.kind, found.name) == ('search', 'tinyface')
+  assert found.name == 'tinyface'
   # Probes and matches in the order of their lists, distractors by name; a distractor is nobody, whatever its name.
   assert found.identity.tolist() == [7, 3, 3, 3, 7, 3, -1, -1, -1, -1]
   assert found.probe.tolist() == [0, 1, 2] and found.gallery.tolist() == [3, 4, 5, 6, 7, 8, 9]
@@ -55,7 +55,7 @@ def test_pixels_to_figures(tree):
   found = open_benchmark(str(tree), SIZE)
   embedding = extract(pixel_embedding, found.images, 4, progress='')
   result = measure(found, embedding, replicates=50)[0]
-  assert result.figures == {'rank1': 1, 'rank5': 1, 'rank20': 1, 'map': 1}
+  assert result.metrics == {'rank1': 1, 'rank5': 1, 'rank20': 1, 'map': 1}
   assert result.counts == {'probes': 3, 'probes of nobody': 0, 'gallery': 7, 'distractors': 4, 'people': 2}
   assert result.hardest.same.all() and set(result.hardest.left) == {0, 1, 2}
 
@@ -64,26 +64,26 @@ def test_images_are_stretched_and_those_of_the_size_are_not_touched(tree):
   path = tree / 'Testing_Set' / 'Probe' / PROBES[0]
   gradient = np.linspace(0, 250, 9)[:, None, None] * np.ones((9, 5, 3))
   Image.fromarray(gradient.astype(np.uint8)).save(path)
-  image = TinyFaceSet(tree, SIZE).images[:1][0].astype(int)
+  image = TinyFaceSet.open(tree, SIZE).images[:1][0].astype(int)
   assert image.shape == (SIZE, SIZE, 3)
   assert (np.diff(image, axis=0) >= 0).all() and not np.diff(image, axis=1).any()  # no bars at the sides
   assert image[0].max() <= 2 and image[-1].min() >= 248  # nothing cut off
   Image.new('L', (100, 300), 77).save(path)
-  assert (TinyFaceSet(tree, SIZE).images[:1] == 77).all()
+  assert (TinyFaceSet.open(tree, SIZE).images[:1] == 77).all()
   stripes = np.where(np.arange(4 * SIZE) % 4, 0, 252) * np.ones((4 * SIZE, 1))
   Image.fromarray(stripes.astype(np.uint8)).save(path)  # every pixel counts when made smaller
-  assert (TinyFaceSet(tree, SIZE).images[:1] == 252 // 4).all()
+  assert (TinyFaceSet.open(tree, SIZE).images[:1] == 252 // 4).all()
   Image.fromarray(picture(3, SIZE)).save(path)
-  np.testing.assert_array_equal(TinyFaceSet(tree, SIZE).images[:1][0], picture(3, SIZE))
+  np.testing.assert_array_equal(TinyFaceSet.open(tree, SIZE).images[:1][0], picture(3, SIZE))
 
 
 def test_colours_are_rgb(tree):
   Image.new('RGB', (4, 6), (200, 100, 10)).save(tree / 'Testing_Set' / 'Gallery_Match' / MATCHES[0])
-  assert (TinyFaceSet(tree, SIZE).images[3:4] == [200, 100, 10]).all()
+  assert (TinyFaceSet.open(tree, SIZE).images[3:4] == [200, 100, 10]).all()
 
 
 def test_threads_read_the_same(tree):
-  images = TinyFaceSet(tree, SIZE).images
+  images = TinyFaceSet.open(tree, SIZE).images
   with ThreadPoolExecutor(8) as pool:
     parts = list(pool.map(lambda i: images[i % 10 : i % 10 + 1], range(80)))
   np.testing.assert_array_equal(np.concatenate(parts), np.tile(images[:], (8, 1, 1, 1)))
@@ -94,7 +94,7 @@ def test_aligned_copies_of_another_extension_with_the_lists_beside_them(tree, tm
   shutil.copytree(tree / 'Testing_Set', aligned)
   for path in aligned.glob('*/*.png'):
     path.rename(path.with_suffix('.jpg'))
-  found, before = TinyFaceSet(aligned, SIZE), TinyFaceSet(tree, SIZE)
+  found, before = TinyFaceSet.open(aligned, SIZE), TinyFaceSet.open(tree, SIZE)
   assert found.name == 'aligned_pad_0.1' and found.identity.tolist() == before.identity.tolist()
   np.testing.assert_array_equal(found.images[:], before.images[:])
   (aligned / 'probe_img_ID_pairs.mat').unlink()
@@ -104,24 +104,24 @@ def test_aligned_copies_of_another_extension_with_the_lists_beside_them(tree, tm
 
 
 def test_what_is_not_listed_is_left_out_but_distractors_need_no_list(tree):
-  before = TinyFaceSet(tree, SIZE)
+  before = TinyFaceSet.open(tree, SIZE)
   for name in ('Probe/9_9.png', 'Gallery_Match/9_9.png', 'Probe/Thumbs.db', 'Gallery_Distractor/._10.png'):
     shutil.copy(tree / 'Testing_Set' / 'Probe' / PROBES[0], tree / 'Testing_Set' / name)
-  after = TinyFaceSet(tree, SIZE)
+  after = TinyFaceSet.open(tree, SIZE)
   assert after.fingerprint == before.fingerprint and after.identity.tolist() == before.identity.tolist()
   shutil.copy(tree / 'Testing_Set' / 'Probe' / PROBES[0], tree / 'Testing_Set' / 'Gallery_Distractor' / '11.png')
-  assert len(TinyFaceSet(tree, SIZE).images) == 11
+  assert len(TinyFaceSet.open(tree, SIZE).images) == 11
 
 
 def test_the_fingerprint_is_of_names_and_sizes(tree):
-  prints = {TinyFaceSet(tree, SIZE).fingerprint, TinyFaceSet(tree, SIZE + 1).fingerprint}
+  prints = {TinyFaceSet.open(tree, SIZE).fingerprint, TinyFaceSet.open(tree, SIZE + 1).fingerprint}
   path = tree / 'Testing_Set' / 'Gallery_Distractor' / '10.png'
   path.write_bytes(path.read_bytes() + b'\0')
-  prints.add(TinyFaceSet(tree, SIZE).fingerprint)
+  prints.add(TinyFaceSet.open(tree, SIZE).fingerprint)
   path.rename(path.with_name('12.png'))
-  prints.add(TinyFaceSet(tree, SIZE).fingerprint)
+  prints.add(TinyFaceSet.open(tree, SIZE).fingerprint)
   write_lists(tree / 'Testing_Set', probes=PROBES[::-1])
-  prints.add(TinyFaceSet(tree, SIZE).fingerprint)
+  prints.add(TinyFaceSet.open(tree, SIZE).fingerprint)
   assert len(prints) == 5 and all(len(one) == 16 for one in prints)
 
 
@@ -151,11 +151,11 @@ def test_what_is_missing_is_named(tree):
   ],
 )
 def test_names_in_every_spelling_are_one(tree, listed, there):
-  before = TinyFaceSet(tree, SIZE).images[:]
+  before = TinyFaceSet.open(tree, SIZE).images[:]
   folder = tree / 'Testing_Set'
   (folder / 'Probe' / PROBES[1]).rename(folder / 'Probe' / there)
   savemat(folder / 'probe_img_ID_pairs.mat', {'probe_set': cell_array([PROBES[0], listed, PROBES[2]])})
-  np.testing.assert_array_equal(TinyFaceSet(tree, SIZE).images[:], before)
+  np.testing.assert_array_equal(TinyFaceSet.open(tree, SIZE).images[:], before)
 
 
 def test_names_without_a_person_and_other_folders(tree, tmp_path):
@@ -170,7 +170,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tree):
   path = tree / 'Testing_Set' / 'Gallery_Distractor' / 'x.png'
   path.write_bytes(path.read_bytes()[:60])
   with pytest.raises(DataError, match=r'Gallery_Distractor/x\.png: .*; copy it again'):
-    TinyFaceSet(tree, SIZE).images[:]
+    TinyFaceSet.open(tree, SIZE).images[:]
 
 
 # --- its lists ---

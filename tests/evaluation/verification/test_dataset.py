@@ -22,7 +22,7 @@ PICTURES = [encode(picture(i)) for i in range(8)]
 
 def bench(path, chosen, same, size=SIZE):
   write_pairs(path, [PICTURES[i] for i in chosen], same)
-  return PairSet(path, size)
+  return PairSet.open(path, size)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def path(tmp_path):
 
 def test_crops_are_the_decoded_images(path):
   found = bench(path, [0, 1, 2, 3], [True, False])
-  assert (found.kind, found.name, len(found.images)) == ('pairs', 'lfw', 4)
+  assert (found.name, len(found.images)) == ('lfw', 4)
   assert found.same.tolist() == [True, False] and found.same.dtype == bool
   expected = [cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for one in PICTURES[:4]]
   np.testing.assert_array_equal(found.images[:], expected)
@@ -104,7 +104,7 @@ def test_files_of_python_2(path, tmp_path):
 @pytest.mark.parametrize('damaged', [b'', b'no image', PICTURES[0][:20]])
 def test_a_damaged_image_is_named_with_its_file(path, damaged):
   write_pairs(path, [*PICTURES[:3], damaged], [True, False])
-  found = PairSet(path, SIZE)
+  found = PairSet.open(path, SIZE)
   assert len(found.images[:3]) == 3
   with pytest.raises(DataError, match=r'lfw\.bin, image 3 cannot be decoded'):
     found.images[2:4]
@@ -114,7 +114,7 @@ def test_other_sizes_are_fitted_into_the_square(path):
   """A square keeps filling it; a picture twice as high as wide has black at both sides, where load_bin would fail."""
   grey = np.full((48, 48, 3), 200, np.uint8)
   write_pairs(path, [encode(grey, 'PNG'), encode(grey[:, :24], 'PNG')], [True])
-  square, high = PairSet(path, 32).images[:]
+  square, high = PairSet.open(path, 32).images[:]
   assert square.shape == (32, 32, 3) and (square == 200).all()
   assert (high[:, 8:24] == 200).all() and not high[:, :8].any() and not high[:, 24:].any()
 
@@ -163,7 +163,7 @@ def test_a_picture_stored_once_or_for_every_pair_is_the_same_benchmark(path, tmp
   apart = [bytearray(PICTURES[i]) for i in chosen]
   (tmp_path / 'apart.bin').write_bytes(pickle.dumps((apart, np.array(same, np.float32)), 2))
   assert path.stat().st_size < (tmp_path / 'apart.bin').stat().st_size
-  found = PairSet(tmp_path / 'apart.bin', SIZE)
+  found = PairSet.open(tmp_path / 'apart.bin', SIZE)
   np.testing.assert_array_equal(found.images[:], once.images[:])
   assert found.fingerprint == once.fingerprint and found.identity.tolist() == once.identity.tolist()
   assert len({id(found.images.records[i]) for i in range(6)}) == 3  # in memory once, too

@@ -1,6 +1,6 @@
 """Figures of verification sets: by hand, beside plain loops, and intervals against sets that are really new."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +10,11 @@ from scipy.interpolate import BSpline
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import KFold
 
-from gif_jax.evaluation.benchmarks import measure
+from gif_jax.evaluation.benchmark import measure
 from gif_jax.evaluation.bootstrap import draws
 from gif_jax.evaluation.result import EvaluationError
 from gif_jax.evaluation.verification import folds
+from gif_jax.evaluation.verification.dataset import PairSet
 from gif_jax.evaluation.verification.folds import Folds
 from gif_jax.evaluation.verification.protocol import accepted_from
 
@@ -154,8 +155,7 @@ def _set(rng, people, pairs, d=16, images=4):
   second = (first + rng.integers(1, images, size=pairs)) % images
   person = np.stack([left, right], 1).ravel()
   embedding = z[person, np.stack([first, second], 1).ravel()]
-  name = SimpleNamespace(kind='pairs', name='some', images=None, identity=person, same=same)
-  return name, embedding.astype(np.float32)
+  return PairSet('some', None, same, person), embedding.astype(np.float32)
 
 
 def test_tar_threshold_curve_and_counts_beside_scikit_learn():
@@ -167,13 +167,13 @@ def test_tar_threshold_curve_and_counts_beside_scikit_learn():
   assert set(result.thresholds) == {'1e-1', '1e-2', '1e-3'}
   for name, threshold in result.thresholds.items():
     place = np.searchsorted(fpr, float(name), side='right') - 1
-    assert result.figures[f'tar@far={name}'] == tpr[place]
+    assert result.metrics[f'tar@far={name}'] == tpr[place]
     for dtype in (np.float64, np.float32):  # the threshold gives what is printed, in any precision
       accepted = cosine.astype(dtype) >= dtype(threshold)
       assert accepted[same].mean() == tpr[place] and accepted[~same].mean() == fpr[place]
   np.testing.assert_allclose(np.interp(result.curve.far, fpr, fpr), result.curve.far, atol=1e-12)
   assert result.counts == {'pairs': 3000, 'genuine': 1500, 'impostor': 1500, 'identities': 50}
-  assert result.figures['xnorm'] == 2999.5 and result.intervals == {}
+  assert result.metrics['xnorm'] == 2999.5 and result.intervals == {}
   assert result.histogram.genuine.sum() == result.histogram.impostor.sum() == 1500
   hardest = result.hardest
   assert (hardest.left % 2 == 0).all() and (hardest.right == hardest.left + 1).all()
@@ -208,23 +208,23 @@ def test_the_figures_of_a_set_are_those_of_its_folds():
     'val_std': np.std(val),
     'val_far': np.mean(far),
   }
-  assert {name: result.figures[name] for name in expected} == pytest.approx(expected, abs=1e-12)
-  assert set(result.figures) == {*expected, 'tar@far=1e-1', 'tar@far=1e-2'}  # 200 impostors say nothing of FAR 1e-3
+  assert {name: result.metrics[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+  assert set(result.metrics) == {*expected, 'tar@far=1e-1', 'tar@far=1e-2'}  # 200 impostors say nothing of FAR 1e-3
 
 
 def test_val_is_left_out_where_a_fold_has_no_pairs_of_one_kind():
   benchmark, z = _set(np.random.default_rng(6), 30, 3000)
   order = np.argsort(~benchmark.same, kind='stable')  # all genuine pairs first
   rows = np.stack([2 * order, 2 * order + 1], 1).ravel()
-  benchmark.same, benchmark.identity = benchmark.same[order], benchmark.identity[rows]
+  benchmark = replace(benchmark, same=benchmark.same[order], identity=benchmark.identity[rows])
   (result,) = measure(benchmark, z[rows], replicates=20)
   tars = {'tar@far=1e-1', 'tar@far=1e-2', 'tar@far=1e-3'}
-  assert set(result.figures) == {'accuracy', 'std', *tars} and set(result.intervals) == {'accuracy', *tars}
+  assert set(result.metrics) == {'accuracy', 'std', *tars} and set(result.intervals) == {'accuracy', *tars}
 
 
 @pytest.mark.parametrize('same', [np.ones(20, bool), np.zeros(20, bool), np.resize([True, False], 9)])
 def test_sets_that_cannot_be_measured(same):
-  benchmark = SimpleNamespace(kind='pairs', name='bad', images=None, identity=np.arange(2 * len(same)), same=same)
+  benchmark = PairSet('bad', None, same, np.arange(2 * len(same)))
   with pytest.raises(EvaluationError, match=r'bad: \d+ genuine and \d+ impostor pairs, wanted both and at least 10'):
     measure(benchmark, np.ones((2 * len(same), 3)), replicates=3)
 
@@ -232,7 +232,7 @@ def test_sets_that_cannot_be_measured(same):
 def test_no_interval_of_val_where_nine_folds_hold_fewer_than_1000_impostors():
   for pairs, there in ((2200, False), (2240, True)):  # 1100 impostors, of which 990; 1120, of which 1008
     (result,) = measure(*_set(np.random.default_rng(10), 40, pairs), replicates=2)
-    assert 'val@far=1e-3' in result.figures and ('val@far=1e-3' in result.intervals) == there
+    assert 'val@far=1e-3' in result.metrics and ('val@far=1e-3' in result.intervals) == there
 
 
 def test_intervals_know_nothing_of_the_numbers_of_identities():
@@ -240,7 +240,7 @@ def test_intervals_know_nothing_of_the_numbers_of_identities():
   (first,) = measure(benchmark, z, replicates=50)
   assert set(first.intervals) == {'accuracy', 'val@far=1e-3', 'tar@far=1e-1', 'tar@far=1e-2', 'tar@far=1e-3'}
   assert all(low <= high for low, high in first.intervals.values())
-  benchmark.identity = 1000 * benchmark.identity + 5
+  benchmark = replace(benchmark, identity=1000 * benchmark.identity + 5)
   assert measure(benchmark, z, replicates=50)[0].intervals == first.intervals
 
 
@@ -274,7 +274,7 @@ def test_intervals_hold_the_figure_of_the_population():
   """95 % intervals of sets of 60 people beside the mean over all sets: most must hold it, and not by being wide."""
   results = [measure(*_set(np.random.default_rng(seed), 60, 400), replicates=80)[0] for seed in range(40)]
   for name, most in (('accuracy', 2.0), ('tar@far=1e-1', 1.7)):
-    value = np.array([result.figures[name] for result in results])
+    value = np.array([result.metrics[name] for result in results])
     low, high = np.array([result.intervals[name] for result in results]).T
     assert np.mean((low <= value.mean()) & (value.mean() <= high)) >= 0.88, name
     assert np.mean(high - low) / (2 * 1.96 * value.std()) < most, name

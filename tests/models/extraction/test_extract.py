@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gif_jax.core.distributed.mesh import make_mesh
-from gif_jax.evaluation.verification.roc import pixel_embedding
+from gif_jax.evaluation.unseen import pixel_embedding
 from gif_jax.models.extraction import extract as extraction
 from gif_jax.models.extraction.extract import ExtractError, extract, identity_moments
 

@@ -6,7 +6,7 @@ from sklearn.model_selection import KFold
 from sklearn.preprocessing import normalize
 
 from gif_jax.data.drawn_pairs import balanced_pairs
-from gif_jax.evaluation.verification.roc import pair_distances, pixel_embedding, tar_of_roc, verify
+from gif_jax.evaluation.verification.folds import pair_distances, verify
 
 
 def unit(rows):
@@ -93,7 +93,7 @@ def test_distances_are_to_the_bit_those_of_insightface(monkeypatch, tmp_path):
   np.save(tmp_path / 'z.npy', z)
   left = np.arange(0, 600, 2)
   for block in (4096, 7):
-    monkeypatch.setattr('gif_jax.evaluation.verification.roc._PAIRS', block)
+    monkeypatch.setattr('gif_jax.evaluation.verification.folds._PAIRS', block)
     for rows in (z, np.load(tmp_path / 'z.npy', mmap_mode='r')):
       np.testing.assert_array_equal(pair_distances(rows, left, left + 1), expected)
   assert expected[3] == 0 and expected.max() < 4
@@ -102,18 +102,3 @@ def test_distances_are_to_the_bit_those_of_insightface(monkeypatch, tmp_path):
 def test_distance_of_rows_of_zeros():
   z = np.array([[0, 0], [0, 0], [3, 4]], np.float32)
   assert pair_distances(z, np.array([0, 0, 2]), np.array([1, 2, 2])).tolist() == pytest.approx([0, 1, 0])
-
-
-def test_tar_of_roc_by_hand():
-  far, tar = np.array([0, 0, 0.2, 1]), np.array([0, 0.3, 0.3, 1])
-  np.testing.assert_array_equal(tar_of_roc(far, tar, (1, 0.999, 0.2, 0.1, 1e-9)), [1, 0.3, 0.3, 0.3, 0.3])
-
-
-def test_pixel_embedding_ignores_brightness_and_contrast():
-  rng = np.random.default_rng(4)
-  image = rng.integers(0, 100, (1, 8, 6, 3), np.uint8)
-  z = pixel_embedding(np.concatenate([image, image + 50, image * 2, np.full_like(image, 9)]))
-  assert z.shape == (4, 48) and z.dtype == np.float32
-  np.testing.assert_allclose(z[1:3], z[[0, 0]], atol=1e-5)
-  np.testing.assert_allclose(np.linalg.norm(z, axis=1), [1, 1, 1, 0], atol=1e-5)
-  np.testing.assert_allclose(z.sum(1), 0, atol=1e-4)

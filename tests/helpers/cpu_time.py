@@ -1,0 +1,72 @@
+"""CPU time of each test: written to a file, and held to a limit where a test is not marked slow.
+
+What counts is the time of the test's own process, all threads, and of children that it waited for: of the test and of
+fixtures made for it alone. Fixtures of a wider scope belong to no single test, so theirs does not count.
+"""
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+
+_TOO_SLOW = (
+  '{name} took {seconds:.1f} CPU-seconds; tests that are not marked slow have {limit:g}. Make it faster (share what is '
+  'compiled, start fewer processes, use smaller data) or mark it with @pytest.mark.slow'
+)
+
+
+_elsewhere: list[float] = []
+
+
+def spent_elsewhere(seconds: float) -> None:
+  """Counts the time of a process that worked for a test and is no child of ours."""
+  _elsewhere.append(seconds)
+
+
+def cpu_seconds() -> float:
+  """CPU time that this process, the children it waited for and those named to us have taken so far."""
+  usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+  return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(_elsewhere)
+
+
+class CpuTime:
+  """A plugin of pytest. limit: CPU-seconds, 0 for none; report: a file that gets a line of JSON for each test."""
+
+  def __init__(self, limit: float, report: Path | None):
+    self.limit, self.report = limit, report
+    self.started = self.of_fixtures = 0.0
+    self.in_fixture = False
+
+  @pytest.hookimpl(wrapper=True, tryfirst=True)
+  def pytest_runtest_setup(self, item):
+    self.started, self.of_fixtures = cpu_seconds(), 0.0
+    return (yield)
+
+  @pytest.hookimpl(wrapper=True, tryfirst=True)
+  def pytest_fixture_setup(self, fixturedef):
+    if fixturedef.scope == 'function' or self.in_fixture:
+      return (yield)
+    self.in_fixture, started = True, cpu_seconds()
+    try:
+      return (yield)
+    finally:
+      self.in_fixture = False
+      self.of_fixtures += cpu_seconds() - started
+
+  @pytest.hookimpl(wrapper=True)
+  def pytest_runtest_makereport(self, item, call):
+    report = yield
+    if call.when == 'call':
+      seconds = cpu_seconds() - self.started - self.of_fixtures
+      self._write(item, seconds)
+      if self.limit and seconds > self.limit and report.passed and not item.get_closest_marker('slow'):
+        report.outcome = 'failed'
+        report.longrepr = _TOO_SLOW.format(name=item.name, seconds=seconds, limit=self.limit)
+    return report
+
+  def _write(self, item, seconds):
+    if self.report:
+      row = {'test': item.nodeid, 'seconds': round(seconds, 3), 'fixtures': round(self.of_fixtures, 3)}
+      with open(self.report, 'a') as file:
+        file.write(json.dumps(row) + '\n')
