@@ -16,7 +16,7 @@ import numpy as np
 
 from gif_jax.data.alignment.detectors import find_face, open_detector
 from gif_jax.data.alignment.geometry import similarity, template
-from gif_jax.data.images import read_whole
+from gif_jax.data.images import read_full_size
 from gif_jax.data.listing import list_people
 
 WIDTH, HEIGHT = 1200, 900
@@ -66,7 +66,7 @@ def main():
   errors, seconds = {name: [] for name in detectors}, dict.fromkeys(detectors, 0.0)
   rng = np.random.default_rng(0)
   for photo in (photo for own in list_people(options.path).people.values() for photo in own):
-    face = read_whole(options.path / photo.name)
+    face = read_full_size(options.path / photo.name)
     picture, matrix = scene(face, rng)
     path = (options.output / photo.name).with_suffix('.jpg')
     path.parent.mkdir(parents=True, exist_ok=True)

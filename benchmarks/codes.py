@@ -29,7 +29,8 @@ from gif_jax.data.sets.open import open_faces
 from gif_jax.identification.beam_search import build_index, decode
 from gif_jax.identification.nearest import digit_accuracy, rank_rates
 from gif_jax.models.encoders import pixels
-from gif_jax.models.extraction.extract import extract, identity_moments
+from gif_jax.models.extraction.extract import extract
+from gif_jax.models.extraction.identity_moments import identity_moments
 from gif_jax.models.heads import unit
 from gif_jax.training.program import open_trained
 

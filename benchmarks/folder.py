@@ -17,7 +17,8 @@ from gif_jax.commands.flags import quiet_libraries
 from gif_jax.data.sets.open import open_faces
 from gif_jax.evaluation.unseen import pixel_embedding
 from gif_jax.identification.nearest import nearest, rank_rates
-from gif_jax.models.extraction.extract import extract, identity_moments
+from gif_jax.models.extraction.extract import extract
+from gif_jax.models.extraction.identity_moments import identity_moments
 from gif_jax.training.run import run
 
 # What folder.py has for `joint` alone is as `fixed` has it by default.

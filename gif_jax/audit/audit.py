@@ -20,7 +20,8 @@ from gif_jax.data.crops import Crops
 from gif_jax.data.formats.recordio import RecordIO
 from gif_jax.data.images import read_image
 from gif_jax.data.odd_sizes import odd_sizes, usual
-from gif_jax.models.extraction.extract import ExtractError, extract, identity_moments
+from gif_jax.models.extraction.extract import extract
+from gif_jax.models.extraction.identity_moments import ExtractError, identity_moments
 from gif_jax.models.trained import open_encoder
 
 _SIZE = 112  # of crops, where the inputs' differ

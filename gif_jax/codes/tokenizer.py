@@ -22,7 +22,7 @@ from gif_jax.core.storage.resume import Draft
 from gif_jax.core.texts import duration
 from gif_jax.data.sets.synthetic import joined_space, rendering_seconds
 from gif_jax.models.encoders import Encoder
-from gif_jax.models.extraction.extract import identity_moments
+from gif_jax.models.extraction.identity_moments import identity_moments
 from gif_jax.models.trained import open_encoder
 
 _LOG = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from gif_jax.core.errors import UserError, removed
-from gif_jax.core.storage.files import is_at, json_line, read_json_lines, write_text, writing
+from gif_jax.core.storage.files import is_at, write_text, writing
+from gif_jax.core.storage.json_lines import json_line, read_json_lines
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class MetricsLog:
       self._note(start + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
   def rows(self) -> list[dict]:
-    """All rows written so far, see `files.read_json_lines`."""
+    """All rows written so far, see `json_lines.read_json_lines`."""
     return read_json_lines(self.path, 'step')
 
   def write(self, step: int, values: dict) -> None:

@@ -19,7 +19,8 @@ import gif_jax
 from gif_jax.config import default
 from gif_jax.core.distributed import processes
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.core.storage.files import json_line, plain, read_json, read_json_lines, set_aside, write_json, writing
+from gif_jax.core.storage.files import plain, read_json, set_aside, write_json, writing
+from gif_jax.core.storage.json_lines import json_line, read_json_lines
 from gif_jax.models.checkpoint.reader import steps
 
 _LOG = logging.getLogger(__name__)

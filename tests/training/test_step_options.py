@@ -8,8 +8,7 @@ import pytest
 from gif_jax.codes.identities import Identities
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.models import gif
-from gif_jax.models.heads import CodeHeads
-from gif_jax.models.sequence import SequenceDecoder
+from gif_jax.models.heads import CodeHeads, SequenceDecoder
 from gif_jax.models.trained import open_network
 from gif_jax.training import sharding
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from gif_jax.core.errors import DataError, UnreadableError
 from gif_jax.core.lists import normal
 from gif_jax.core.storage.files import read_json, write_json
-from gif_jax.core.storage.resume import fill, is_whole
+from gif_jax.core.storage.resume import fill, is_complete
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.images import DECODING, read_image
 from gif_jax.data.listing import Photo
@@ -65,7 +65,7 @@ def _fingerprint(photos, size):
 def _stored(found, photos, size):
   """What the cache holds; None where it is not there or damaged."""
   pixels = found.with_suffix('.npy')
-  if not found.exists() or not is_whole(pixels, np.uint8, (len(photos), size, size, 3)):
+  if not found.exists() or not is_complete(pixels, np.uint8, (len(photos), size, size, 3)):
     return None
   try:
     return _survey(read_json(found, DataError, 'the photographs are read again'), pixels)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.storage.arrays import load_array
-from gif_jax.core.storage.resume import fill, is_whole
+from gif_jax.core.storage.resume import fill, is_complete
 from gif_jax.core.texts import duration
 from gif_jax.core.workers import cores, on_all_cores
 from gif_jax.data.sets.base import FaceSets, numbers
@@ -135,7 +135,7 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
   path = folder / f'{name}-{faces.fingerprint()}.npy'
   size = faces.renderer.size
   shape = (len(faces), size, size, 3)
-  if not is_whole(path, np.uint8, shape):
+  if not is_complete(path, np.uint8, shape):
     block = faces.images * 25
     if len(faces) >= _MANY:
       _LOG.info(

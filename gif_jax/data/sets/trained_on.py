@@ -23,7 +23,7 @@ from gif_jax.core.lists import write_rows
 from gif_jax.core.storage.arrays import save_array
 from gif_jax.core.storage.checksums import sha256
 from gif_jax.core.storage.files import read_json, remove, write_json
-from gif_jax.core.storage.resume import is_whole
+from gif_jax.core.storage.resume import is_complete
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.formats.open import state
 from gif_jax.data.formats.records import Packed
@@ -120,7 +120,7 @@ def _is_noted(workdir, data):
   except DataError as error:
     _LOG.warning('%s', error)
     return False
-  return note['pictures'] is None or is_whole(workdir / PICTURES, np.uint64, (note['pictures'],))
+  return note['pictures'] is None or is_complete(workdir / PICTURES, np.uint64, (note['pictures'],))
 
 
 def _trained_keys(faces):
