@@ -1,6 +1,7 @@
 """Eight virtual CPU devices for the whole test session, and what several tests share."""
 
 import signal
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -29,6 +30,14 @@ def pytest_addoption(parser):
 def pytest_configure(config):
   limit, report = config.getoption('--cpu-limit'), config.getoption('--cpu-report')
   config.pluginmanager.register(CpuTime(limit, report and report.absolute()))
+  config.option.loadscopereorder = False  # of pytest-xdist: by the number of tests, but see below
+
+
+def pytest_collection_modifyitems(items):
+  """Files with the most slow tests come first, so that no process works alone at the end."""
+  tests = Counter(item.path for item in items)
+  slow = Counter(item.path for item in items if item.get_closest_marker('slow'))
+  items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))
 
 
 @pytest.fixture(scope='session')
@@ -38,6 +47,7 @@ def programs(tmp_path_factory):
   jax.config.update('jax_compilation_cache_dir', str(programs.own))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+  jax.devices()  # made here, not in the first test that computes
   return programs
 
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gif_jax.core.errors import DataError, UnreadableError
-from gif_jax.data.formats.records import Records
+from gif_jax.data.formats.records import EncodedImages
 from gif_jax.data.images import read_image
 
 
@@ -23,7 +23,7 @@ class Crops:
   Indexed with integers or a slice: uint8 [n, size, size, 3].
   """
 
-  def __init__(self, records: Records, size: int, rows: Column, label: Column) -> None:
+  def __init__(self, records: EncodedImages, size: int, rows: Column, label: Column) -> None:
     self.records, self.size, self.rows, self.label = records, size, rows, label
 
   def __len__(self) -> int:

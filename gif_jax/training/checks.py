@@ -15,7 +15,7 @@ def check_table(table: CodeTable, config: ConfigDict, faces: FaceSets) -> None:
     cure = 'Give the people of the table it extends in their order, then the newcomers in theirs (README.md).'
   if table.m != faces.m:
     raise TableError(f'{table.path}: the table holds m={table.m} identities, the data {faces.m}. {cure}')
-  made_for = table.meta['label_space']
+  made_for = table.label_space
   if made_for and made_for != faces.label_space:
     raise TableError(f'{table.path}: the table was made for "{made_for}", the data is "{faces.label_space}". {cure}')
   if table.d != config.model.d:

@@ -17,8 +17,8 @@ from gif_jax.identification.beam_search import build_index, decode
 from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.encoders import pixels
 from gif_jax.models.extraction.identity_moments import identity_moments
+from gif_jax.training.checks import check_table
 from gif_jax.training.program import open_trained
-from gif_jax.training.train import check_table
 from tests.helpers.photographs import folder_config, names, write_people
 from tests.helpers.places import GOLDEN
 from tests.helpers.record_files import six_people
