@@ -147,7 +147,7 @@ def read_config() -> ConfigDict:
   file = config_flags.get_config_filename(flag)
   try:
     settings = flag.value
-    if not isinstance(settings, ConfigDict):
+    if not hasattr(settings, 'copy_and_resolve_references'):  # OSError, of a file that could not be read
       raise ConfigError(
         f'{file}: get_config() returns {settings!r:.40}, not settings as gif_jax.config.default() does.'
       )
