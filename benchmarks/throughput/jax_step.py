@@ -27,8 +27,8 @@ from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.models import gif
 from gif_jax.models.iresnet import SPECS
 from gif_jax.training import sharding
-from gif_jax.training.compilation import needed
-from gif_jax.training.flops import matrix_peak, training_flops
+from gif_jax.training.cost.compilation import needed
+from gif_jax.training.cost.flops import matrix_peak, training_flops
 from gif_jax.training.program import make_program
 
 _TORCH = {'kernel': 'weight', 'scale': 'weight', 'slope': 'weight', 'mean': 'running_mean', 'var': 'running_var'}

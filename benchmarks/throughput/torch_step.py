@@ -244,7 +244,7 @@ class Subject:
     return torch.cuda.max_memory_allocated() if self.device.type == 'cuda' else None
 
   def _peak(self):
-    """FLOP/s of a large matrix product, as gif_jax.training.flops.matrix_peak."""
+    """FLOP/s of a large matrix product, as gif_jax.training.cost.flops.matrix_peak."""
     side = 8192 if self.device.type == 'cuda' else 1024
     left, right = (torch.rand(side, side, device=self.device, dtype=DTYPES[self.s.dtype]) * 2 - 1 for _ in range(2))
     rounds = [timed(lambda: left @ right, lambda _: self.wait(), 0.05) for _ in range(4)]

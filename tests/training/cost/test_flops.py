@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from gif_jax.config import default
 from gif_jax.models import gif
-from gif_jax.training.flops import matrix_peak, multiply_adds, training_flops
+from gif_jax.training.cost.flops import matrix_peak, multiply_adds, training_flops
 from gif_jax.training.metrics import Window, describe
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 from gif_jax.training import train
-from gif_jax.training.compilation import compile_step, describe, needed
+from gif_jax.training.cost.compilation import compile_step, describe, needed
+from gif_jax.training.cost.profiling import Trace
 from gif_jax.training.metrics import Window
-from gif_jax.training.profiling import Trace
 
 
 def test_memory_of_a_step_counts_aliased_results_once():

@@ -12,7 +12,7 @@ from gif_jax.data.sets import open
 from gif_jax.data.sets.label_noise import Mislabelled
 from gif_jax.data.sets.open import open_faces, open_unrendered
 from gif_jax.data.sets.synthetic import SyntheticFaces, rendering_seconds
-from gif_jax.training import estimate
+from gif_jax.training.cost import estimate
 from tests.helpers import tiny
 
 

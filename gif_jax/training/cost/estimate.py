@@ -15,7 +15,7 @@ from gif_jax.data.sets.base import FaceSets
 from gif_jax.data.sets.synthetic import rendering_seconds
 from gif_jax.models import gif
 from gif_jax.models.checkpoint.reader import steps as saved_steps
-from gif_jax.training.flops import matrix_peak, training_flops
+from gif_jax.training.cost.flops import matrix_peak, training_flops
 from gif_jax.training.state import TrainState
 
 _LOG = logging.getLogger(__name__)
