@@ -12,7 +12,7 @@ from gif_jax.core.errors import ConfigError
 
 
 def default() -> ConfigDict:
-  """All keys with their defaults. Method names (`published`, `fixed`, `joint`) are those of the README."""
+  """All keys with their defaults. Method names (`published`, `fixed`, `joint`): docs/training.md."""
   c = ConfigDict()
   for add in (_data, _augment, _tokenizer, _model, _loss, _joint, _softmax, _optim, _train, _checkpoint, _eval, _log):
     add(c)

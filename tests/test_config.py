@@ -16,7 +16,7 @@ from gif_jax.core.pair_counts import usable_pairs
 from gif_jax.data.drawn_pairs import check_pairs
 from gif_jax.validation import check_keys, validate
 
-EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'configs').glob('*.py'))
+EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'configs').glob('[!_]*.py'))
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)

@@ -14,7 +14,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from gif_jax.commands import help, mistakes
+from gif_jax.commands import config_files, help, mistakes
 from gif_jax.core.errors import ConfigError, UserError, explain
 
 flags.disclaim_key_flags()  # flags defined here belong to the command that asks for them, and stand in its --help
@@ -80,6 +80,8 @@ def parse_flags(argv: list[str], names: Sequence[str] = (), description: str = '
     _print_help(help.text(description))
     sys.exit(0)
   try:
+    if help.takes_settings():
+      argv = config_files.with_installed(argv)
     mistakes.check_keys_given(argv[1:])
     absl_logging.get_absl_logger().disabled = True  # what is wrong is said below
     rest = flags.FLAGS(argv)

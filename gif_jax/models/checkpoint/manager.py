@@ -35,7 +35,7 @@ _STATE = 'state'
 class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
   """A checkpoint in the making, which gets checksums of all its files before it has its name."""
 
-  async def finalize(self):
+  async def finalize(self) -> None:
     if self.get_final().name.isdecimal():  # orbax makes the parts of a checkpoint in the same way
       await asyncio.to_thread(checksums.write_sums, Path(self.get()), LATER)
     await super().finalize()
