@@ -35,6 +35,20 @@ def with_own_identities(config: ConfigDict) -> ConfigDict:
   return config
 
 
+def check_table(table: CodeTable, config: ConfigDict, faces: FaceSets) -> None:
+  """Raises TableError if the table was made for other people, or for another embedding size."""
+  cure = 'Make one for this data: python -m gif_jax tokenize with the same --config, or use another --workdir.'
+  if table.extends:
+    cure = 'Give the people of the table it extends in their order, then the newcomers in theirs (README.md).'
+  if table.m != faces.m:
+    raise TableError(f'{table.path}: the table holds m={table.m} identities, the data {faces.m}. {cure}')
+  made_for = table.label_space
+  if made_for and made_for != faces.label_space:
+    raise TableError(f'{table.path}: the table was made for "{made_for}", the data is "{faces.label_space}". {cure}')
+  if table.d != config.model.d:
+    raise TableError(f'{table.path}: code vectors have d={table.d}, config.model.d={config.model.d}. {cure}')
+
+
 def check_people(table: CodeTable, faces: FaceSets) -> None:
   """Raises TableError if the table was made for other people than those of a config, whose `FaceSets` these are."""
   made_for = table.label_space or faces.label_space
@@ -253,7 +267,8 @@ def _newcomers(config: ConfigDict, faces: FaceSets | None, old: CodeTable) -> np
 def ensure_table(config: ConfigDict, faces: FaceSets, workdir: Path) -> CodeTable:
   """The table named by tokenizer.table, else the one in `workdir`, made first where it is missing; all of it checked.
 
-  Raises TableError if it is damaged, or if the one in `workdir` was made with other settings than the config's.
+  Raises TableError if it is damaged, if the one in `workdir` was made with other settings than the config's, and as
+  `check_table` does.
   """
   path = Path(config.tokenizer.table or workdir / 'table')
   if not config.tokenizer.table and not path.exists():
@@ -264,16 +279,20 @@ def ensure_table(config: ConfigDict, faces: FaceSets, workdir: Path) -> CodeTabl
     if not config.tokenizer.table:
       remove(_draft_of(path))  # of a run that was killed when the table was there
   processes.wait()
-  if config.tokenizer.table:
-    return table
+  if not config.tokenizer.table:
+    _check_settings(table, config)
+  check_table(table, config, faces)
+  return table
+
+
+def _check_settings(table: CodeTable, config: ConfigDict) -> None:
   wanted, made_with = settings_of(config), table.meta['settings']
   for key in sorted(wanted.keys() | made_with.keys()):
     if wanted.get(key) != made_with.get(key) and not (key == 'encoder_path' and _same_encoder(config, table)):
       raise TableError(
-        f'{path} was made with {key}={made_with.get(key)!r}, the config has {wanted.get(key)!r}. '
+        f'{table.path} was made with {key}={made_with.get(key)!r}, the config has {wanted.get(key)!r}. '
         'Use another --workdir, or remove the table (and the checkpoints trained with it).'
       )
-  return table
 
 
 def _same_encoder(config: ConfigDict, table: CodeTable) -> bool:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -146,8 +147,8 @@ def read_config() -> ConfigDict:
   flag = flags.FLAGS['config']
   file = config_flags.get_config_filename(flag)
   try:
-    settings = flag.value
-    if not isinstance(settings, ConfigDict):
+    settings: Any = flag.value
+    if not hasattr(settings, 'copy_and_resolve_references'):  # OSError, of a file that could not be read
       raise ConfigError(
         f'{file}: get_config() returns {settings!r:.40}, not settings as gif_jax.config.default() does.'
       )

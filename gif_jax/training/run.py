@@ -18,7 +18,6 @@ from gif_jax.data.sets.trained_on import note_trained
 from gif_jax.evaluation.overlap import warn_of_targets
 from gif_jax.evaluation.registry import open_targets
 from gif_jax.training import run_record
-from gif_jax.training.checks import check_table
 from gif_jax.training.cost import estimate
 from gif_jax.training.train import train
 from gif_jax.validation import validate
@@ -60,9 +59,7 @@ def _label_space(config: ConfigDict, faces: FaceSets, workdir: Path) -> LabelSpa
   """The table of the run, made if it is missing; of a softmax the identities alone."""
   if config.softmax.enabled:
     return Identities(faces.m, faces.label_space)
-  table = tokenizer.ensure_table(config, faces, workdir)
-  check_table(table, config, faces)
-  return table
+  return tokenizer.ensure_table(config, faces, workdir)
 
 
 def _check_apart(data: ConfigDict, workdir: Path) -> None:

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
+from gif_jax.core.errors import ConfigError
 from gif_jax.training.state import Batch
 
 _Tree = TypeVar('_Tree')  # of arrays, or of their shapes
@@ -95,3 +97,17 @@ def on_this_process(tree: _Tree) -> _Tree:
     return jax.make_array_from_single_device_arrays(array.shape, replicated, parts)
 
   return jax.tree.map(view, tree)
+
+
+def check_divides(config: ConfigDict) -> None:
+  """Raises ConfigError where a batch cannot be split over its parts, the devices and the processes."""
+  devices, parts = jax.device_count(), config.train.accumulate
+  if devices % config.train.fsdp:
+    raise ConfigError(f'config.train.fsdp={config.train.fsdp} does not divide the {devices} devices; give a divisor.')
+  for divisor, what in ((parts * devices, f'{devices} devices'), (jax.process_count(), 'processes')):
+    if config.train.batch_size % divisor:
+      accumulated = f' times config.train.accumulate={parts}' if divisor != jax.process_count() and parts > 1 else ''
+      raise ConfigError(
+        f'config.train.batch_size={config.train.batch_size} cannot be split over {what}{accumulated}; '
+        f'choose a multiple of {divisor}.'
+      )

@@ -22,7 +22,7 @@ from gif_jax.data.colour import check_colour
 from gif_jax.data.sets.base import FaceSets
 from gif_jax.evaluation.benchmark import Benchmark
 from gif_jax.evaluation.in_training import RunEvaluator
-from gif_jax.training import checks, input_pipeline, optim, run_record, sharding, summary
+from gif_jax.training import input_pipeline, optim, run_record, sharding, summary
 from gif_jax.training.cost import estimate
 from gif_jax.training.cost.compilation import compile_step
 from gif_jax.training.cost.profiling import FIRST, Trace
@@ -53,13 +53,11 @@ def train(
   CheckpointError, NonFiniteLossError and DiskError, each naming the cure.
   """
   # ---- Devices
-  checks.check_divides(config)
+  sharding.check_divides(config)
   changed = run_record.check(workdir, config, accept)
   mesh = make_mesh(fsdp=config.train.fsdp)
 
   # ---- Data
-  if isinstance(table, CodeTable):
-    checks.check_table(table, config, faces)
   if config.data.check_colour and config.data.source != 'synthetic':
     check_colour(faces.train, config.data.path, 'Or set config.data.check_colour=False.')
   total = train_steps(config, len(faces.train))

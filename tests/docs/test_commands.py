@@ -15,6 +15,7 @@ from PIL import Image
 
 from gif_jax.data.synthetic.render import FaceRenderer
 from tests.helpers import markdown, short
+from tests.helpers.commands import environment
 from tests.helpers.photographs import write_people
 from tests.helpers.places import ROOT
 from tests.helpers.template_files import write_set
@@ -23,7 +24,8 @@ from tests.helpers.tinyface_files import write_tree
 pytestmark = pytest.mark.slow
 # Pages with runnable blocks: later ones use what earlier ones leave, such as runs/quickstart.
 SESSION = ('README', 'training', 'codes', 'identification', 'photographs', 'datasets', 'audit', 'evaluation')
-PEOPLE, IMAGES, SIZE = 14, 4, 32
+PEOPLE, IMAGES, SIZE = 10, 4, 32
+_PIPES = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
 # What is appended to a command in which a text occurs: the tables here are of 20 people, not of 1000.
 MORE = {
   'gif_jax align': ['--size=32'],
@@ -39,39 +41,30 @@ def _photographs(folder):
   for person in range(PEOPLE):
     (folder / f'person{person}').mkdir(parents=True)
     for i, face in enumerate(renderer.render(np.full(IMAGES, person), np.arange(IMAGES))):
-      Image.fromarray(face).resize((224, 224)).save(folder / f'person{person}' / f'{i}.png')
+      Image.fromarray(face).resize((160, 160)).save(folder / f'person{person}' / f'{i}.png')
 
 
 @pytest.fixture(scope='module')
-def session(tmp_path_factory, compiled, tiny_faces):
-  """Runs an argument list in a folder that has what a reader is supposed to have."""
+def session(tmp_path_factory, command, compiled, tiny_faces):
+  """Runs an argument list of a page in a folder that has what a reader is supposed to have."""
   folder = tmp_path_factory.mktemp('session')
-  environment = os.environ | {
-    'JAX_COMPILATION_CACHE_DIR': str(compiled),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-    'JAX_PLATFORMS': 'cpu',
-    'PYTHON': sys.executable,
-    'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
-  }
+  path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
 
   def run(*call):
-    done = subprocess.run(
-      call, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    if call[:2] == ('python', '-m'):
+      verb, *arguments = ('train', *call[3:]) if call[2] == 'gif_jax.main' else call[3:]
+      done = command(verb, *arguments, folder=folder)
+    else:
+      call = (sys.executable, *call[1:])
+      done = subprocess.run(call, cwd=folder, env=environment(compiled, 1) | {'PYTHONPATH': path}, **_PIPES)
     assert done.returncode == 0, f'{shlex.join(call)}\n{done.stdout}'
 
-  (folder / 'launch').symlink_to(ROOT / 'launch')
   _photographs(folder / 'photographs')
   write_people(folder / 'ms1m', tiny_faces.train, PEOPLE, IMAGES)
-  convert = (sys.executable, '-m', 'gif_jax', 'convert', '--input=ms1m')
-  run(*convert, '--output=faces_ms1m/train.rec')
   for name in ('lfw', 'cfp_fp', 'agedb_30'):
-    run(*convert, f'--output=faces_ms1m/{name}.bin', '--pairs=40')
-    (folder / f'{name}.bin').symlink_to(folder / 'faces_ms1m' / f'{name}.bin')
-    (folder / 'data').mkdir(exist_ok=True)
-  pictures = tiny_faces.train[np.arange(0, 40, 4)]
-  write_set(folder / 'IJBC', pictures=pictures, size=SIZE)
+    run('python', '-m', 'gif_jax', 'convert', '--input=ms1m', f'--output={name}.bin', '--pairs=40')
+  (folder / 'data').mkdir()
+  write_set(folder / 'IJBC', pictures=tiny_faces.train[np.arange(0, 40, 4)], size=SIZE)
   write_tree(folder / 'tinyface', SIZE)
   return run
 
@@ -81,7 +74,7 @@ def _commands(block):
   for line in markdown.lines(block.text):
     words = shlex.split(line, comments=True)
     if words[:1] != ['pip']:
-      yield [sys.executable if word == 'python' else word for word in words] + _more(line)
+      yield words + _more(line)
 
 
 def _more(line):
@@ -101,9 +94,9 @@ def test_marked_blocks_run(session, name):
     if block.language == 'bash':
       for command in _commands(block):
         session(*command)
-  python = ''.join(block.text for block in blocks if block.language == 'python')
-  if python:
-    session(sys.executable, '-c', python)
+  program = ''.join(block.text for block in blocks if block.language == 'python')
+  if program:
+    session('python', '-c', program)
 
 
 def test_no_page_with_marked_blocks_is_left_out():

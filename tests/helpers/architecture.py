@@ -118,9 +118,10 @@ def _reachable(name: str, arrows: Mapping[str, set[str]]) -> set[str]:
 
 
 def public_functions(path: Path) -> Iterator[Function]:
-  """Functions of a file and methods of its classes, but for those whose names begin with _."""
+  """Functions of a file and methods of its classes, but for those of which a name begins with _."""
   tree = ast.parse(path.read_text())
-  for holder in (tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))):
+  classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith('_')]
+  for holder in (tree, *classes):
     for node in holder.body:
       if isinstance(node, Function) and not node.name.startswith('_'):
         yield node

@@ -1,14 +1,14 @@
 """Where a value goes: python -m tests.helpers.walks gif_jax.training.run:run faces [--root=FOLDER]
 
 Follows an argument through the calls of the package, file by file, from the function that first has it. Prints the
-files one opens, in order, and how often one comes back to a file to follow the next call out of it. Calls of methods
-of other objects are not followed.
+files one opens, in order, and how often one returns: goes from a file into another one that one has gone into from
+there before. What `core` does is not followed, nor are methods of other objects.
 """
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ class Step(NamedTuple):
   file: str
   function: str
   name: str  # of the value there
+  caller: str = ''  # the file that it comes from
 
 
 class Walker:
@@ -33,21 +34,22 @@ class Walker:
     self.trees = {name.removesuffix('.__init__'): ast.parse(path.read_text()) for path, name in paths.items()}
 
   def walk(self, module: str, function: str, name: str) -> Iterator[Step]:
-    """All calls that a value reaches, depth first, each once."""
+    """All calls that hand a value on, depth first; a function is followed once."""
     seen, waiting = set(), [Step(module, function, name)]
     while waiting:
       step = waiting.pop()
-      if step not in seen:
-        seen.add(step)
-        yield step
+      yield step
+      if step[:3] not in seen:
+        seen.add(step[:3])
         waiting += reversed(list(self._onwards(step)))
 
   def _onwards(self, step: Step) -> Iterator[Step]:
     nodes = ast.walk(self._function(step.file, step.function))
     calls = sorted((node for node in nodes if isinstance(node, ast.Call)), key=lambda node: node.lineno)
     for call in calls:
-      if target := self._target(step.file, call.func):
-        yield from (Step(*target, name) for name in self._parameters(target, call, step.name))
+      target = self._target(step.file, call.func)
+      if target and not target[0].startswith('gif_jax.core.'):
+        yield from (Step(*target, name, step.file) for name in self._parameters(target, call, step.name))
 
   def _function(self, module: str, name: str) -> Function | None:
     """A function of a module, or what makes an object of one of its classes."""
@@ -85,9 +87,13 @@ def told(steps: list[Step]) -> str:
   functions: dict[str, list[str]] = {}
   for step in steps:
     functions.setdefault(step.file, []).append(step.function)
-  changes = sum(before.file != after.file for before, after in pairwise(steps))
   lines = [f'  {file}: {" ".join(dict.fromkeys(names))}' for file, names in functions.items()]
-  return '\n'.join([*lines, f'{len(functions)} files, {changes - len(functions) + 1} returns'])
+  return '\n'.join([*lines, f'{len(functions)} files, {_returns(steps)} returns'])
+
+
+def _returns(steps: list[Step]) -> int:
+  ways = Counter((step.caller, step.file) for step in steps if step.caller not in ('', step.file))
+  return sum(ways.values()) - len(ways)
 
 
 if __name__ == '__main__':
