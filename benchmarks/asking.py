@@ -11,9 +11,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 
-def timed(step, wait, seconds: float) -> dict:
+def timed(step: Callable[[], Any], wait: Callable[[Any], Any], seconds: float) -> dict:
   """Seconds and CPU-seconds of a call of step() -> result, over three calls or more, about `seconds`, after two.
 
   wait(result) returns when the device has done all it was given.
@@ -36,10 +38,10 @@ def timed(step, wait, seconds: float) -> dict:
 class Turns:
   """Times steps(n), which runs n of them and waits for the last, in turns of about `least` seconds."""
 
-  def __init__(self, steps, least: float):
+  def __init__(self, steps: Callable[[int], None], least: float):
     self._steps, self._least, self._count = steps, least, 1
 
-  def warm(self):
+  def warm(self) -> None:
     """Runs what compiles and allocates; then sees how many steps make a turn."""
     self._steps(1)
     self._count = max(1, min(1000, round(self._least / self.take()['wall'])))

@@ -4,15 +4,16 @@ import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gif_jax.codes.identities import Identities
+from gif_jax.codes.identities import Identities, LabelSpace
 from gif_jax.codes.table import CodeTable
 from gif_jax.config import default
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.storage.files import read_json
-from gif_jax.data.sets.base import FaceSets
+from gif_jax.data.sets.base import Faces, FaceSets
 from gif_jax.data.sets.open import open_faces
 from gif_jax.models.extraction.extract import extract
 from gif_jax.training.program import Trained, open_trained
@@ -25,15 +26,15 @@ class Finished(NamedTuple):
   seed: str
   config: ConfigDict
   faces: FaceSets
-  table: CodeTable | Identities
+  table: LabelSpace
   trained: Trained
 
-  def embeddings(self, faces) -> np.ndarray:
+  def embeddings(self, faces: Faces) -> np.ndarray:
     """Unit z of a set of faces: float32 [n, d]."""
     z = extract(lambda images: self.predictions(images, 'embedding'), faces, self.config.eval.batch_size)['embedding']
     return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
 
-  def predictions(self, images, *parts) -> dict:
+  def predictions(self, images: np.ndarray, *parts: str) -> dict[str, jax.Array]:
     out = self.trained.predict(images)
     return {part: out[part] for part in parts}
 

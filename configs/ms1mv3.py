@@ -8,7 +8,7 @@ evaluation are those of arcface_torch's config of the same set (8 GPUs x 128); h
 project's. For reference, arcface_torch reports 96.37 (r50) and 96.85 (r100) TAR@FAR=1e-4 on IJB-C.
 With `r100,softmax` its heads and losses are trained too, ArcFace here: what this project is measured against.
 
-Not run on the real set yet: neither the data nor a GPU was at hand. On fewer devices lower train.batch_size and
+Not run on the real set yet: neither the data nor a GPU was available. On fewer devices lower train.batch_size and
 optim.lr alike.
 """
 
@@ -29,7 +29,7 @@ def get_config(form='r50', combined=(1.0, 0.5, 0.0), sample_rate=1.0):
   c.joint.enabled = form == backbone
   if c.joint.enabled:
     # What won on quickstart_joint.py, but for the scale, the default: not tried at this size. An image moves its code
-    # vector by joint.scale * joint.lr / train.batch_size at most, which is as much as there.
+    # vector by joint.scale * joint.lr / train.batch_size at most, as much as in that experiment.
     c.joint.start = 'random'
     c.joint.negatives = 2048
     c.joint.embeddings = 1.0

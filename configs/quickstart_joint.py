@@ -10,14 +10,14 @@ Controls: --config.loss.digits=0 (without codes), --config.joint.negatives=0 (pe
 here (180 times), a larger --config.joint.lr is better: 16 for 10 000 people in 1200 steps.
 """
 
-from configs import quickstart
+from gif_jax.configs import quickstart
 
 
 def get_config():
   c = quickstart.get_config()
   c.joint.enabled = True
-  # Chosen on validation people, one seed (benchmarks/README.md). A start at vectors made of pixels keeps some of what
-  # pixels take for alike: of backgrounds, for one.
+  # Chosen on validation people, one seed (benchmarks/README.md). A start at vectors made from pixels keeps some of what
+  # looks alike in pixels, such as backgrounds.
   c.joint.start = 'random'
   c.joint.scale = 8.0
   c.joint.negatives = 512

@@ -8,7 +8,7 @@ lr 0.1 and cosine decay. Not the paper's: its features are CLIP's, these are `pi
 capacity, so that codes are unique; scale and margin of the heads, which it does not state.
 """
 
-from configs import quickstart
+from gif_jax.configs import quickstart
 
 
 def get_config():

@@ -6,10 +6,10 @@ No table is made; every identity has a centre. Other baselines, with the same sc
 
 CosFace                  --config.softmax.margin_type=cosface
 AdaFace                  --config.softmax.margin_type=adaface
-Partial FC, r = .3       --config.softmax.sample_rate=0.3
+Partial FC, r = 0.3      --config.softmax.sample_rate=0.3
 """
 
-from configs import quickstart
+from gif_jax.configs import quickstart
 
 
 def get_config():

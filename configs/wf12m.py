@@ -8,7 +8,7 @@ With `r100,softmax` arcface_torch's heads and losses too: CosFace.
 Not run on the real set yet.
 """
 
-from configs import ms1mv3
+from gif_jax.configs import ms1mv3
 
 
 def get_config(form='r50'):

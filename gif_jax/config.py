@@ -12,9 +12,14 @@ from gif_jax.core.errors import ConfigError
 
 
 def default() -> ConfigDict:
-  """All keys with their defaults. Method names (`published`, `fixed`, `joint`) are those of the README."""
+  """All keys with their defaults. Method names (`published`, `fixed`, `joint`): docs/training.md."""
   c = ConfigDict()
+  for add in (_data, _augment, _tokenizer, _model, _loss, _joint, _softmax, _optim, _train, _checkpoint, _eval, _log):
+    add(c)
+  return c
 
+
+def _data(c: ConfigDict) -> None:
   c.data = ConfigDict()
   # Which faces: 'synthetic' (rendered, no download), 'folder' (photographs, one sub-folder per person), 'records' (the
   # training format, InsightFace's RecordIO, 'tfds:NAME': whatever `python -m gif_jax convert` reads).
@@ -34,6 +39,8 @@ def default() -> ConfigDict:
   c.data.check_colour = True  # stop where faces look more blue than red, as where BGR was taken for RGB (not synthetic)
   c.data.workers = 0  # threads that decode, processes that render (synthetic); 0 = one thread. Never changes a batch
 
+
+def _augment(c: ConfigDict) -> None:
   c.augment = ConfigDict()  # of training images: probability of each, 0..1; 0 = off. In this order:
   c.augment.flip = 0.5  # left to right
   c.augment.photometric = 0.0  # brightness, contrast and saturation, each times .5 to 1.5; AdaFace has .2
@@ -44,6 +51,8 @@ def default() -> ConfigDict:
   c.augment.erase = 0.0  # a box of 2 to 40 % of the area becomes noise
   c.augment.crop = 0.0  # all but a box of 20 to 100 % of the area becomes black, nothing moves; AdaFace has .2
 
+
+def _tokenizer(c: ConfigDict) -> None:
   c.tokenizer = ConfigDict()
   c.tokenizer.table = ''  # a ready table; '' = WORKDIR/table, made first where it is missing
   c.tokenizer.encoder = 'pixels'  # what turns images into features: 'pixels', 'clip', 'backbone' (of an earlier run)
@@ -62,6 +71,8 @@ def default() -> ConfigDict:
   c.tokenizer.homogenize_subset = 256  # m_hat, identities in a step
   c.tokenizer.seed = 0
 
+
+def _model(c: ConfigDict) -> None:
   c.model = ConfigDict()
   c.model.backbone = 'r100'  # 'r18', 'r34', 'r50', 'r100', 'r200', 'small'
   c.model.d = 512  # embedding and code-vector size
@@ -71,6 +82,8 @@ def default() -> ConfigDict:
   c.model.dtype = 'bfloat16'  # of the backbone's arithmetic; heads, losses and weights are float32
   c.model.remat = False  # blocks are computed again in the backward pass: less memory, a third more arithmetic
 
+
+def _loss(c: ConfigDict) -> None:
   c.loss = ConfigDict()
   c.loss.margin_type = 'cosface'  # 'cosface' (cosine - margin) or 'arcface' (angle + margin)
   c.loss.margin = 0.1
@@ -82,6 +95,8 @@ def default() -> ConfigDict:
   c.loss.gamma = 1.0  # weight of L_AR
   c.loss.sequence = 1.0  # weight of L_S, the sequence decoder's cross-entropy (model.sequence)
 
+
+def _joint(c: ConfigDict) -> None:
   c.joint = ConfigDict()
   c.joint.enabled = False  # True: code vectors are trained with the network (`joint`); False: they stay as they are
   c.joint.start = 'table'  # code vectors begin as the table has them, or at 'random': codes alone are the table's then
@@ -94,6 +109,8 @@ def default() -> ConfigDict:
   c.joint.lr = 0.5  # highest learning rate of the code vectors, which follows the schedule of optim; 0 = not moved
   c.joint.retokenize_every_steps = 0  # new codes from the vectors as they are by then; 0 = codes stay as they are
 
+
+def _softmax(c: ConfigDict) -> None:
   c.softmax = ConfigDict()  # the baselines: a softmax over all m identities instead of codes, or over a share of them
   c.softmax.enabled = False  # True: no table, no heads, and a centre for every identity
   c.softmax.sample_rate = 1.0  # share of the identities that a step compares with; below 1: Partial FC
@@ -106,6 +123,8 @@ def default() -> ConfigDict:
   c.softmax.adaface_rate = 0.01  # of the running mean and deviation of that length
   c.softmax.interclass_filtering_threshold = 0.0  # other centres with a larger cosine do not push; 0 = all do
 
+
+def _optim(c: ConfigDict) -> None:
   c.optim = ConfigDict()
   c.optim.name = 'sgd'  # 'sgd' or 'adamw'
   c.optim.lr = 0.1  # highest learning rate
@@ -116,6 +135,8 @@ def default() -> ConfigDict:
   c.optim.power = 1.0  # of the polynomial
   c.optim.warmup = 0.05  # share of the steps
 
+
+def _train(c: ConfigDict) -> None:
   c.train = ConfigDict()
   c.train.steps = 0  # length of the run; 0 = train.epochs says
   c.train.epochs = 0.0  # passes over the training images; ignored where train.steps is above 0
@@ -127,17 +148,20 @@ def default() -> ConfigDict:
   c.train.fsdp = 1  # devices that share one copy of weights and optimiser; 1 = each has its own
   c.train.seed = 0  # initial weights, order of the data, augmentation
 
+
+def _checkpoint(c: ConfigDict) -> None:
   c.checkpoint = ConfigDict()
   c.checkpoint.every_steps = 1000
   c.checkpoint.keep = 2  # newest ones kept, beside the best
 
+
+def _eval(c: ConfigDict) -> None:
   c.eval = ConfigDict()
   c.eval.every_steps = 0  # on targets and on validation identities, who pick the best checkpoint; 0 = at the end alone
-  c.eval.targets = (
-    ''  # benchmarks, separated by commas: NAME of data.path/NAME.bin, or any path python -m gif_jax evaluate takes
-  )
+  # Benchmarks, separated by commas: NAME of data.path/NAME.bin, or any path that `python -m gif_jax evaluate` takes.
+  c.eval.targets = ''
   c.eval.validation_identities = 100  # unseen people for choosing settings; 0 = none
-  c.eval.identities = 400  # other unseen people for the figures reported; 0 = no verification figures
+  c.eval.identities = 400  # other unseen people for the metrics reported; 0 = no verification
   c.eval.images = 10  # images of each (folder: at most)
   c.eval.pairs = 6000  # verification pairs, at most, half of them genuine, in 10 folds
   c.eval.closed_set = 4000  # held-out images of training identities looked at, at most
@@ -145,11 +169,12 @@ def default() -> ConfigDict:
   c.eval.beam = 50  # candidates kept while a code is decoded, nodes kept while a tree is searched
   c.eval.trees_up_to = 200_000  # people whose vectors are clustered for the tree; of more: the codes' trie, or no tree
 
+
+def _log(c: ConfigDict) -> None:
   c.log = ConfigDict()
   c.log.every_steps = 50
   c.log.profile_steps = 0  # steps traced into WORKDIR/profile, from the 10th of this run on; 0 = none
   c.log.short = ''  # a shorter form of the experiment, to be named where this one would take hours on a CPU
-  return c
 
 
 _COUNTED = 2**31 - 1  # steps, as int32 has them

@@ -32,8 +32,8 @@ def check_keys(config: ConfigDict) -> None:
       name = f'{section}.{key}'
       if key not in keys:
         raise ConfigError(f'config.{name} is missing: begin with gif_jax.config.default(), and change what you must.')
-      if found := problem(keys[key], type(value), ALLOWED.get(name, '')):
-        raise ConfigError(f'config.{name}={shown(keys[key])} {found}')
+      if wrong := problem(keys[key], type(value), ALLOWED.get(name, '')):
+        raise ConfigError(f'config.{name}={shown(keys[key])} {wrong}')
 
 
 def validate(config: ConfigDict) -> None:
@@ -111,7 +111,7 @@ def _check_encoder(settings):
 
 
 def _check_evaluation(settings):
-  """What would be noticed only when the figures are made, if it were not said here."""
+  """What would be noticed only when the metrics are computed, if it were not said here."""
   if settings.pairs % 20:
     raise ConfigError(f'config.eval.pairs={settings.pairs} must be a multiple of 20: 10 folds, half of each genuine.')
   if settings.every_steps and not (settings.validation_identities or settings.targets):

@@ -84,7 +84,7 @@ if [ -n "${DRY_RUN:-}" ]; then
   exit 0
 fi
 
-# summary.json is the last file that a run writes. A new time on it, and not its being there, means that the run is
+# summary.json is the last file that a run writes. A new time on it, not its existence, means that the run is
 # finished: one may be left from a shorter run that is now continued.
 summary() { stat -c %y "$workdir/summary.json" 2>/dev/null; }
 newest() { # the step of the newest checkpoint; what is still being written has more than digits in its name

@@ -16,7 +16,7 @@ from gif_jax.data.convert.convert import Settings as Conversion
 from gif_jax.data.convert.convert import convert
 from gif_jax.data.convert.merge import input_name
 from gif_jax.data.formats.open import open_records
-from gif_jax.data.formats.records import Packed
+from gif_jax.data.formats.packed import Packed
 from gif_jax.evaluation.registry import open_benchmark
 from tests.helpers.landmark_files import write_points
 from tests.helpers.photographs import write_people

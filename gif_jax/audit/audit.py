@@ -1,13 +1,13 @@
 """An audit from its inputs to its report: what is wrong with data sets, and who may be the same."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gif_jax.audit.findings import describe_images, describe_pairs, few_of_each, overlap, twice
+from gif_jax.audit.findings import Overlap, Pairs, describe_images, describe_pairs, few_of_each, overlap, twice
 from gif_jax.audit.image_hashes import BLANK, UNDECODABLE, mark_all
-from gif_jax.audit.inputs import open_all
+from gif_jax.audit.inputs import Opened, open_all
 from gif_jax.audit.lists import Alike, write_lists
 from gif_jax.audit.plot import Shown, plot_audit
 from gif_jax.audit.similar_people import centred, nearest
@@ -20,7 +20,9 @@ from gif_jax.data.crops import Crops
 from gif_jax.data.formats.recordio import RecordIO
 from gif_jax.data.images import read_image
 from gif_jax.data.odd_sizes import odd_sizes, usual
-from gif_jax.models.extraction.extract import ExtractError, extract, identity_moments
+from gif_jax.models.encoders import Encoder
+from gif_jax.models.extraction.extract import extract
+from gif_jax.models.extraction.identity_moments import ExtractError, identity_moments
 from gif_jax.models.trained import open_encoder
 
 _SIZE = 112  # of crops, where the inputs' differ
@@ -44,7 +46,7 @@ class Settings(NamedTuple):
   similarity: float = 0.0
 
 
-def audit(settings: Settings) -> dict:
+def audit(settings: Settings) -> dict[str, Any]:
   """Writes the report into settings.output and returns what is in audit.json.
 
   Raises DataError for data that cannot be opened, ConfigError for settings that do not go together, InUseError where
@@ -56,7 +58,7 @@ def audit(settings: Settings) -> dict:
     return _audit(settings)
 
 
-def _audit(settings):
+def _audit(settings: Settings) -> dict[str, Any]:
   output, index = settings.output, settings.output / 'index'
   encoder = _open_encoder(settings)
   data = open_all(parts(settings.input), parts(settings.against), index)
@@ -65,7 +67,10 @@ def _audit(settings):
   pairs = twice(data.images, marks, data.person)
   odd = _odd_sizes(data, marks)
   overlaps = {name: overlap(pairs, data.person, which) for which, name in enumerate(data.tested)}
-  similar, close = _look_alike(settings, encoder, data, marks, pairs.root) if encoder else (None, {})
+  similar: Alike | None = None
+  close: dict[str, Alike] = {}
+  if encoder:
+    similar, close = _look_alike(settings, encoder, data, marks, pairs.root)
   report = {
     'inputs': _describe_inputs(settings, data, marks, odd),
     'duplicates': describe_pairs(pairs),
@@ -81,7 +86,7 @@ def _audit(settings):
   return report
 
 
-def _check(settings):
+def _check(settings: Settings) -> None:
   if not parts(settings.input):
     raise ConfigError('--input names nothing: give a data set, or several with commas between.')
   for where in parts(settings.input):
@@ -93,26 +98,26 @@ def _check(settings):
     raise ConfigError(f'--encoder={settings.encoder} needs --encoder_path, the folder of its weights or its run.')
 
 
-def _open_encoder(settings):
+def _open_encoder(settings: Settings) -> Encoder | None:
   try:
     return open_encoder(settings.encoder, settings.encoder_path) if settings.encoder else None
   except UserError as error:
     raise ConfigError(f'--encoder={settings.encoder}: {error}') from error
 
 
-def _odd_sizes(data, marks):
+def _odd_sizes(data: Opened, marks: np.ndarray) -> np.ndarray:
   """Which of the images to train on are of an odd size in their input: bool [n]."""
   sides = np.stack([marks['width'], marks['height']], 1)[: len(data.trained)].astype(np.int64)
   ends = np.cumsum([len(records) for records in data.inputs.values()])
   return np.concatenate([odd_sizes(own) for own in np.split(sides, ends[:-1])])
 
 
-def _describe_inputs(settings, data, marks, odd):
-  found, start = {}, 0
+def _describe_inputs(settings: Settings, data: Opened, marks: np.ndarray, odd: np.ndarray) -> dict[str, Any]:
+  described, start = {}, 0
   for where, (name, records) in zip(parts(settings.input), data.inputs.items()):
     own, strange = (values[start : start + len(records)] for values in (marks, odd))
     start += len(records)
-    found[name] = (
+    described[name] = (
       {'where': where}
       | describe_images(own, records.labels(), len(records.people()))
       | {
@@ -124,14 +129,14 @@ def _describe_inputs(settings, data, marks, odd):
         'labels': records.report.sentences() if isinstance(records, RecordIO) else [],
       }
     )
-  return found
+  return described
 
 
-def _describe_overlaps(data, overlaps, close):
+def _describe_overlaps(data: Opened, overlaps: dict[str, Overlap], close: dict[str, Alike]) -> dict[str, Any]:
   return {
     name: {
       'images': len(data.tested[name]),
-      'found': one.found,
+      'found': one.matches,
       'training_images': len(one.images),
       'people': len(one.people),
       'exact_people': int(one.exact.sum()),
@@ -141,18 +146,20 @@ def _describe_overlaps(data, overlaps, close):
   }
 
 
-def _describe_similar(settings, similar):
+def _describe_similar(settings: Settings, similar: Alike | None) -> dict[str, Any] | None:
   if similar is None:
     return None
   people = len(np.unique(np.concatenate([similar.first, similar.second])))
   return {'pairs': len(similar.first), 'people': people, 'floor': _floor(settings), 'each_at_most': _EACH}
 
 
-def _floor(settings):
+def _floor(settings: Settings) -> float:
   return settings.similarity or _FLOOR[settings.encoder]
 
 
-def _look_alike(settings, encoder, data, marks, root) -> tuple[Alike, dict[str, Alike]]:
+def _look_alike(
+  settings: Settings, encoder: Encoder, data: Opened, marks: np.ndarray, root: np.ndarray
+) -> tuple[Alike, dict[str, Alike]]:
   """People who look like others, and for each evaluation set people who look like somebody in it."""
   size, floor = data.trained.size or _SIZE, _floor(settings)
   rows = few_of_each(data.person, (marks['kind'] > BLANK) & (data.person >= 0), _LOOK_AT)
@@ -177,7 +184,9 @@ def _look_alike(settings, encoder, data, marks, root) -> tuple[Alike, dict[str, 
   return Alike(people[first], people[second], cosine), close
 
 
-def _embed(encoder, data, marks, root, name, size, centre):
+def _embed(
+  encoder: Encoder, data: Opened, marks: np.ndarray, root: np.ndarray, name: str, size: int, centre: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   """Images of an evaluation set, by number in all (those trained on and repeated ones left out), and embeddings."""
   rows = data.rows(name)
   own = rows[(marks['kind'][rows] > BLANK) & (root[rows] == rows)]
@@ -187,7 +196,7 @@ def _embed(encoder, data, marks, root, name, size, centre):
   return own, centred(np.array(extract(encoder.encode, crops, _BATCH, progress=f'encoding {name}')), centre)
 
 
-def _draw(path, data, marks, pairs, similar):
+def _draw(path: Path, data: Opened, marks: np.ndarray, pairs: Pairs, similar: Alike | None) -> None:
   """audit.png, with the first pairs of each kind."""
   shown = []
   for title, which in (
@@ -209,7 +218,8 @@ def _draw(path, data, marks, pairs, similar):
   plot_audit(counts, stored, shown, path)
 
 
-def _shown(title, data, first, second):
+def _shown(title: str, data: Opened, first: int, second: int) -> Shown:
   people = data.person[[first, second]].tolist()
-  names = [data.who(who) if who >= 0 else list(data.tested)[-1 - who] for who in people]
-  return Shown(title, *(read_image(data.images[i], _SIZE).pixels for i in (first, second)), names)
+  one, other = (data.who(who) if who >= 0 else list(data.tested)[-1 - who] for who in people)
+  left, right = (read_image(data.images[i], _SIZE).pixels for i in (first, second))
+  return Shown(title, left, right, (one, other))

@@ -1,4 +1,4 @@
-"""Images that are there twice, byte for byte or nearly, found among tens of millions by sorting their hashes."""
+"""Images that occur twice, byte for byte or nearly: among tens of millions, by sorting their hashes."""
 
 import itertools
 
@@ -48,7 +48,7 @@ def candidates(look: np.ndarray, down: np.ndarray) -> np.ndarray:
   then those of every image with the 64 that follow in the order of the hashes, which holds the equal ones together.
   """
   n = len(look)
-  found = [np.empty(0, np.int64)]
+  near = [np.empty(0, np.int64)]  # i * n + j
   tables = [*itertools.combinations(range(len(_BANDS)), 2)]
   for bands in tqdm(tables, desc='comparing hashes', unit='table'):
     arranged, bits = _arranged(look, bands)
@@ -61,14 +61,14 @@ def candidates(look: np.ndarray, down: np.ndarray) -> np.ndarray:
       alive = alive[key[alive] == key[alive + step]]
       if not len(alive):
         break
-      near = alive[np.bitwise_count(arranged[alive] ^ arranged[alive + step]) <= DISTANCE]
-      ends = np.sort([order[near], order[near + step]], axis=0)
+      alike = alive[np.bitwise_count(arranged[alive] ^ arranged[alive + step]) <= DISTANCE]
+      ends = np.sort([order[alike], order[alike + step]], axis=0)
       ends = ends[:, np.bitwise_count(down[ends[0]] ^ down[ends[1]]) <= DOWN]
-      found.append(ends[0] * n + ends[1])
-  return np.stack(np.divmod(np.unique(np.concatenate(found)), max(n, 1)), 1)
+      near.append(ends[0] * n + ends[1])
+  return np.stack(np.divmod(np.unique(np.concatenate(near)), max(n, 1)), 1)
 
 
-def _arranged(look, bands):
+def _arranged(look: np.ndarray, bands: tuple[int, ...]) -> tuple[np.ndarray, int]:
   """The hashes with the bits of the bands named in front, and the number of those bits."""
   ends = np.cumsum(_BANDS)
   arranged = np.zeros_like(look)
@@ -84,17 +84,17 @@ def confirmed(images: Together, pairs: np.ndarray) -> np.ndarray:
   jobs = [pairs[start : start + _BLOCK] for start in range(0, len(pairs), _BLOCK)]
   same = [np.empty(0, bool)]
   with tqdm(total=len(pairs), desc='comparing pictures', unit='pair', unit_scale=True) as bar:
-    for found in on_all_cores(compare, jobs) if len(jobs) > 4 else map(compare, jobs):
-      same.append(found)
-      bar.update(len(found))
+    for block in on_all_cores(compare, jobs) if len(jobs) > 4 else map(compare, jobs):
+      same.append(block)
+      bar.update(len(block))
   return np.concatenate(same)
 
 
 class _Compare:
-  def __init__(self, images):
+  def __init__(self, images: Together):
     self.images = images
 
-  def __call__(self, pairs):
+  def __call__(self, pairs: np.ndarray) -> np.ndarray:
     cv2.setNumThreads(0)
     return np.array([correlation(*(self.images[i] for i in pair)) >= ALIKE for pair in pairs.tolist()])
 
@@ -105,8 +105,8 @@ def correlation(first: bytes, second: bytes) -> float:
   return float(a @ b)
 
 
-def _brightness(encoded):
+def _brightness(encoded: bytes) -> np.ndarray:
   grey = cv2.cvtColor(read_image(encoded, 4 * _SIDE).pixels, cv2.COLOR_RGB2GRAY)
   small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float64).ravel()
   small -= small.mean()
-  return small / max(np.linalg.norm(small), 1e-9)
+  return small / max(float(np.linalg.norm(small)), 1e-9)

@@ -1,6 +1,6 @@
-"""What an audit finds, as figures: counts, pictures that are there twice, colours, people who are evaluated on too."""
+"""What an audit finds, as numbers: counts, pictures that occur twice, colours, people who are evaluated on too."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ _SIZES = 10  # sizes of images that are named
 
 
 class Pairs(NamedTuple):
-  """Pictures that are there twice, by image number in all sets together.
+  """Pictures that occur twice, by image number in all sets together.
 
   images int64 [k, 2], the earlier one first; exact bool [k], byte for byte; within, across, evaluation bool [k]: of one
   person, of two people of the training sets, or of a training set and an evaluation set. root int64 [n]: the first
@@ -28,7 +28,7 @@ class Pairs(NamedTuple):
 
 
 def twice(images: Together, marks: np.ndarray, person: np.ndarray) -> Pairs:
-  """Finds pictures that are there twice, byte for byte or nearly; those that show nothing are left out.
+  """Finds pictures that occur twice, byte for byte or nearly; those that show nothing are left out.
 
   marks: MARK [n] of `images`; person: int64 [n], -1, -2 ... for the images of evaluation sets, which come last.
   """
@@ -38,18 +38,23 @@ def twice(images: Together, marks: np.ndarray, person: np.ndarray) -> Pairs:
   root[shown] = shown[first]
   once = shown[first == np.arange(len(shown))]
   near = once[candidates(marks['look'][once], marks['down'][once])]
-  # Within evaluation sets everything may be there twice: LFW's pairs share images.
+  # Within evaluation sets everything may occur twice: LFW's pairs share images.
   near = near[(person[near] >= 0).any(1)]
   near = near[confirmed(images, near)]
   pairs = np.concatenate([shown[exact], near])
   first, second = person[pairs].T
   trained, used = (first >= 0) & (second >= 0), (first >= 0) | (second >= 0)
-  exactly = np.arange(len(pairs)) < len(exact)
-  found = [pairs, exactly, trained & (first == second), trained & (first != second), used & ~trained]
-  return Pairs(*(values[used] for values in found), root)
+  return Pairs(
+    images=pairs[used],
+    exact=(np.arange(len(pairs)) < len(exact))[used],
+    within=(trained & (first == second))[used],
+    across=(trained & (first != second))[used],
+    evaluation=(used & ~trained)[used],
+    root=root,
+  )
 
 
-def describe_images(marks: np.ndarray, labels: np.ndarray, m: int) -> dict:
+def describe_images(marks: np.ndarray, labels: np.ndarray, m: int) -> dict[str, Any]:
   """Counts, sizes, kinds and colours of the images MARK [n] of m people, labels int64 [n]; JSON values."""
   counts, stored = np.bincount(labels, minlength=m), marks['bytes'].astype(np.int64)
   readable = marks['kind'] != UNDECODABLE
@@ -74,14 +79,14 @@ def describe_images(marks: np.ndarray, labels: np.ndarray, m: int) -> dict:
   }
 
 
-def _spread(values):
+def _spread(values: np.ndarray) -> dict[str, float]:
   if not len(values):
     return {}
   low, middle, high = (float(value) for value in (values.min(), np.median(values), values.max()))
   return {'min': low, 'median': middle, 'mean': round(float(values.mean()), 2), 'max': high}
 
 
-def _colour(marks):
+def _colour(marks: np.ndarray) -> dict[str, Any]:
   """Means of red and blue where the skin is, and whether they are swapped.
 
   Grey pictures that are stored as colour ones tell nothing and are not counted.
@@ -94,25 +99,25 @@ def _colour(marks):
   return {'images': len(marks), **shares, 'blue_above_red': float((blue > red).mean()), 'swapped': swapped(red, blue)}
 
 
-def describe_pairs(pairs: Pairs) -> dict:
-  """How many pictures are there twice among the images to train on; JSON values."""
-  found = {}
-  for name, kind in (('exact', pairs.exact), ('near', ~pairs.exact)):
-    found[name] = {
+def describe_pairs(pairs: Pairs) -> dict[str, Any]:
+  """How many pictures occur twice among the images to train on; JSON values."""
+  return {
+    name: {
       relation: {'pairs': int((kind & which).sum()), 'images': len(np.unique(pairs.images[kind & which, 1]))}
       for relation, which in (('within_a_person', pairs.within), ('across_people', pairs.across))
     }
-  return found
+    for name, kind in (('exact', pairs.exact), ('near', ~pairs.exact))
+  }
 
 
 class Overlap(NamedTuple):
   """Training images and people that are in one evaluation set, by their pictures."""
 
-  found: int  # images of the evaluation set, each counted once, that are in the training sets
+  matches: int  # images of the evaluation set, each counted once, that are in the training sets
   images: np.ndarray  # int64 [k], training images, rising
   people: np.ndarray  # int64 [p], whose they are, rising
-  exact: np.ndarray  # bool [p], whether one of the pictures is there byte for byte
-  tested: np.ndarray  # int64 [p], an image of the evaluation set that is there
+  exact: np.ndarray  # bool [p], whether one of the pictures is the same byte for byte
+  tested: np.ndarray  # int64 [p], an image of the evaluation set that shows them
 
 
 def overlap(pairs: Pairs, person: np.ndarray, which: int) -> Overlap:
@@ -121,7 +126,7 @@ def overlap(pairs: Pairs, person: np.ndarray, which: int) -> Overlap:
   (trained, tested), exact = pairs.images[here].T, pairs.exact[here]
   order = np.lexsort((~exact, pairs.root[trained]))
   roots, first = np.unique(pairs.root[trained][order], return_index=True)
-  # Every training image with the bytes of one that was found is in the evaluation set too.
+  # Every training image with the bytes of one that is in the evaluation set is in it, too.
   images = np.flatnonzero(np.isin(pairs.root, roots) & (person >= 0))
   pair = order[first][np.searchsorted(roots, pairs.root[images])]
   by_person = np.lexsort((~exact[pair], person[images]))

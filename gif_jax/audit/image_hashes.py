@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from gif_jax.core.errors import DataError, UnreadableError
 from gif_jax.core.workers import on_all_cores
+from gif_jax.data.formats.records import EncodedImages
 from gif_jax.data.images import read_image
 from gif_jax.data.listing import Skipped
 
@@ -37,25 +38,25 @@ MARK = np.dtype(
 
 
 class Together:
-  """The images of several sets, one after the other. Anything with a length, encoded images and where() is a set."""
+  """The images of several sets, one after the other."""
 
-  def __init__(self, sets: Sequence):
+  def __init__(self, sets: Sequence[EncodedImages]):
     self.sets = list(sets)
     self.starts = np.cumsum([0, *map(len, self.sets)])
 
-  def __len__(self):
+  def __len__(self) -> int:
     return int(self.starts[-1])
 
   def __getitem__(self, index: int) -> bytes:
-    images, row = self._find(index)
+    images, row = self._locate(index)
     return images[row]
 
   def where(self, index: int) -> str:
     """What to call an image in a message."""
-    images, row = self._find(index)
+    images, row = self._locate(index)
     return images.where(row)
 
-  def _find(self, index):
+  def _locate(self, index: int) -> tuple[EncodedImages, int]:
     which = int(np.searchsorted(self.starts, index, 'right')) - 1
     return self.sets[which], int(index - self.starts[which])
 
@@ -70,13 +71,14 @@ class Marked(NamedTuple):
 def mark_all(images: Together) -> Marked:
   """Reads and decodes every image once, on all cores where there are many; shows progress."""
   n = len(images)
-  marks, undecodable = np.zeros(n, MARK), []
+  marks = np.zeros(n, MARK)
+  undecodable: list[Skipped] = []
   look = _Look(images)
   jobs = [(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
   with tqdm(total=n, desc='looking at images', unit='image', unit_scale=True) as bar:
-    for (start, stop), (found, bad) in zip(jobs, on_all_cores(look, jobs) if n > _FEW else map(look, jobs)):
-      marks[start:stop] = found
-      undecodable += bad
+    for (start, stop), block in zip(jobs, on_all_cores(look, jobs) if n > _FEW else map(look, jobs)):
+      marks[start:stop] = block.marks
+      undecodable += block.undecodable
       bar.update(stop - start)
   return Marked(marks, undecodable)
 
@@ -84,24 +86,25 @@ def mark_all(images: Together) -> Marked:
 class _Look:
   """What a worker does; sets of images open their files when first read."""
 
-  def __init__(self, images):
+  def __init__(self, images: Together):
     self.images = images
 
-  def __call__(self, job):
+  def __call__(self, job: tuple[int, int]) -> Marked:
     cv2.setNumThreads(0)  # every core has a process of its own
-    marks, bad = np.zeros(job[1] - job[0], MARK), []
+    marks = np.zeros(job[1] - job[0], MARK)
+    undecodable = []
     for i, index in enumerate(range(*job)):
       try:
         encoded = self.images[index]
         marks[i]['bytes'] = len(encoded)
         marks[i] = mark(encoded)
       except (UnreadableError, DataError) as error:
-        bad.append(Skipped(self.images.where(index), str(error)))
-    return marks, bad
+        undecodable.append(Skipped(self.images.where(index), str(error)))
+    return Marked(marks, undecodable)
 
 
 def mark(encoded: bytes) -> tuple:
-  """The fields of MARK of one encoded image. Raises UnreadableError for what cannot be decoded whole."""
+  """The fields of MARK of one encoded image. Raises UnreadableError for what cannot be decoded to its end."""
   crop, width, height, what = read_image(encoded, _SIDE)
   look, down, contrast = difference_hashes(crop)
   red, _, blue, _ = cv2.mean(crop[_SIDE // 3 : -_SIDE // 3, _SIDE // 3 : -_SIDE // 3])

@@ -1,6 +1,6 @@
 """All that an audit looks at: the images of training sets, then those of evaluation sets, and whose they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from gif_jax.data.formats.records import Records
 class Opened(NamedTuple):
   """n images: those of the training sets, then those of the evaluation sets."""
 
-  inputs: dict[str, Records]
+  inputs: Mapping[str, Records]
   trained: Merged
   tested: dict[str, PairedImages]
   images: Together

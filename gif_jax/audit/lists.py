@@ -44,18 +44,17 @@ def write_lists(
   strange = np.flatnonzero(odd)[:_LISTED]
   sides = (f'{width}x{height}' for width, height in marked.marks[strange][['width', 'height']].tolist())
   write_rows(output / 'odd_sizes.tsv', zip(map(data.images.where, strange.tolist()), sides), '\t')
-  header = ('kind', 'of', 'first_person', 'second_person', 'first', 'second')
-  write_rows(output / 'duplicates.csv', [header, *_duplicate_rows(data, pairs)], ',')
+  write_rows(output / 'duplicates.csv', _duplicate_rows(data, pairs), ',')
   known = sorted({person for one in overlaps.values() for person in one.people.tolist()})
   write_rows(output / 'in_evaluation.txt', [(data.trained.names[person],) for person in known], '\t')
-  header = ('same', 'similarity', 'person', 'evaluation_image', 'found_by')
-  write_rows(output / 'overlapping_people.csv', [header, *_overlap_rows(data, overlaps, close)], ',')
+  write_rows(output / 'overlapping_people.csv', _overlap_rows(data, overlaps, close), ',')
   alike = zip(similar.first.tolist(), similar.second.tolist(), similar.cosine.tolist()) if similar else ()
   rows = (('', f'{cosine:.4f}', data.who(first), data.who(second)) for first, second, cosine in alike)
   write_rows(output / 'similar_people.csv', [('same', 'similarity', 'first', 'second'), *rows], ',')
 
 
-def _duplicate_rows(data: Opened, pairs: Pairs) -> Iterator[tuple]:
+def _duplicate_rows(data: Opened, pairs: Pairs) -> Iterator[tuple[str, ...]]:
+  yield 'kind', 'of', 'first_person', 'second_person', 'first', 'second'
   for of, which in (('two people', pairs.across), ('evaluation', pairs.evaluation), ('one person', pairs.within)):
     for k in np.flatnonzero(which)[:_LISTED].tolist():
       images = pairs.images[k].tolist()
@@ -63,7 +62,8 @@ def _duplicate_rows(data: Opened, pairs: Pairs) -> Iterator[tuple]:
       yield 'exact' if pairs.exact[k] else 'near', of, *people, *map(data.images.where, images)
 
 
-def _overlap_rows(data: Opened, overlaps: dict[str, Overlap], close: dict[str, Alike]) -> Iterator[tuple]:
+def _overlap_rows(data: Opened, overlaps: dict[str, Overlap], close: dict[str, Alike]) -> Iterator[tuple[str, ...]]:
+  yield 'same', 'similarity', 'person', 'evaluation_image', 'found_by'
   for one in overlaps.values():
     for person, exact, image in zip(one.people.tolist(), one.exact.tolist(), one.tested.tolist()):
       yield '1', '', data.who(person), data.images.where(image), 'same bytes' if exact else 'same picture'

@@ -1,4 +1,4 @@
-"""The picture of an audit: how images are spread over people, their bytes, and the pairs that should be looked at."""
+"""The plot of an audit: how images are spread over people, their bytes, and the pairs that should be looked at."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from gif_jax.core.plots import new_figure, save, tidy
 from gif_jax.core.texts import for_plot
@@ -50,7 +51,7 @@ def plot_audit(
   save(figure, path)
 
 
-def _histogram(axes, values, xlabel, ylabel):
+def _histogram(axes: Axes, values: Mapping[str, np.ndarray], xlabel: str, ylabel: str) -> None:
   """One outline per input over the same bins, logarithmic where the values spread over more than a factor of 30."""
   low = max(1, min((int(v.min()) for v in values.values() if len(v)), default=1))
   high = max(low + 1, max((int(v.max()) for v in values.values() if len(v)), default=2))
@@ -63,10 +64,10 @@ def _histogram(axes, values, xlabel, ylabel):
   tidy(axes)
   axes.set_axisbelow(True)
   if not wide:
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis='x', integer=True)
   if len(values) > 1:
     axes.legend(frameon=False, fontsize='small')
 
 
-def _short(text):
+def _short(text: str) -> str:
   return for_plot(text if len(text) <= _LINE else f'{text[: _LINE - 11]}...{text[-8:]}')

@@ -9,6 +9,8 @@ from tqdm import tqdm
 
 from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 
+_Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # row int64 [p], column int64 [p], cosine float32 [p]
+
 _ROWS = 2048  # embeddings whose neighbours are looked for at a time
 _COLUMNS = 16384  # embeddings they are compared with at a time: 128 MB of cosines
 
@@ -50,25 +52,30 @@ def nearest(
     for start in range(0, len(rows), high)
     if not later or start < first + wide  # the others are all before their rows
   ]
-  found, block, held = [np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)], None, -1
+  best: _Pairs = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+  block, held = None, -1
   for start, first in tqdm(jobs, desc=progress, unit='block', disable=not progress):
     if first != held:
       block, held = jnp.asarray(_padded(columns[first : first + wide], wide)), first
     some = jax.device_put(_padded(rows[start : start + high], high), where)
     column, cosine = map(np.asarray, _best(some, block, start, first, len(columns), min(k, wide), later))
     row, place = np.nonzero(cosine[: len(rows) - start] >= floor)
-    hits = row + start, column[row, place], cosine[row, place]
-    found = _most_similar([np.concatenate(pair) for pair in zip(found, hits)], k) if len(row) else found
-  order = np.lexsort((found[1], found[0], -found[2]))
-  return tuple(values[order] for values in found)
+    if len(row):
+      near = row + start, column[row, place], cosine[row, place]
+      best = _most_similar(tuple(map(np.concatenate, zip(best, near))), k)
+  rows_of, columns_of, cosines = best
+  order = np.lexsort((columns_of, rows_of, -cosines))
+  return rows_of[order], columns_of[order], cosines[order]
 
 
-def _padded(vectors, size):
+def _padded(vectors: np.ndarray, size: int) -> np.ndarray:
   return np.pad(vectors, ((0, size - len(vectors)), (0, 0)))
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6))
-def _best(rows, columns, start, first, n, k, later):
+def _best(
+  rows: jax.Array, columns: jax.Array, start: int, first: int, n: int, k: int, later: bool
+) -> tuple[jax.Array, jax.Array]:
   """Columns int32 [r, k] and cosines float32 [r, k] of the k nearest in a block; cosine -2 where there are fewer."""
   cosine = jnp.matmul(rows, columns.T, precision='high')
   column = jnp.arange(columns.shape[0])[None] + first
@@ -79,7 +86,7 @@ def _best(rows, columns, start, first, n, k, later):
   return place + first, cosine
 
 
-def _most_similar(pairs, k):
+def _most_similar(pairs: tuple[np.ndarray, ...], k: int) -> _Pairs:
   """The k most similar pairs of every row."""
   row, column, cosine = pairs
   order = np.lexsort((column, -cosine, row))

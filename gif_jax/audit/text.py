@@ -1,17 +1,18 @@
-"""The report of an audit in words: every figure with what it means and what to do about it."""
+"""The report of an audit in words: every number with what it means and what to do about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from gif_jax.core.texts import markdown
 
 
-def describe(report: dict) -> str:
-  """audit.md of the figures in audit.json."""
+def describe(report: dict[str, Any]) -> str:
+  """audit.md, made of what is in audit.json."""
   parts = [
     f'# Audit of {markdown(", ".join(report["inputs"]))}',
     '![](audit.png)',
     _summary(report),
-    *(_input(name, found) for name, found in report['inputs'].items()),
+    *(_input(name, facts) for name, facts in report['inputs'].items()),
     _duplicates(report['duplicates']),
     _evaluation(report['evaluation']),
     _similar(report['similar_people'], report['encoder']),
@@ -20,21 +21,21 @@ def describe(report: dict) -> str:
   return '\n\n'.join(filter(None, parts)) + '\n'
 
 
-def faults(report: dict) -> Iterator[str]:
+def faults(report: dict[str, Any]) -> Iterator[str]:
   """One sentence for everything that should be looked at; nothing for a data set without faults."""
-  for name, found in report['inputs'].items():
-    yield from (f'{name}: {fault}.' for fault in _faults_of_input(found))
+  for name, facts in report['inputs'].items():
+    yield from (f'{name}: {fault}.' for fault in _faults_of_input(facts))
   for kind, word in (('exact', 'byte for byte'), ('near', 'nearly')):
     if count := report['duplicates'][kind]['across_people']['images']:
       yield f'{_many(count, "picture is", "pictures are")} there under two names, {word}: label noise (duplicates.csv).'
     if count := report['duplicates'][kind]['within_a_person']['images']:
       yield f'{_many(count, "picture", "pictures")} of a person repeated, {word}: harmless.'
-  for name, found in report['evaluation'].items():
-    if found['people']:
-      who = _many(found['people'], 'person is', 'people are')
+  for name, overlap in report['evaluation'].items():
+    if overlap['people']:
+      who = _many(overlap['people'], 'person is', 'people are')
       yield f'{name}: {who} trained on whose pictures are in it (in_evaluation.txt).'
-    if found.get('similar_people'):
-      who = _many(found['similar_people'], 'person looks', 'people look')
+    if overlap.get('similar_people'):
+      who = _many(overlap['similar_people'], 'person looks', 'people look')
       yield f'{name}: {who} like somebody in it (overlapping_people.csv).'
   similar = report['similar_people']
   if similar and similar['pairs']:
@@ -42,96 +43,96 @@ def faults(report: dict) -> Iterator[str]:
     yield f'{who} alike and may be the same (similar_people.csv).'
 
 
-def _many(count, one, several):
+def _many(count: int, one: str, several: str) -> str:
   return f'{count:,} {one if count == 1 else several}'
 
 
-def _faults_of_input(found):
-  yield from found['labels']
-  if count := found['undecodable']:
+def _faults_of_input(facts: dict[str, Any]) -> Iterator[str]:
+  yield from facts['labels']
+  if count := facts['undecodable']:
     yield f'{_many(count, "image", "images")} cannot be decoded (skipped.tsv)'
-  if count := found['skipped']:
+  if count := facts['skipped']:
     yield f'{_many(count, "file or record was", "files or records were")} left out when it was opened (skipped.tsv)'
-  if count := found['odd_sizes']:
+  if count := facts['odd_sizes']:
     many = _many(count, 'picture is', 'pictures are')
-    yield f'{many} of an odd size among those of {found["usual_size"]} (odd_sizes.tsv)'
-  if count := found['people_without_decodable_image']:
+    yield f'{many} of an odd size among those of {facts["usual_size"]} (odd_sizes.tsv)'
+  if count := facts['people_without_decodable_image']:
     yield f'{_many(count, "person has", "people have")} no image that can be decoded'
-  if count := found['kinds'].get('blank'):
+  if count := facts['kinds'].get('blank'):
     yield f'{_many(count, "image shows", "images show")} nothing, one colour all over (skipped.tsv)'
-  if found['colour']['swapped']:
+  if facts['colour']['swapped']:
     yield 'red and blue are probably swapped'
 
 
-def _summary(report):
-  found = list(faults(report))
-  if not found:
+def _summary(report: dict[str, Any]) -> str:
+  listed = list(faults(report))
+  if not listed:
     return 'Nothing was found that should be looked at.'
-  return 'To be looked at:\n\n' + '\n'.join(f'- {markdown(fault)}' for fault in found)
+  return 'To be looked at:\n\n' + '\n'.join(f'- {markdown(fault)}' for fault in listed)
 
 
-def _input(name, found):
-  per_person, stored = found['images_per_person'], found['bytes_per_image']
+def _input(name: str, facts: dict[str, Any]) -> str:
+  per_person, stored = facts['images_per_person'], facts['bytes_per_image']
   rows = {
-    'images': f'{found["images"]:,}',
-    'people': f'{found["people"]:,}',
+    'images': f'{facts["images"]:,}',
+    'people': f'{facts["people"]:,}',
     'images of a person': f'{per_person["min"]:g} to {per_person["max"]:g}, median {per_person["median"]:g}, mean '
     f'{per_person["mean"]:g}',
-    'people with 1 image': f'{found["people_with_1_image"]:,}',
-    'people with less than 5, 10 images': ', '.join(f'{found[f"people_with_less_than_{k}"]:,}' for k in (5, 10)),
-    'bytes': f'{found["bytes"]:,}; an image {stored["min"]:g} to {stored["max"]:g}, median {stored["median"]:g}',
-    'sizes': _counted(found['sizes']) + (' ...' if found['kinds_of_size'] > len(found['sizes']) else ''),
-    'not square': f'{found["not_square"]:,}',
-    'kinds': _counted(found['kinds']),
-    'cannot be decoded': f'{found["undecodable"]:,}',
-    'left out when opened': f'{found["skipped"]:,}',
-    'files that are no images': f'{found["not_images"]:,}',
-    'of an odd size': f'{found["odd_sizes"]:,}',
+    'people with 1 image': f'{facts["people_with_1_image"]:,}',
+    'people with less than 5, 10 images': ', '.join(f'{facts[f"people_with_less_than_{k}"]:,}' for k in (5, 10)),
+    'bytes': f'{facts["bytes"]:,}; an image {stored["min"]:g} to {stored["max"]:g}, median {stored["median"]:g}',
+    'sizes': _counted(facts['sizes']) + (' ...' if facts['kinds_of_size'] > len(facts['sizes']) else ''),
+    'not square': f'{facts["not_square"]:,}',
+    'kinds': _counted(facts['kinds']),
+    'cannot be decoded': f'{facts["undecodable"]:,}',
+    'left out when opened': f'{facts["skipped"]:,}',
+    'files that are no images': f'{facts["not_images"]:,}',
+    'of an odd size': f'{facts["odd_sizes"]:,}',
   }
   table = '| | |\n| --- | --- |\n' + '\n'.join(f'| {key} | {value} |' for key, value in rows.items())
-  return '\n\n'.join([f'## {markdown(name)}', markdown(found['where']), table, *_advice(found)])
+  return '\n\n'.join([f'## {markdown(name)}', markdown(facts['where']), table, *_advice(facts)])
 
 
-def _counted(counts):
+def _counted(counts: Mapping[str, int]) -> str:
   return ', '.join(f'{key}: {count:,}' for key, count in counts.items())
 
 
-def _advice(found):
-  """What the figures of one input mean, where they mean something."""
-  if found['labels']:
-    yield 'Labels: ' + '; '.join(found['labels']) + '.'
-  if found['undecodable'] or found['skipped']:
+def _advice(facts: dict[str, Any]) -> Iterator[str]:
+  """What the numbers of one input mean, where they mean something."""
+  if facts['labels']:
+    yield 'Labels: ' + '; '.join(facts['labels']) + '.'
+  if facts['undecodable'] or facts['skipped']:
     yield (
       'Training stops at an image that cannot be decoded. `python -m gif_jax convert` leaves such images out, and '
       'writes which; skipped.tsv lists them with their reasons.'
     )
-  if found['odd_sizes']:
+  if facts['odd_sizes']:
     yield (
       'Whole scenes among crops teach a network backgrounds, and thumbnails little. Look at those in odd_sizes.tsv, '
       'take out the lines of those that are right, and leave the others out: `python -m gif_jax convert '
       '--without_images=odd_sizes.tsv` (skipped.tsv serves as well). `python -m gif_jax align` cuts faces out of '
       'scenes.'
     )
-  if found['people_with_1_image']:
+  if facts['people_with_1_image']:
     yield (
       'With one image of a person nothing can be learned about how faces of one person differ; such people still '
       'serve as others to be told apart from. `convert --min_images=5` leaves people with fewer out.'
     )
-  if found['not_square'] or found['kinds_of_size'] > 1:
+  if facts['not_square'] or facts['kinds_of_size'] > 1:
     yield (
       'Images that are not square are fitted into a square, on black. Faces should be cut alike everywhere: '
       '`python -m gif_jax align` finds and cuts them.'
     )
-  if set(found['kinds']) - {'colour', 'undecodable', 'blank'}:
+  if set(facts['kinds']) - {'colour', 'undecodable', 'blank'}:
     yield (
       'Grey images are trained on as they are, with three equal channels. CMYK is read without its profile: '
       'colours are approximate.'
     )
-  if found['colour']['images']:
-    yield _colour(found['colour'])
+  if facts['colour']['images']:
+    yield _colour(facts['colour'])
 
 
-def _colour(colour):
+def _colour(colour: dict[str, Any]) -> str:
   means = f'In the middle of the pictures red is {colour["red"]:g} on average, blue {colour["blue"]:g}'
   if not colour['swapped']:
     return f'{means}: as skin is, so channels are in order.'
@@ -143,9 +144,9 @@ def _colour(colour):
   )
 
 
-def _duplicates(found):
+def _duplicates(counts: dict[str, Any]) -> str:
   rows = [
-    f'| {title}, {kind} | {found[kind][relation]["images"]:,} | {found[kind][relation]["pairs"]:,} |'
+    f'| {title}, {kind} | {counts[kind][relation]["images"]:,} | {counts[kind][relation]["pairs"]:,} |'
     for relation, title in (('across_people', 'of two people: label noise'), ('within_a_person', 'of one: harmless'))
     for kind in ('exact', 'near')
   ]
@@ -153,7 +154,7 @@ def _duplicates(found):
     'Exact: the same bytes. Near: the pictures correlate by 0.98 or more and their difference hashes differ in at most '
     '3 of 64 bits (6 from top to bottom), as when a picture is stored again with another quality or size. '
   )
-  if any(found[kind]['across_people']['images'] for kind in found):
+  if any(counts[kind]['across_people']['images'] for kind in counts):
     text += (
       'A picture under two names is wrong under one of them, or the two are one person. duplicates.csv lists them, '
       'those of two people first. Where they are one person, write `1,,FIRST_PERSON,SECOND_PERSON` into '
@@ -163,13 +164,13 @@ def _duplicates(found):
   return '\n'.join(['## The same picture twice', '', *head, *rows, '', text.strip()])
 
 
-def _evaluation(found):
-  if not found:
+def _evaluation(overlaps: dict[str, Any]) -> str:
+  if not overlaps:
     return ''
   rows = [
     f'| {markdown(name)} | {one["images"]:,} | {one["found"]:,} | {one["training_images"]:,} | {one["people"]:,} '
     f'({one["exact_people"]:,}) | {one.get("similar_people", "not looked for")} |'
-    for name, one in found.items()
+    for name, one in overlaps.items()
   ]
   text = (
     'People of an evaluation set must not be trained on: its figures would be too good. in_evaluation.txt names those '
@@ -181,22 +182,23 @@ def _evaluation(found):
   return '\n'.join(['## Also in evaluation sets', '', head, '| --- ' * 6 + '|', *rows, '', text])
 
 
-def _similar(found, encoder):
-  if not found:
+def _similar(similar: dict[str, Any] | None, encoder: str) -> str:
+  if not similar:
     return (
       '## People who may be the same\n\nNot looked for: give --encoder=backbone and --encoder_path=RUN, a network '
       'trained before, to find people who are there under two names.'
     )
   return (
     '## People who may be the same\n\n'
-    f'Pairs with a cosine of mean embeddings of {found["floor"]:g} or more, by {markdown(encoder)}: {found["pairs"]:,} '
-    f'of {found["people"]:,} people (with at most {found["each_at_most"]} others each). similar_people.csv lists them, '
-    'the most similar first. Look at them, write 1 under `same` where two are one person, and put them together: '
-    '`python -m gif_jax convert --input=... --same=similar_people.csv --output=...`.\n\n' + _trust(encoder)
+    f'Pairs with a cosine of mean embeddings of {similar["floor"]:g} or more, by {markdown(encoder)}: '
+    f'{similar["pairs"]:,} of {similar["people"]:,} people (with at most {similar["each_at_most"]} others each). '
+    'similar_people.csv lists them, the most similar first. Look at them, write 1 under `same` where two are '
+    'one person, and put them together: `python -m gif_jax convert --input=... --same=similar_people.csv '
+    '--output=...`.\n\n' + _trust(encoder)
   )
 
 
-def _trust(encoder):
+def _trust(encoder: str) -> str:
   if encoder != 'pixels':
     return ''
   return (

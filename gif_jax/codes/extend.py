@@ -42,7 +42,7 @@ def extend_codes(codes: np.ndarray, vectors: np.ndarray, v: int, newcomers: np.n
   (m, l), k = codes.shape, len(newcomers)
   newcomers = np.asarray(newcomers, np.float32)
   _check(newcomers, vectors, m, l, v)
-  found = np.empty((k, l), np.uint8)
+  new_codes = np.empty((k, l), np.uint8)
   node = np.zeros(m + k, np.int64)  # of everybody: the old, then the newcomers
   guess = np.zeros((1, newcomers.shape[1]), np.float32)  # where a node without identities lies
   for j in range(l):
@@ -56,11 +56,11 @@ def extend_codes(codes: np.ndarray, vectors: np.ndarray, v: int, newcomers: np.n
       usual = _usual(vectors, node[:m], digit, v)
     cost, centroid = _costs(newcomers, own, vectors, rows, below, count, guess, usual)
     child = assign(cost, own, places)
-    found[:, j] = child
+    new_codes[:, j] = child
     parent, value = np.divmod(np.unique(own * v + child), v)
     guess = centroid[parent] + usual[value]
     node = np.unique(node * v + np.concatenate([digit, child]), return_inverse=True)[1]
-  return found
+  return new_codes
 
 
 def _check(newcomers: np.ndarray, vectors: np.ndarray, m: int, l: int, v: int) -> None:
@@ -113,7 +113,16 @@ def _usual(vectors: np.ndarray, node: np.ndarray, digit: np.ndarray, v: int) -> 
   return total[siblings].sum(0) / size[:, None]
 
 
-def _costs(newcomers, own, vectors, rows, below, count, guess, usual):
+def _costs(
+  newcomers: np.ndarray,
+  own: np.ndarray,
+  vectors: np.ndarray,
+  rows: np.ndarray,
+  below: np.ndarray,
+  count: np.ndarray,
+  guess: np.ndarray,
+  usual: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
   """What each child of its node costs each newcomer, float32 [k, v], and the centroids of the N nodes, float32 [N, d].
 
   own [k]: each newcomer's node, 0..N-1. rows, below, count [N, v]: who is below which child of the nodes. guess [N, d]:
@@ -137,7 +146,7 @@ def _costs(newcomers, own, vectors, rows, below, count, guess, usual):
   return cost, centroid
 
 
-def _centroids(children, count, guess, usual):
+def _centroids(children: np.ndarray, count: np.ndarray, guess: np.ndarray, usual: np.ndarray) -> np.ndarray:
   """Turns the sums [N, v, d] of nodes' children into centroids, in place; returns the nodes' own, float32 [N, d]."""
   size = count.sum(1)
   own = np.where(size[:, None] > 0, children.sum(1) / np.maximum(size, 1)[:, None].astype(np.float32), guess)

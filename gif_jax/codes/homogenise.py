@@ -1,14 +1,14 @@
 """Homogenisation: spreads code vectors over the hypersphere, so that no identity is crowded by others."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from gif_jax.core.storage.resume import Draft
@@ -17,6 +17,8 @@ T = 2.0  # t of L_GP
 SAMPLE = 4096  # vectors that the report looks at
 WATCH_SECONDS = 10  # between looks at the loss while a run is under way
 SAVE_SECONDS = 120  # between drafts
+
+_Step = Callable[[np.ndarray, np.float32], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,12 @@ def homogenise(
   vectors = np.asarray(vectors)
   m = len(vectors)
   m_hat = min(subset, m)
-  if m_hat < 1 or epochs < 0 or not lr > 0:
-    raise ValueError(
-      f'homogenisation of {m} vectors needs tokenizer.homogenize_epochs >= 0, homogenize_lr > 0 and '
-      f'homogenize_subset >= 1, got {epochs}, {lr} and {subset}'
-    )
+  _check_settings(m, epochs, lr, subset)
   sample = np.sort(np.random.default_rng(seed).permutation(m)[:SAMPLE])
   before = after = _measure(vectors[sample].astype(np.float32))
   done, saved = (draft and draft.load('homogenised')) or (0, vectors)
   h = np.array(saved, np.float32)
-  mesh = jax.make_mesh((jax.local_device_count(),), ('data',), (AxisType.Auto,), devices=jax.local_devices())
+  mesh = _local_mesh()
   step, rate = _stepper(mesh), lr * m_hat if scaled else lr
   looked = written = time.monotonic()
   with tqdm(
@@ -100,6 +98,18 @@ def homogenise(
   return h, HomogenizeReport(epochs, len(sample), before[0], after[0], before[1], after[1])
 
 
+def _check_settings(m: int, epochs: int, lr: float, subset: int) -> None:
+  if min(subset, m) < 1 or epochs < 0 or not lr > 0:
+    raise ValueError(
+      f'homogenisation of {m} vectors needs tokenizer.homogenize_epochs >= 0, homogenize_lr > 0 and '
+      f'homogenize_subset >= 1, got {epochs}, {lr} and {subset}'
+    )
+
+
+def _local_mesh() -> Mesh:
+  return jax.make_mesh((jax.local_device_count(),), ('data',), (AxisType.Auto,), devices=jax.local_devices())
+
+
 def gaussian_potential(h: jax.Array) -> jax.Array:
   """L_GP of docs/method.md for h float32 [m_hat, d]; the sum includes i = j, as written. Returns a float32 scalar."""
   norms = jnp.sum(h * h, 1)
@@ -108,28 +118,28 @@ def gaussian_potential(h: jax.Array) -> jax.Array:
   return jnp.log(jnp.sum(jnp.exp(-T * distances)) / len(h))
 
 
-def _stepper(mesh):
+def _stepper(mesh: Mesh) -> _Step:
   """A step of SGD on every device's own subset: rows float32 [devices, m_hat, d] and the rate to the rows moved."""
   spec = PartitionSpec('data')
 
   @jax.jit
   @partial(jax.shard_map, mesh=mesh, in_specs=(spec, PartitionSpec()), out_specs=spec)
-  def step(rows, rate):
+  def step(rows: jax.Array, rate: jax.Array) -> jax.Array:
     rows = rows[0] - rate * jax.grad(gaussian_potential)(rows[0])
     return (rows / jnp.linalg.norm(rows, axis=1, keepdims=True))[None]
 
   return lambda rows, rate: step(jax.device_put(rows, NamedSharding(mesh, spec)), rate)
 
 
-def _epoch(h: np.ndarray, order: np.ndarray, m_hat: int, devices: int, step, rate: float) -> Iterator[int]:
+def _epoch(h: np.ndarray, order: np.ndarray, m_hat: int, devices: int, step: _Step, rate: float) -> Iterator[int]:
   """One pass over the subsets of `order`, a permutation int64 [m]; h float32 [m, d] changes in place.
 
   Yields how many identities have moved, again and again.
   """
-  whole = len(order) // m_hat
-  subsets = order[: whole * m_hat].reshape(whole, m_hat)
-  pending = None
-  for start in range(0, whole, devices):
+  full = len(order) // m_hat  # subsets without a gap
+  subsets = order[: full * m_hat].reshape(full, m_hat)
+  pending: tuple[np.ndarray, jax.Array] | None = None
+  for start in range(0, full, devices):
     index = subsets[start : start + devices]
     padded = index if len(index) == devices else np.resize(index, (devices, m_hat))
     sent = index, step(h[padded], np.float32(rate))
@@ -137,8 +147,9 @@ def _epoch(h: np.ndarray, order: np.ndarray, m_hat: int, devices: int, step, rat
     if pending:
       yield _store(h, *pending)
     pending = sent
-  yield _store(h, *pending)
-  rest = order[whole * m_hat :]
+  if pending:
+    yield _store(h, *pending)
+  rest = order[full * m_hat :]
   if len(rest):  # filled up with identities that were moved before, so it has to wait for them
     index = np.concatenate([rest, order[: m_hat - len(rest)]])[None]
     _store(h, index, step(h[np.repeat(index, devices, 0)], np.float32(rate)))

@@ -10,6 +10,7 @@ class LabelSpace(Protocol):
   """m identities, labels 0..m-1; l code digits each, 0..v-1, which are 0 where there are no codes.
 
   Attributes:
+    codes: uint8 [m, l].
     label_space: names which person each label is; '' where that is not known.
     fingerprint: of all that a checkpoint depends on.
     extends: fingerprints of tables whose rows are the first ones of this, unchanged.
@@ -21,6 +22,8 @@ class LabelSpace(Protocol):
   def l(self) -> int: ...  # noqa: E743
   @property
   def v(self) -> int: ...
+  @property
+  def codes(self) -> np.ndarray: ...
   @property
   def label_space(self) -> str: ...
   @property
@@ -40,6 +43,11 @@ class Identities(NamedTuple):
   l: int = 0
   v: int = 0
   extends: Sequence[str] = ()
+
+  @property
+  def codes(self) -> np.ndarray:
+    """Nothing for anybody: uint8 [m, 0]."""
+    return np.zeros((self.m, 0), np.uint8)
 
   @property
   def fingerprint(self) -> str:

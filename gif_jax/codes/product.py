@@ -77,11 +77,14 @@ def build_codes(
   return codes.astype(np.uint8)
 
 
-def _mean(vectors):
-  return (sum(block.sum(0, dtype=np.float64) for _, block in blocks(vectors, ROWS)) / len(vectors)).astype(np.float32)
+def _mean(vectors: np.ndarray) -> np.ndarray:
+  total = np.zeros(vectors.shape[1])
+  for _, block in blocks(vectors, ROWS):
+    total += block.sum(0, dtype=np.float64)
+  return (total / len(vectors)).astype(np.float32)
 
 
-def _first_books(vectors, mean, l, v, rng):
+def _first_books(vectors: np.ndarray, mean: np.ndarray, l: int, v: int, rng: np.random.Generator) -> np.ndarray:
   """Books [l, v, d]: the principal axes are dealt out to the digits, k-means in each digit's axes gives its centres."""
   sample = vectors[np.sort(rng.permutation(len(vectors))[:LEARN_FROM])].astype(np.float32) - mean
   n = len(sample)
@@ -97,7 +100,8 @@ def _first_books(vectors, mean, l, v, rng):
 
 def _deal(spread: np.ndarray, l: int) -> list[list[int]]:
   """Axes in l groups of about the same spread, the widest axes first."""
-  groups, load = [[] for _ in range(l)], np.zeros(l)
+  groups: list[list[int]] = [[] for _ in range(l)]
+  load = np.zeros(l)
   for axis in np.argsort(-spread):
     least = load.argmin()
     groups[least].append(axis)
@@ -105,7 +109,7 @@ def _deal(spread: np.ndarray, l: int) -> list[list[int]]:
   return groups
 
 
-def _cost(vectors, mean, books):
+def _cost(vectors: np.ndarray, mean: np.ndarray, books: np.ndarray) -> np.ndarray:
   """Squared distance of every identity to every centre in the subspace of its digit, less what is the same for all
   centres of a digit: float32 [m, l, v]."""
   l, v, d = books.shape
@@ -118,7 +122,7 @@ def _cost(vectors, mean, books):
   return cost.reshape(-1, l, v)
 
 
-def _first_codes(cost):
+def _first_codes(cost: np.ndarray) -> np.ndarray:
   """Digit by digit the nearest centre, each with room for so many identities that the codes come out unique."""
   m, l, v = cost.shape
   codes, node = np.empty((m, l), np.int64), np.zeros(m, np.int64)
@@ -128,7 +132,7 @@ def _first_codes(cost):
   return codes
 
 
-def _centres(vectors, mean, codes, v):
+def _centres(vectors: np.ndarray, mean: np.ndarray, codes: np.ndarray, v: int) -> tuple[np.ndarray, np.ndarray]:
   """Mean vectors of the identities with each value of each digit, less the mean of all: [l, v, d], and their number."""
   l = codes.shape[1]
   entry = codes + v * np.arange(l)
@@ -141,7 +145,7 @@ def _centres(vectors, mean, codes, v):
   return (total / np.maximum(count, 1)[:, None].astype(np.float32)).reshape(l, v, -1), count.reshape(l, v)
 
 
-def _books(centres, count):
+def _books(centres: np.ndarray, count: np.ndarray) -> np.ndarray:
   """Centres [l, v, d] confined to orthogonal subspaces: the rotation nearest to what each digit would choose alone."""
   l, v, d = centres.shape
   width = max(1, min(v - 1, d // l))
@@ -163,7 +167,7 @@ def exchange(codes: np.ndarray, cost: np.ndarray, books: np.ndarray, j: int | No
     rng: for the direction.
   """
   m, l = codes.shape
-  direction = books @ rng.standard_normal(books.shape[2]).astype(np.float32)
+  direction = books @ rng.standard_normal(books.shape[2:]).astype(np.float32)
   order = np.argsort(sum(value[digit] for value, digit in zip(direction, codes.T)), kind='stable')
   better, proposes = (codes, np.zeros(m, bool)) if j is None else _proposals(codes, cost, j)
   for start in range(0, m, BLOCK):
@@ -173,7 +177,7 @@ def exchange(codes: np.ndarray, cost: np.ndarray, books: np.ndarray, j: int | No
     codes[own] = offer[linear_sum_assignment(total)[1]]
 
 
-def _proposals(codes, cost, j):
+def _proposals(codes: np.ndarray, cost: np.ndarray, j: int) -> tuple[np.ndarray, np.ndarray]:
   """Everyone's code with the best value of digit j: int64 [m, l]; and whose is to be offered: one that nobody has."""
   better = codes.copy()
   better[:, j] = cost[:, j].argmin(1)
@@ -184,7 +188,7 @@ def _proposals(codes, cost, j):
   return better, proposes
 
 
-def _numbers(codes, v):
+def _numbers(codes: np.ndarray, v: int) -> np.ndarray:
   """Codes as numbers in base v: int64 [m]."""
   number = np.zeros(len(codes), np.int64)
   for digit in codes.T:
@@ -192,32 +196,34 @@ def _numbers(codes, v):
   return number
 
 
-def settle_newcomers(codes: np.ndarray, vectors: np.ndarray, v: int, newcomers: np.ndarray, found: np.ndarray) -> None:
-  """Changes the codes `found` of newcomers, in place, to free ones with nearer centres, two digits at a time.
+def settle_newcomers(
+  codes: np.ndarray, vectors: np.ndarray, v: int, newcomers: np.ndarray, new_codes: np.ndarray
+) -> None:
+  """Changes the codes `new_codes` of newcomers, in place, to free ones with nearer centres, two digits at a time.
 
   Args:
     codes: uint8 [m, l], product codes of `vectors` float [m, d]; they stay as they are.
     v: values of a digit, v**l <= 2**62.
     newcomers: float32 [k, d], in the space of `vectors`.
-    found: uint8 [k, l], unique, and distinct from all of `codes`; so they are afterwards.
+    new_codes: uint8 [k, l], unique, and distinct from all of `codes`; so they are afterwards.
   """
   l, mean = codes.shape[1], _mean(vectors)
   cost = _cost(newcomers, mean, _books(*_centres(vectors, mean, codes, v)))
   taken = np.sort(_numbers(codes, v))
   best = np.argsort(cost, 2)[:, :, :CHOICES]
-  everyone = np.arange(len(found))
+  everyone = np.arange(len(new_codes))
   for _ in range(SWEEPS):
     for i, j in itertools.combinations(range(l), 2):
-      offer = np.repeat(found.astype(np.int64)[:, None], best.shape[2] ** 2, 1)
+      offer = np.repeat(new_codes.astype(np.int64)[:, None], best.shape[2] ** 2, 1)
       offer[:, :, i] = np.repeat(best[:, i], best.shape[2], 1)
       offer[:, :, j] = np.tile(best[:, j], best.shape[2])
       total = sum(cost[everyone[:, None], a, offer[:, :, a]] for a in (i, j))
       number = _numbers(offer.reshape(-1, l), v).reshape(total.shape)
-      total[np.isin(number, taken) | np.isin(number, _numbers(found, v))] = np.inf
+      total[np.isin(number, taken) | np.isin(number, _numbers(new_codes, v))] = np.inf
       choice = total.argmin(1)
-      gain = cost[everyone, i, found[:, i]] + cost[everyone, j, found[:, j]] - total[everyone, choice]
+      gain = cost[everyone, i, new_codes[:, i]] + cost[everyone, j, new_codes[:, j]] - total[everyone, choice]
       order = np.argsort(-gain, kind='stable')
       order = order[gain[order] > 0]
       first = np.unique(number[order, choice[order]], return_index=True)[1]  # of those who want one code, one gets it
       moved = order[first]
-      found[moved] = offer[moved, choice[moved]]
+      new_codes[moved] = offer[moved, choice[moved]]

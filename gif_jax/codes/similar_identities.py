@@ -15,7 +15,7 @@ class Alike:
   sorted in several ways: Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002). With a
   reach of v - 1 these are at least all who share all digits but one.
 
-  Opening sorts m codes l times and keeps 8 m l bytes; answers are found when first asked for, each at a cost of
+  Opening sorts m codes l times and keeps 8 m l bytes; answers are computed when first asked for, each at a cost of
   2 l reach d whatever m is, and kept, 4 m k bytes. Several threads may ask at once. An answer is a function of codes
   and vectors alone, the same on every machine: products of float16 are exact in float64, and so are their sums.
   """
@@ -30,25 +30,25 @@ class Alike:
     for j in range(l):
       self.order[j] = np.lexsort(np.roll(codes, -j, axis=1).T[::-1])
       self.place[j, self.order[j]] = np.arange(m)
-    self.found = np.full((m, k), -1, np.int32)
+    self.answers = np.full((m, k), -1, np.int32)
     self.lock = threading.Lock()
 
-  def __getstate__(self):
+  def __getstate__(self) -> dict:
     return self.__dict__ | {'lock': None}
 
-  def __setstate__(self, state):
+  def __setstate__(self, state: dict) -> None:
     self.__dict__ |= state | {'lock': threading.Lock()}
 
   def of(self, labels: np.ndarray) -> np.ndarray:
     """labels y, int64 [n] -> int32 [n, k]: distinct others, most like first, equals in the order of labels."""
     with self.lock:
-      new = np.unique(labels[self.found[labels, 0] < 0])
+      new = np.unique(labels[self.answers[labels, 0] < 0])
       for start in range(0, len(new), _ROWS):
         part = new[start : start + _ROWS]
-        self.found[part] = self._search(part)
-      return self.found[labels]
+        self.answers[part] = self._search(part)
+      return self.answers[labels]
 
-  def _search(self, labels):
+  def _search(self, labels: np.ndarray) -> np.ndarray:
     l, m = self.order.shape
     around = (self.place[:, labels, None] + self.window) % m
     near = self.order[np.arange(l)[:, None, None], around]

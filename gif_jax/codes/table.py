@@ -4,12 +4,15 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gif_jax.codes.homogenise import HomogenizeReport
+from gif_jax.codes.identities import LabelSpace
 from gif_jax.codes.vectors import Transform
 from gif_jax.core.errors import UserError
 from gif_jax.core.storage.arrays import load_array, load_arrays, new_array, save_array, save_arrays, seal
@@ -30,24 +33,19 @@ class TableError(UserError):
   """A table that is missing, damaged, or does not fit what it is used with; the message names the file and the cure."""
 
 
-class CodeTable:
+class CodeTable(LabelSpace):
   """A directory of memory-mapped arrays, one row per identity.
 
   codes: uint8 [m, l], unique rows, digits 0..v-1.
   vectors: float16 [m, d], unit rows.
   transform: how encoder features became vectors, or None.
-  meta: m, l, v, d, encoder, seed, label_space (fingerprint of the label space, '' where unknown), settings, explained
-    (share of the variance by each digit alone), homogenisation (its report, or None), sha256 of each array,
-    fingerprint; and in an extended table `extends`.
+  meta: m, l, v, d, encoder, seed, label_space, settings, explained (share of the variance by each digit alone),
+    homogenisation (its report, or None), sha256 of each array, fingerprint; and in an extended table `extends`.
   fingerprint: sha256 over m, l, v, d and the arrays' checksums, which a checkpoint stores.
   extends: fingerprints of the tables whose rows are this table's first ones, unchanged; [] in a table of its own.
 
   Pickled as its path alone and opened again on first use, so that worker processes share the mapped pages.
   """
-
-  m, l, v, d = (property(lambda self, key=key: self.meta[key]) for key in SIZES)
-  fingerprint = property(lambda self: self.meta['fingerprint'])
-  extends = property(lambda self: self.meta.get('extends', []))
 
   def __init__(self, path: str | os.PathLike):
     """Nothing is read until first use; `open` reads and checks at once."""
@@ -76,7 +74,7 @@ class CodeTable:
     label_space: str,
     settings: dict,
     transform: Transform | None = None,
-    explained: np.ndarray = (),
+    explained: Iterable[float] = (),
     report: HomogenizeReport | None = None,
     replace: bool = False,
   ) -> 'CodeTable':
@@ -84,8 +82,7 @@ class CodeTable:
 
     Args:
       path: directory to make.
-      codes: uint8 [m, l].
-      vectors: float [m, d], unit rows.
+      codes, vectors: uint8 [m, l]; float [m, d], unit rows.
       v, encoder, seed, label_space, settings: go to `meta`.
       transform, explained, report: of `initialise`, `explained_alone` and `homogenise`.
       replace: whether a table that is at `path` gives way to this one.
@@ -98,12 +95,13 @@ class CodeTable:
       _check_free(path)
     _check_codes(codes, v, 'codes')
     _check_vectors(vectors, len(codes), 'vectors')
-    arrays = {'codes': np.ascontiguousarray(codes, np.uint8), 'vectors': np.ascontiguousarray(vectors, np.float16)}
+    arrays: dict[str, np.ndarray] = {'codes': np.ascontiguousarray(codes, np.uint8)}
+    arrays['vectors'] = np.ascontiguousarray(vectors, np.float16)
     meta = {'version': VERSION, 'm': len(codes), 'l': codes.shape[1], 'v': int(v), 'd': vectors.shape[1]}
     meta |= {'encoder': encoder, 'seed': int(seed), 'label_space': label_space, 'settings': dict(settings)}
     meta |= {'explained': [float(share) for share in explained]}
     meta |= {'homogenisation': dataclasses.asdict(report) if report else None}
-    saved = dataclasses.asdict(transform) if transform else {}
+    saved = transform.arrays() if transform else {}
     meta |= {'sha256': {name: _sha256(array) for name, array in (arrays | saved).items()}}
     meta |= {'fingerprint': _fingerprint(meta)}
     with replacing_folder(path, replace=replace) as draft:
@@ -119,8 +117,7 @@ class CodeTable:
 
     Args:
       path: directory to make.
-      codes: uint8 [k, l], unique and in no row of this table.
-      vectors: float [k, d], unit rows.
+      codes, vectors: uint8 [k, l], unique and in no row of this table; float [k, d], unit rows.
       label_space: of all m + k people.
 
     All else is copied. Memory for the codes and for BLOCK vectors is needed. Raises TableError where `path` exists, if
@@ -139,7 +136,7 @@ class CodeTable:
         if name == 'codes':
           _check_codes(array, self.v, 'codes')
       if self.transform:
-        save_arrays(draft / 'transform.npz', dataclasses.asdict(self.transform))
+        save_arrays(draft / 'transform.npz', self.transform.arrays())
       write_json(draft / 'meta.json', meta | {'fingerprint': _fingerprint(meta)}, checksum=True)
     return CodeTable.open(path)
 
@@ -169,7 +166,7 @@ class CodeTable:
     shapes = {'codes': (self.m, self.l), 'vectors': (self.m, self.d)}
     arrays = {name: _read_array(self.path, name, shape, check=True) for name, shape in shapes.items()}
     if self.transform:
-      arrays |= {'mean': self.transform.mean, 'components': self.transform.components}
+      arrays |= self.transform.arrays()
     for name, array in arrays.items():
       if _sha256(array) != self.meta['sha256'].get(name):
         raise TableError(f'{self.path}: {name} does not match its checksum in meta.json: {COPY}')
@@ -179,8 +176,36 @@ class CodeTable:
     _check_vectors(self.vectors, self.m, self.path / 'vectors.npy')
 
   @cached_property
-  def meta(self) -> dict:
+  def meta(self) -> dict[str, Any]:
     return _read_meta(self.path)
+
+  @property
+  def m(self) -> int:
+    return self.meta['m']
+
+  @property
+  def l(self) -> int:  # noqa: E743
+    return self.meta['l']
+
+  @property
+  def v(self) -> int:
+    return self.meta['v']
+
+  @property
+  def d(self) -> int:
+    return self.meta['d']
+
+  @property
+  def label_space(self) -> str:
+    return self.meta['label_space']
+
+  @property
+  def fingerprint(self) -> str:
+    return self.meta['fingerprint']
+
+  @property
+  def extends(self) -> Sequence[str]:
+    return self.meta.get('extends', [])
 
   @cached_property
   def codes(self) -> np.ndarray:
@@ -224,7 +249,7 @@ def _fingerprint(meta: dict) -> str:
 def _sha256(array: np.ndarray) -> str:
   """Of type, shape and values, so that it does not depend on how a file format lays them out."""
   digest = hashlib.sha256(f'{array.dtype.str} {array.shape}'.encode())
-  digest.update(np.ascontiguousarray(array))
+  digest.update(np.ascontiguousarray(array).data)
   return digest.hexdigest()
 
 
@@ -251,11 +276,9 @@ def _read_meta(path: Path) -> dict:
   if not file.exists():
     raise TableError(f'{file} is missing, so {path} is no identity-code table: {REMAKE}')
   meta = read_json(file, TableError, COPY)
-  version = meta.get('version')
-  if version != VERSION:
+  if (version := meta.get('version')) != VERSION:
     raise TableError(f'{file} has format version {version}, this code reads {VERSION}: {REMAKE}')
-  missing = [key for key in KEYS if key not in meta]
-  if missing:
+  if missing := [key for key in KEYS if key not in meta]:
     raise TableError(f'{file} lacks {", ".join(missing)}: {COPY}')
   if not isinstance(meta['sha256'], dict) or not all(isinstance(meta[key], int) for key in SIZES):
     raise TableError(f'{file} must give m, l, v, d as integers and sha256 by array: {COPY}')

@@ -27,6 +27,10 @@ class Transform:
     """Features float32 [n, D] -> [n, d], not normalised."""
     return (np.asarray(features, np.float32) - self.mean) @ self.components.T
 
+  def arrays(self) -> dict[str, np.ndarray]:
+    """By name, to be saved."""
+    return {'mean': self.mean, 'components': self.components}
+
 
 def initialise(
   means: np.ndarray, d: int, within: np.ndarray | None = None, counts: np.ndarray | None = None
@@ -55,7 +59,12 @@ def initialise(
   _check_finite(means)
   if within is None and means.shape[1] == d:
     return _unit(means, None, d, 'has a mean feature of zero: look at its images, or leave the identity out'), None
-  transform = _fit(means, d) if within is None else _fit_whitened(means, d, within, counts)
+  if within is None:
+    transform = _fit(means, d)
+  elif counts is None:
+    raise ValueError('counts are needed with `within`')
+  else:
+    transform = _fit_whitened(means, d, within, counts)
   cure = 'has the mean feature of all identities, so no direction is left: take another encoder, or its size as d'
   return _unit(means, transform, d, cure), transform
 
@@ -158,7 +167,7 @@ def _padded(components: np.ndarray, d: int) -> np.ndarray:
   return np.pad(components.astype(np.float32), ((0, d - len(components)), (0, 0)))
 
 
-def _gram(rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _gram(rows: np.ndarray, mean: np.ndarray | float) -> np.ndarray:
   """(rows - mean)^T (rows - mean) in float64, without a float64 copy of all rows."""
   total = np.zeros((rows.shape[1],) * 2)
   for _, block in blocks(rows, BLOCK):

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from gif_jax.commands import help, mistakes
+from gif_jax.commands import config_files, help, mistakes
 from gif_jax.core.errors import ConfigError, UserError, explain
 
 flags.disclaim_key_flags()  # flags defined here belong to the command that asks for them, and stand in its --help
@@ -80,6 +81,8 @@ def parse_flags(argv: list[str], names: Sequence[str] = (), description: str = '
     _print_help(help.text(description))
     sys.exit(0)
   try:
+    if help.takes_settings():
+      argv = config_files.with_installed(argv)
     mistakes.check_keys_given(argv[1:])
     absl_logging.get_absl_logger().disabled = True  # what is wrong is said below
     rest = flags.FLAGS(argv)
@@ -144,8 +147,8 @@ def read_config() -> ConfigDict:
   flag = flags.FLAGS['config']
   file = config_flags.get_config_filename(flag)
   try:
-    settings = flag.value
-    if not isinstance(settings, ConfigDict):
+    settings: Any = flag.value
+    if not hasattr(settings, 'copy_and_resolve_references'):  # OSError, of a file that could not be read
       raise ConfigError(
         f'{file}: get_config() returns {settings!r:.40}, not settings as gif_jax.config.default() does.'
       )

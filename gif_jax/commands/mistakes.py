@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
+from gif_jax.commands import config_files
 from gif_jax.commands.help import flag_words, key_words, own_flags, takes_settings
 from gif_jax.core.allowed import KINDS, did_you_mean
 from gif_jax.core.errors import ConfigError, UserError, reason
@@ -98,8 +99,7 @@ def of_file(error: BaseException, given: str) -> ConfigError:
   if isinstance(error, SystemExit):
     raise error
   if isinstance(error, OSError):
-    existing = (str(path.with_suffix('')) for path in Path(file).parent.glob('*.py'))
-    alike = did_you_mean(file.removesuffix('.py'), existing, after='.py')
+    alike = did_you_mean(file.removesuffix('.py'), config_files.beside(file), after='.py')
     why = reason(error) if file and Path(file).exists() else 'no such file'
     return ConfigError(f'--config={file} cannot be read ({why}): give one such as configs/quickstart.py.{alike}')
   text = str(error)

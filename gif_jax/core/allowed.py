@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _INTERVAL = re.compile(r'([\[(])([^,]+), ([^\])]+)([\])])')
 _LARGEST = 2.0**128  # from here on float32, in which networks compute, knows infinity alone
@@ -40,22 +40,25 @@ class Range(NamedTuple):
     return ', '.join(filter(None, (self.lower(), self.upper())))
 
 
-def _end(number):
+def _end(number: float) -> str:
   named = next((name for name, angle in _ANGLES.items() if angle == number), '')
   return named or (str(int(number)) if number == int(number) else f'{number:g}')
 
 
 def ranges(text: str) -> list[Range]:
   """The intervals of a text, '[' and ']' with their end, '(' and ')' without: one, or as many as a tuple has parts."""
-  found = _INTERVAL.findall(text)
-  ends = [[_ANGLES.get(end) or float(end) for end in parts[1:3]] for parts in found]
-  return [Range(*pair, parts[0] == '(', parts[3] == ')') for pair, parts in zip(ends, found)]
+  intervals = _INTERVAL.findall(text)
+  return [Range(_number(low), _number(high), left == '(', right == ')') for left, low, high, right in intervals]
+
+
+def _number(end: str) -> float:
+  return _ANGLES.get(end) or float(end)
 
 
 def words(kind: type, allowed: str | Sequence[str]) -> str:
   """What may be given for a value of some type, with its ranges or choices (none: any text)."""
-  if kind is str and allowed:
-    return one_of(allowed)
+  if not isinstance(allowed, str):
+    return one_of(allowed) if allowed else KINDS[kind]
   if kind is tuple:
     parts = ranges(allowed)
     return f'{len(parts)} numbers, {"; ".join(part.words() for part in parts)}'
@@ -68,7 +71,7 @@ def one_of(names: Sequence[str]) -> str:
   return ' or '.join(filter(None, (', '.join(names[:-1]), names[-1])))
 
 
-def problem(value, kind: type, allowed: str | Sequence[str]) -> str:
+def problem(value: Any, kind: type, allowed: str | Sequence[str]) -> str:
   """What is wrong with a value and what to give instead, after 'KEY=VALUE '; '' where nothing is.
 
   Numbers are finite, of any type; a whole number will do for a number, and True for neither.
@@ -78,20 +81,20 @@ def problem(value, kind: type, allowed: str | Sequence[str]) -> str:
     return 'is no number to work with; give a finite one.'
   if kind is str and allowed and value not in allowed:
     return f'is not known; choose from {", ".join(allowed)}.'
+  limits = ranges(allowed) if isinstance(allowed, str) else []
   if kind is tuple:
-    limits = ranges(allowed)
     if not isinstance(value, tuple | list) or len(value) != len(limits) or not all(_is(x, float) for x in value):
       return f'must be {words(kind, allowed)}.'
     wrong = [(part, limit) for part, limit in zip(value, limits) if limit.problem(part)]
     return f'has a part {wrong[0][0]} that is {_outside(*wrong[0])}' if wrong else ''
   if not _is(value, kind):
     return f'is not {words(kind, allowed)}.'
-  return f'is {_outside(value, limit)}' if kind in (int, float) and (limit := ranges(allowed)[0]).problem(value) else ''
+  return f'is {_outside(value, limits[0])}' if kind in (int, float) and limits[0].problem(value) else ''
 
 
-def _outside(value, limit):
-  found = limit.problem(value)
-  return f'{found}; give {limit.lower() if found == _SMALL else limit.upper()}.'
+def _outside(value: float, limit: Range) -> str:
+  side = limit.problem(value)
+  return f'{side}; give {limit.lower() if side == _SMALL else limit.upper()}.'
 
 
 def _endless(value):
@@ -105,7 +108,7 @@ def _is(value, kind):
   return isinstance(value, kinds) and isinstance(value, bool) == (kind is bool)
 
 
-def shown(value) -> str:
+def shown(value: object) -> str:
   """A value as a message shows it, in a few characters however long it is."""
   try:
     text = repr(value)
@@ -121,10 +124,11 @@ def did_you_mean(name: str, known: Iterable[str], before: str = '', after: str =
   """
   import difflib  # which only a mistake needs
 
-  known, last = list(known), {}
-  for other in known:
-    last.setdefault(other.rpartition('.')[2], []).append(other)
+  names = list(known)
+  by_end: dict[str, list[str]] = {}
+  for other in names:
+    by_end.setdefault(other.rpartition('.')[2], []).append(other)
   end = name.rpartition('.')[2]
-  found = last.get(end) or difflib.get_close_matches(name, known, 1, 0.75)
-  found = found or [other for alike in difflib.get_close_matches(end, last, 1, 0.75) for other in last[alike]]
-  return f' Did you mean {one_of([f"{before}{other}{after}" for other in found])}?' if found else ''
+  similar = by_end.get(end) or difflib.get_close_matches(name, names, 1, 0.75)
+  similar = similar or [other for close in difflib.get_close_matches(end, by_end, 1, 0.75) for other in by_end[close]]
+  return f' Did you mean {one_of([f"{before}{other}{after}" for other in similar])}?' if similar else ''

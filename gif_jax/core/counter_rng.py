@@ -7,6 +7,7 @@ Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014: the splitm
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDS = 8
@@ -18,7 +19,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
   return x ^ (x >> np.uint64(31))
 
 
-def bits(seed: int, *counters) -> np.ndarray:
+def bits(seed: int, *counters: npt.ArrayLike) -> np.ndarray:
   """64 random bits for every element of the broadcast `counters` (integers or integer arrays): uint64."""
   with np.errstate(over='ignore'):
     x = _mix(np.asarray(np.uint64(seed & 0xFFFFFFFFFFFFFFFF) + _GAMMA))
@@ -27,12 +28,12 @@ def bits(seed: int, *counters) -> np.ndarray:
   return x
 
 
-def uniform(seed: int, *counters) -> np.ndarray:
+def uniform(seed: int, *counters: npt.ArrayLike) -> np.ndarray:
   """Uniform values in [0, 1) with 24 random bits for every element of the broadcast `counters`: float32."""
   return (bits(seed, *counters) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
-def permuted(index: np.ndarray, n: int, seed: int, counter) -> np.ndarray:
+def permuted(index: np.ndarray, n: int, seed: int, counter: npt.ArrayLike) -> np.ndarray:
   """Where `index` (int64 [k], 0..n-1) goes in a permutation of n that (seed, counter) name: int64 [k].
 
   `counter` is one for all or [k]. No other index is looked at, so a place in 40 million costs what one in ten does: a
@@ -42,10 +43,10 @@ def permuted(index: np.ndarray, n: int, seed: int, counter) -> np.ndarray:
   a = math.isqrt(n - 1) + 1
   sides = np.uint64(a), np.uint64(-(-n // a))
   keys = bits(seed, counter, np.arange(_ROUNDS).reshape(-1, *[1] * np.ndim(counter)))
-  found = _feistel(index.astype(np.uint64), sides, keys)
-  while (outside := found >= n).any():
-    found = np.where(outside, _feistel(found, sides, keys), found)
-  return found.astype(np.int64)
+  cell = _feistel(index.astype(np.uint64), sides, keys)
+  while (outside := cell >= n).any():
+    cell = np.where(outside, _feistel(cell, sides, keys), cell)
+  return cell.astype(np.int64)
 
 
 def shuffled(position: np.ndarray, n: int, seed: int) -> np.ndarray:

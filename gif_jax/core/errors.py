@@ -60,15 +60,15 @@ def reason(error: OSError) -> str:
 
 def cure(error: OSError) -> str:
   """What to do about an error of the system."""
-  return _CURES.get(error.errno, 'look at the disk')
+  return _CURES.get(error.errno or 0, 'look at the disk')
 
 
-def disk_error(error: OSError, path, verb: str) -> DiskError:
+def disk_error(error: OSError, path: str | os.PathLike[str], verb: str) -> DiskError:
   """The DiskError for `error` at `path`; verb: what could not be done with it, such as 'written'."""
   return DiskError(f'{path} cannot be {verb} ({reason(error)}): {cure(error)}.')
 
 
-def removed(path) -> DiskError:
+def removed(path: str | os.PathLike[str]) -> DiskError:
   """For what somebody has taken away from whoever writes to it."""
   return DiskError(
     f'{path} was removed while it was written to: see that the disk is there and that nobody else works in it, then '
@@ -82,19 +82,19 @@ def of_disk(error: BaseException) -> OSError | None:
   Errors that it chains, and groups, are looked through too.
   """
   seen = set()
-  queue = [error]
+  queue: list[BaseException | None] = [error]
   while queue:
-    error = queue.pop()
-    if error is None or id(error) in seen:
+    raised = queue.pop()
+    if raised is None or id(raised) in seen:
       continue
-    seen.add(id(error))
-    if isinstance(error, OSError):
-      return error
-    number = next((number for number in _CURES if os.strerror(number) in str(error)), None)
+    seen.add(id(raised))
+    if isinstance(raised, OSError):
+      return raised
+    number = next((number for number in _CURES if os.strerror(number) in str(raised)), None)
     if number is not None:
       return OSError(number, os.strerror(number))
-    behind = error.__cause__ if error.__suppress_context__ else error.__context__
-    queue += [behind, *getattr(error, 'exceptions', ())]
+    behind = raised.__cause__ if raised.__suppress_context__ else raised.__context__
+    queue += [behind, *getattr(raised, 'exceptions', ())]
   return None
 
 

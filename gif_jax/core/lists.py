@@ -7,6 +7,7 @@ Bytes that are no UTF-8 stay what they are (surrogate escapes), as in names of f
 import codecs
 import csv
 import difflib
+import functools
 import io
 import re
 import unicodedata
@@ -56,15 +57,15 @@ def open_text(path: str | Path, *, newline: str | None = None) -> TextIO:
   newline: as for `open`; None has lines end in LF. Raises OSError.
   """
   file = open(path, 'rb')  # noqa: SIM115  closed with what is returned
-  encoding = {'encoding': 'utf-8', 'errors': 'surrogateescape', 'newline': newline}
+  decoded = functools.partial(io.TextIOWrapper, encoding='utf-8', errors='surrogateescape', newline=newline)
   head = file.read(3)
   if head.startswith(_UTF16):
     with file:
       file.seek(0)
       text = file.read().decode('utf-16', 'surrogatepass')
-    return io.TextIOWrapper(io.BytesIO(text.encode('utf-8', 'surrogatepass')), **encoding)
+    return decoded(io.BytesIO(text.encode('utf-8', 'surrogatepass')))
   file.seek(3 if head == codecs.BOM_UTF8 else 0)
-  return io.TextIOWrapper(file, **encoding)
+  return decoded(file)
 
 
 def read_lines(
@@ -106,7 +107,7 @@ def read_rows(
 
 
 def write_rows(path: str | Path, rows: Iterable[Sequence], delimiter: str) -> None:
-  """Writes a table for people, spreadsheets and `read_rows`, whole or not at all. Raises DiskError."""
+  """Writes a table for people, spreadsheets and `read_rows`, complete or not at all. Raises DiskError."""
   write_text(path, table_text(rows, delimiter))
 
 
@@ -138,7 +139,7 @@ def _armed(cell: str) -> str:
   return cell[1:] if cell.startswith("'") and cell[1:].startswith((*_FORMULA, "'")) else cell
 
 
-def whole(text: str) -> int:
+def parse_int(text: str) -> int:
   """An integer of 64 bits as lists have it: Python alone takes 1_000 for one. Raises ValueError."""
   value = int(text)
   if '_' in text or not -(2**63) <= value < 2**63:
@@ -147,7 +148,7 @@ def whole(text: str) -> int:
 
 
 def is_number(text: str, kind: Callable[[str], object] = float) -> bool:
-  """Whether a field of a list is a number; kind: `float`, or `whole`."""
+  """Whether a field of a list is a number; kind: `float`, or `parse_int`."""
   try:
     return '_' not in text and kind(text) is not None
   except ValueError:
@@ -161,10 +162,11 @@ def parts(listed: str) -> list[str]:
 
 def indexed(names: Iterable[str], key: Callable[[str], str]) -> dict[str, int]:
   """Where each name stands, by its one spelling: `normal` or `path_key`. Raises DataError where two have the same."""
-  places, names = {}, list(names)
-  for place, name in enumerate(names):
+  places: dict[str, int] = {}
+  listed = list(names)
+  for place, name in enumerate(listed):
     if (other := places.setdefault(key(name), place)) != place:
-      raise DataError(f'{names[other]} and {name} are one name in any list: rename one of them.')
+      raise DataError(f'{listed[other]} and {name} are one name in any list: rename one of them.')
   return places
 
 
@@ -177,17 +179,18 @@ class Names:
     names: Sequence[tuple[str, int]],
     *spellings: Callable[[str], str],
     shown: Callable[[int], str] = str,
-  ):
+  ) -> None:
     """kind: such as 'image'. names: (name, thing), several for a thing if it has them. spellings: `normal`, `path_key`,
     `tidy`. shown: what a thing is called where its name is that of another one, too.
     """
-    self._kind, self._names, self._spellings, self._shown, self._tables = kind, names, spellings, shown, {}
+    self._kind, self._names, self._spellings, self._shown = kind, names, spellings, shown
+    self._tables: dict[Callable[[str], str], dict[str, tuple[int, ...]]] = {}
 
   def find(self, name: str) -> list[int]:
     """What `name` may mean: nothing, one thing, or several whose names differ in nothing that a list shows."""
     for spelling in self._spellings:
-      if found := self._table(spelling).get(spelling(name)):
-        return list(dict.fromkeys(found))
+      if things := self._table(spelling).get(spelling(name)):
+        return list(dict.fromkeys(things))
     return []
 
   def one(self, name: str, part: str = '') -> int:
@@ -195,12 +198,12 @@ class Names:
     none or several.
     """
     part = part and f'{part}: '
-    found = self.find(name)
-    if len(found) > 1:
-      raise LookupError(f'{part}{quoted(name)} may be {" or ".join(map(self._shown, found[:3]))}: rename one of them')
-    if not found:
+    things = self.find(name)
+    if len(things) > 1:
+      raise LookupError(f'{part}{quoted(name)} may be {" or ".join(map(self._shown, things[:3]))}: rename one of them')
+    if not things:
       raise LookupError(f'{part}no {self._kind} is called {quoted(name)}{self._instead(name)}')
-    return found[0]
+    return things[0]
 
   def _table(self, spelling):
     """{spelling of a name: things}; made when first asked for, which the second and later ones seldom are."""
@@ -214,8 +217,8 @@ class Names:
   def _instead(self, name):
     if re.search('[\udc80-\udcff]', name):
       return ' (the list is not in UTF-8: save it as that)'
-    there = nearest(name, [other for other, _ in self._names])
-    return f'; there is {quoted(there)}' if there else ''
+    similar = nearest(name, [other for other, _ in self._names])
+    return f'; there is {quoted(similar)}' if similar else ''
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
@@ -229,8 +232,8 @@ def nearest(name: str, names: Sequence[str]) -> str | None:
     lambda other: stem and _loose(other.rpartition('.')[0]) == stem,
     lambda other: name.endswith(f'/{other}') or (name and other.endswith(f'/{name}')),
   ):
-    if found := next(filter(fits, names), None):
-      return found
+    if meant := next(filter(fits, names), None):
+      return meant
   folder = name.rpartition('/')[0]
   beside = [other for other in names if other.rpartition('/')[0] == folder] or names
   return next(iter(difflib.get_close_matches(name, beside[:_COMPARED], 1)), None)

@@ -22,6 +22,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def tidy(axes: Axes, legend: bool = True) -> None:
+  """Axes with a light grid and no frame, and with a legend where there is more than one thing to tell apart."""
   axes.grid(True, which='major', color='0.88', linewidth=0.8)
   axes.spines[['top', 'right']].set_visible(False)
   if legend and len(axes.get_legend_handles_labels()[1]) > 1:
@@ -29,6 +30,7 @@ def tidy(axes: Axes, legend: bool = True) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> None:
+  """Writes a figure in the format that the path ends in. Raises DiskError."""
   with replacing(path) as temporary:
     figure.savefig(temporary, format=Path(path).suffix[1:] or 'png', bbox_inches='tight')
 

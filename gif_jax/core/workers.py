@@ -6,17 +6,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
 import cv2
 
 from gif_jax.core.interrupts import kept_from_children
 
+_function: Callable  # what a worker does with every job, once it has begun
 _AHEAD = 2  # jobs per process that wait or whose results wait, besides the one it is at
 
 
-def prepare_worker(*_) -> None:
+def prepare_worker(*_: object) -> None:
   """Leaves signals to the main process, which must still save a checkpoint, and ends when that process is gone.
 
   OpenCV has no threads of its own there: processes are as many as cores can feed.
@@ -36,7 +37,7 @@ def prepare_worker(*_) -> None:
 
 def cores() -> int:
   """Cores that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def on_all_cores(function: Callable, jobs: Iterable) -> Iterator:
@@ -45,7 +46,8 @@ def on_all_cores(function: Callable, jobs: Iterable) -> Iterator:
   `function` goes to every process once, so it may be an object that holds much; jobs go one by one and should be small.
   Jobs are taken, and results held, only a few ahead of what is asked for: memory does not grow with their number.
   """
-  ahead, processes = deque(), cores()
+  ahead: deque[Future] = deque()
+  processes = cores()
   with ProcessPoolExecutor(processes, get_context('spawn'), _begin, (function,)) as pool:
     try:
       for job in jobs:

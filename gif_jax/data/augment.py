@@ -1,6 +1,6 @@
 """Augmentation: what a camera, a detector and chance do to a face crop, drawn for each image from (seed, position).
 
-Every kind has a probability, the config's `augment` section. Draws for a whole batch are made at once; pixels are
+Every kind has a probability, the config's `augment` section. Draws for all of a batch are made at once; pixels are
 touched, in place, only in the images that drew a kind. Kinds follow each other as in a camera: light, lens, resolution,
 compression; then what hides a face, and what a detector cut off.
 
@@ -8,6 +8,7 @@ crop, low_resolution and photometric are AdaFace's (Kim et al., CVPR 2022), eras
 with their ranges; but a box too large is clipped to the image where theirs is drawn again, and the order is ours.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -62,13 +63,13 @@ def augment(images: np.ndarray, seed: int, position: np.ndarray, chances: Chance
 # Each changes one image, uint8 [size, size, 3] RGB, in place; u: `_DRAWS` uniform numbers in [0, 1).
 
 
-def flip(image, u):
+def flip(image: np.ndarray, u: Sequence[float]) -> None:
   """The mirror image."""
   del u
   image[:] = cv2.flip(image, 1)  # flipping in place takes OpenCV longer
 
 
-def photometric(image, u):
+def photometric(image: np.ndarray, u: Sequence[float]) -> None:
   """Brightness, then contrast about the mean grey, then saturation, each times .5 to 1.5, as one map of colours."""
   brightness, contrast, saturation = (0.5 + x for x in u[:3])
   mean = brightness * float(_GREY @ cv2.mean(image)[:3])
@@ -77,18 +78,18 @@ def photometric(image, u):
   cv2.transform(image, matrix, dst=image)
 
 
-def grey(image, u):
+def grey(image: np.ndarray, u: Sequence[float]) -> None:
   """Grey, repeated in three channels."""
   del u
   cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB, dst=image)
 
 
-def blur(image, u):
+def blur(image: np.ndarray, u: Sequence[float]) -> None:
   """A Gaussian of .4 to 2 % of the side: .45 to 2.2 pixels at 112."""
   cv2.GaussianBlur(image, (0, 0), (0.004 + 0.016 * u[0]) * len(image), dst=image)
 
 
-def low_resolution(image, u):
+def low_resolution(image: np.ndarray, u: Sequence[float]) -> None:
   """Shrunk to .2 to 1 of the side and enlarged again, each with an interpolation of its own."""
   side = max(1, int((0.2 + 0.8 * u[0]) * len(image)))
   down, up = (_INTERPOLATIONS[int(x * len(_INTERPOLATIONS))] for x in u[1:3])
@@ -96,14 +97,14 @@ def low_resolution(image, u):
   cv2.resize(small, image.shape[1::-1], dst=image, interpolation=up)
 
 
-def jpeg(image, u):
+def jpeg(image: np.ndarray, u: Sequence[float]) -> None:
   """Encoded with quality 10 to 60 and decoded."""
   quality = 10 + int(51 * u[0])
   encoded = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
   image[:] = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
 
 
-def erase(image, u):
+def erase(image: np.ndarray, u: Sequence[float]) -> None:
   """A box of 2 to 40 % of the area, sides 1 : .3 to 1 : 3.3, filled with random pixels."""
   rows, columns = _box(len(image), 0.02 + 0.38 * u[0], 0.3 * (1 / 0.09) ** u[1], *u[2:4])
   hole = image[rows, columns]
@@ -112,7 +113,7 @@ def erase(image, u):
   hole[:] = noise[: hole.size].reshape(hole.shape)
 
 
-def crop(image, u):
+def crop(image: np.ndarray, u: Sequence[float]) -> None:
   """All but a box of 20 to 100 % of the area, sides 3 : 4 to 4 : 3, is black; nothing moves."""
   rows, columns = _box(len(image), 0.2 + 0.8 * u[0], 0.75 * (16 / 9) ** u[1], *u[2:4])
   image[: rows.start] = image[rows.stop :] = 0

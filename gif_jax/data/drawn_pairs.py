@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from gif_jax.core.pair_counts import too_few_pairs, usable_pairs
 
@@ -57,7 +58,7 @@ def _draw(rng: np.random.Generator, kind: str, first: np.ndarray, end: np.ndarra
   return np.stack([i, end[i] - (until[i] - rank)])
 
 
-def check_pairs(images: Sequence[int], settings, key: str) -> None:
+def check_pairs(images: Sequence[int], settings: ConfigDict, key: str) -> None:
   """Says it before training, not after it, if people with so many images each give fewer pairs than eval.pairs.
 
   settings: `config.eval`; key: how many people it wanted. Raises ConfigError where not even 20 pairs exist.

@@ -1,7 +1,7 @@
 """One picture, one meaning: the encoded bytes of any format -> RGB pixels, the same wherever a picture is read.
 
 Plain pictures, upright JPEG and PNG of 8-bit grey or colour, are what training sets hold by the million: OpenCV decodes
-them, fastest (plain.py). All others are Pillow's: transparency, palettes, 16 bits, floats, CMYK, LAB, EXIF's
+them, fastest (plain_images.py). All others are Pillow's: transparency, palettes, 16 bits, floats, CMYK, LAB, EXIF's
 orientation, further formats. Which of the two it is depends on the bytes alone.
 """
 
@@ -100,25 +100,25 @@ def read_image(source: str | Path | bytes, size: int) -> Picture:
   is transparent becomes black, like the bars. Grey is repeated in three channels, 16-bit values are divided by 257.
   Of several pictures in a file the first is taken.
 
-  Raises UnreadableError, with the reason, for whatever cannot be decoded whole.
+  Raises UnreadableError, with the reason, for whatever cannot be decoded in full.
   """
   encoded = source if isinstance(source, bytes) else read_file(source)
   header = plain_images.read_header(encoded)
   pixels = plain_images.decode(encoded, header, size) if header else None
-  if pixels is not None:
+  if header and pixels is not None:
     square = pixels if pixels.shape == (size, size, 3) else _to_square(Image.fromarray(pixels), size)
-    return Picture(square, *header[1:])
+    return Picture(square, header.width, header.height, header.kind)
   with _opened(encoded) as image:
-    width, height, mode = *image.size, image.mode
-    image.draft(None, (2 * size, 2 * size))  # as in `plain.decode`
+    (width, height), mode = image.size, image.mode
+    image.draft(None, (2 * size, 2 * size))  # as in `plain_images.decode`
     pixels = _to_square(_to_rgb(ImageOps.exif_transpose(image)), size)
   return Picture(pixels, width, height, _kind(mode))
 
 
-def read_whole(source: str | Path | bytes) -> np.ndarray:
-  """Decodes a file as `read_image` does, but neither scales nor pads it: uint8 [height, width, 3] RGB.
+def read_full_size(source: str | Path | bytes) -> np.ndarray:
+  """Decodes a file as `read_image` does, neither scaled nor padded: uint8 [height, width, 3] RGB.
 
-  Raises UnreadableError, with the reason, for whatever cannot be decoded whole.
+  Raises UnreadableError, with the reason, for whatever cannot be decoded in full.
   """
   encoded = source if isinstance(source, bytes) else read_file(source)
   header = plain_images.read_header(encoded)
@@ -139,10 +139,10 @@ def read_sides(source: str | Path | bytes) -> tuple[int, int]:
 
 
 def is_plain(encoded: bytes, size: int) -> bool:
-  """Whether these are the bytes of a whole, upright JPEG or PNG, 8-bit grey or colour, of size x size pixels."""
+  """Whether these are the bytes of a complete, upright JPEG or PNG, 8-bit grey or colour, of size x size pixels."""
   try:
     header = plain_images.read_header(encoded)
-    return bool(header) and header[1:3] == (size, size) and plain_images.decode(encoded, header) is not None
+    return header is not None and header[1:3] == (size, size) and plain_images.decode(encoded, header) is not None
   except UnreadableError:
     return False
 

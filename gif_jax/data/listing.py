@@ -3,6 +3,7 @@
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,8 +81,8 @@ def list_people(root: Path) -> Listing:
   folders, loose, skipped, others = _top(root)
   images = [entry.name for entry in loose if is_image_name(entry.name)]
   if not folders:
-    found = f'{len(images)} images, the first {images[0]},' if images else 'nothing'
-    raise DataError(f'{root} holds {found} but no sub-folders; {_LAYOUT}')
+    content = f'{len(images)} images, the first {images[0]},' if images else 'nothing'
+    raise DataError(f'{root} holds {content} but no sub-folders; {_LAYOUT}')
   _check_names(root, [entry.name for entry in folders])
   skipped += [Skipped(name, "lies beside the people's folders; its person is not known") for name in images]
   others.add_all(_no_image(entry.name) for entry in loose if not is_image_name(entry.name))
@@ -102,17 +103,18 @@ def counted(not_images: list[Skipped]) -> str:
 class _Others:
   """What is no image: the first of them by name, the rest as a number."""
 
-  def __init__(self):
-    self.named, self.more = [], 0
+  def __init__(self) -> None:
+    self.named: list[Skipped] = []
+    self.more = 0
 
-  def add_all(self, found):
-    for one in found:
+  def add_all(self, others: Iterable[Skipped]) -> None:
+    for one in others:
       if len(self.named) < _NAMED:
         self.named.append(one)
       else:
         self.more += 1
 
-  def listed(self):
+  def listed(self) -> list[Skipped]:
     return self.named + ([Skipped(f'{self.more} more', 'not named one by one')] if self.more else [])
 
 
@@ -124,8 +126,8 @@ def _no_image(name):
 def _entries(folder):
   """What a folder holds: (sorted entries, the names of those that nobody put there, and why not)."""
   try:
-    with os.scandir(folder) as found:
-      entries = sorted(found, key=lambda entry: (normal(entry.name), entry.name))
+    with os.scandir(folder) as scanned:
+      entries = sorted(scanned, key=lambda entry: (normal(entry.name), entry.name))
   except OSError as error:
     raise DataError(
       f'{folder} cannot be listed ({error.strerror}); allow reading it (chmod), or move it elsewhere.'
@@ -154,7 +156,10 @@ def _status(entry, name, skipped):
 def _top(root):
   """Folders, other entries, broken links and what is no image right below `root`."""
   entries, not_images = _entries(root)
-  skipped, folders, loose, others = [], [], [], _Others()
+  skipped: list[Skipped] = []
+  folders: list[os.DirEntry] = []
+  loose: list[os.DirEntry] = []
+  others = _Others()
   others.add_all(not_images)
   for entry in entries:
     status = _status(entry, entry.name, skipped)
@@ -164,7 +169,7 @@ def _top(root):
 
 
 def _check_names(root, names):
-  known = {}
+  known: dict[str, str] = {}
   for name in names:
     other = known.setdefault(normal(name).casefold(), name)
     if other != name:
@@ -187,7 +192,7 @@ class _Walk:
     self.skipped, self.others = skipped, others
     self.read = {}  # real path -> name under which it was met first
 
-  def person(self, entry):
+  def person(self, entry: os.DirEntry) -> list[Photo]:
     """The image files of the person whose folder `entry` is, or leads to."""
     real = self._enter(entry, entry.name, self.root)
     images = self._images(entry.path, entry.name, real) if real else []

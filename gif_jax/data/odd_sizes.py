@@ -1,4 +1,4 @@
-"""Pictures of an odd size among face crops: whole scenes, thumbnails, whatever is no crop like the rest."""
+"""Pictures of an odd size among face crops: scenes, thumbnails, whatever is no crop like the rest."""
 
 from collections.abc import Callable
 

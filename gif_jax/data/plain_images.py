@@ -22,7 +22,9 @@ _SCANNED = 1 << 30  # pixels times scans of a progressive JPEG: ten scans of the
 _JPEG, _SCAN, _EOI, _PNG = b'\xff\xd8\xff', b'\xff\xda', b'\xff\xd9', b'\x89PNG\r\n\x1a\n'
 # Of a JPEG before its pixels: tables, comments, what applications add; two of these may tell how it is to be seen.
 _SEGMENTS, _TELLING = {0xDB, 0xC4, 0xDD, 0xFE, *range(0xE0, 0xF0)}, {0xE1, 0xE2}
-_HEADERS, _ENDS, _REMEMBERED = {}, [], 4  # headers of JPEGs by their bytes, and how many bytes these may be
+_HEADERS: dict[bytes, 'Header'] = {}  # of JPEGs, by their bytes
+_ENDS: list[int] = []  # how many bytes these may be
+_REMEMBERED = 4
 _ORIENTATION = 0x0112  # EXIF 2.3, tag 274: 1 is upright
 _TURNED = range(2, 9)
 _NOT_PLAIN = {b'tRNS', b'eXIf', b'acTL', b'tEXt', b'zTXt', b'iTXt', b'iCCP'}  # of PNG; libpng warns of profiles
@@ -63,7 +65,7 @@ def read_header(encoded: bytes) -> Header | None:
   return header
 
 
-def _remember(begin, header):
+def _remember(begin: bytes, header: Header) -> None:
   """Of small JPEGs of one size by one encoder what comes before the pixels is always the same: it is looked up."""
   if len(_HEADERS) >= _REMEMBERED:
     _HEADERS.clear()
@@ -73,12 +75,13 @@ def _remember(begin, header):
     _ENDS.append(len(begin))
 
 
-def _read_jpeg(encoded):
+def _read_jpeg(encoded: bytes) -> tuple[Header | None, int]:
   """Goes from segment to segment (ITU T.81, B.2.2), over those that do not matter, to where the pixels begin.
 
   The header, or None, and where it ends.
   """
-  at, header = 2, None
+  at = 2
+  header: Header | None = None
   while encoded[at] == 0xFF:
     marker, length = encoded[at + 1], encoded[at + 2] << 8 | encoded[at + 3]
     if marker == 0xDA:  # scan
@@ -109,7 +112,8 @@ def _is_harmless(segment):
 
 def png_chunks(encoded: bytes) -> list[bytes]:
   """Types of the chunks of a PNG of which no byte is damaged: each has a CRC-32 (PNG 1.2, section 3); else []."""
-  view, kinds, at = memoryview(encoded), [], len(_PNG)
+  view, at = memoryview(encoded), len(_PNG)
+  kinds: list[bytes] = []
   if not encoded.startswith(_PNG):
     return []
   while kinds[-1:] != [b'IEND']:
@@ -121,7 +125,7 @@ def png_chunks(encoded: bytes) -> list[bytes]:
   return kinds if at == len(encoded) else []
 
 
-def _read_png(encoded):
+def _read_png(encoded: bytes) -> Header | None:
   kinds = png_chunks(encoded)
   if kinds[:1] != [b'IHDR'] or not _NOT_PLAIN.isdisjoint(kinds) or encoded[24] != 8 or encoded[25] not in (0, 2):
     return None
@@ -129,7 +133,7 @@ def _read_png(encoded):
   return Header('PNG', width, height, COLOUR if encoded[25] else GREY)
 
 
-def decode(encoded, header, size=0):
+def decode(encoded: bytes, header: Header, size: int = 0) -> np.ndarray | None:
   """uint8 [height, width, 3] RGB; None for what OpenCV does not decode, of which Pillow then says what is wrong.
 
   JPEG decodes large photographs several times faster at a half, quarter or eighth of their size; size: half of what the
@@ -146,8 +150,11 @@ def decode(encoded, header, size=0):
     return None
 
 
-def check_sides(width, height, form, encoded):
-  """Refuses, before anything is decoded, what would take long or much memory, or cannot be there."""
+def check_sides(width: int, height: int, form: str | None, encoded: bytes) -> None:
+  """Refuses, before anything is decoded, what would take long or much memory, or cannot be in so few bytes.
+
+  Raises UnreadableError.
+  """
   if max(width, height) > SIDE:
     raise UnreadableError(f'{width}x{height}: a side is more than {SIDE} pixels; make it smaller')
   if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:

@@ -15,7 +15,7 @@ from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.data.sets.base import Faces
 from gif_jax.evaluation.predictions import Predict, predictions
 from gif_jax.identification.beam_search import DecodeIndex
-from gif_jax.identification.nearest import digit_accuracy, rank_rates
+from gif_jax.identification.metrics import digit_accuracy, rank_rates
 from gif_jax.identification.routes import FIRST, ClosedSet
 from gif_jax.models.extraction.extract import extract
 

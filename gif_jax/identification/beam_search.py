@@ -97,7 +97,7 @@ def decode(index: DecodeIndex, log_probs: jax.Array, beam: int, k: int) -> tuple
   if log_probs.ndim != 3 or log_probs.shape[1:] != (l, v):
     raise ValueError(f'this index takes log_probs [B, {l}, {v}], got {log_probs.shape}: use the table of the run')
 
-  def search(example):
+  def search(example: jax.Array) -> tuple[jax.Array, jax.Array]:
     return _search(index, lambda state, before, j: (state, example[j][None]), None, beam, k)
 
   return jax.vmap(search)(log_probs)
@@ -127,7 +127,7 @@ def decode_sequence(
     ValueError: log-probabilities that do not fit the index, or beam or k below 1.
   """
 
-  def search(state):
+  def search(state: Any) -> tuple[jax.Array, jax.Array]:
     read = functools.partial(read_digit, parameters)
     return _search(index, read, jax.tree.map(lambda x: x[None], state), beam, k)
 
@@ -159,9 +159,9 @@ def _search(index: DecodeIndex, read: Callable, state: Any, beam: int, k: int) -
       node, before, score = child[kept], kept % v, score[kept]
       state = jax.tree.map(operator.itemgetter(kept // v), state)
   best = _best(child, score, min(k, child.size))
-  found = child[best] >= 0
-  identity = jnp.where(found, index.identity[child[best]], -1)
-  score = jnp.where(found, score[best], -jnp.inf)
+  reached = child[best] >= 0
+  identity = jnp.where(reached, index.identity[child[best]], -1)
+  score = jnp.where(reached, score[best], -jnp.inf)
   missing = k - best.size
   return jnp.pad(identity, (0, missing), constant_values=-1), jnp.pad(score, (0, missing), constant_values=-jnp.inf)
 

@@ -23,11 +23,11 @@ def cosines(embedding: np.ndarray, candidates: np.ndarray, vectors: np.ndarray) 
     candidates: int [n, K], identities, -1 in free places.
     vectors: float [m, d], of any length, memory-mapped or not. The candidates' rows are read and no others.
   """
-  found = np.empty(candidates.shape, np.float32)
+  cosine = np.empty(candidates.shape, np.float32)
   for part, some in _blocks(candidates, vectors.shape[1]):
     rows = np.asarray(vectors[np.maximum(some, 0)])
-    found[part] = _cosines(jnp.asarray(embedding[part], jnp.float32), jnp.asarray(rows))
-  return np.where(candidates >= 0, found, 0)
+    cosine[part] = _cosines(jnp.asarray(embedding[part], jnp.float32), jnp.asarray(rows))
+  return np.where(candidates >= 0, cosine, 0)
 
 
 def _blocks(candidates: np.ndarray, d: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -52,8 +52,8 @@ def code_scores(log_probs: np.ndarray, candidates: np.ndarray, codes: np.ndarray
   log_probs: float32 [n, l, v]; candidates: int [n, K], -1 in free places; codes: uint8 [m, l].
   """
   digits = np.asarray(codes[np.maximum(candidates, 0)], np.int64)
-  found = sum(np.take_along_axis(log_probs[:, j], digits[:, :, j], axis=1) for j in range(codes.shape[1]))
-  return np.where(candidates >= 0, found, 0).astype(np.float32)
+  score = sum(np.take_along_axis(log_probs[:, j], digits[:, :, j], axis=1) for j in range(codes.shape[1]))
+  return np.where(candidates >= 0, score, 0).astype(np.float32)
 
 
 def together(*lists: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ def best(candidates: jax.Array, score: jax.Array, k: int) -> jax.Array:
 def choose_weight(candidates: np.ndarray, log_p: np.ndarray, cosine: np.ndarray, label: np.ndarray) -> float:
   """The weight w of WEIGHTS with which log p + w z . h names most examples right; of equals the largest.
 
-  candidates int, log_p and cosine float32: [n, K] each, label int [n]. Choose on other images than the figures are of.
+  candidates int, log_p and cosine float32: [n, K] each, label int [n]. Choose on other images than those reported on.
   """
   label = np.asarray(label)
   right = [np.mean(np.asarray(best(candidates, log_p + w * cosine, 1))[:, 0] == label) for w in reversed(WEIGHTS)]

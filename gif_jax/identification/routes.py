@@ -1,18 +1,17 @@
 """Routes to a training identity: from what a network says of images to who is on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import numpy as np
 
-from gif_jax.codes.identities import Identities
-from gif_jax.codes.table import CodeTable
+from gif_jax.codes.identities import LabelSpace
 from gif_jax.identification import rerank, vector_tree
-from gif_jax.identification.beam_search import build_index, decode
+from gif_jax.identification.beam_search import DecodeIndex, build_index, decode
 from gif_jax.identification.nearest import nearest
 
 FIRST = 5  # people a route names
-TREES = 2  # who lies at the edge of a node in one tree does not in another: more are found than with twice the beam
+TREES = 2  # whoever lies at the edge of a node in one does not in the other; better than a beam twice as wide
 
 
 class ClosedSet:
@@ -26,21 +25,22 @@ class ClosedSet:
     embedding: np.ndarray,
     log_probs: np.ndarray | None,
     labels: np.ndarray,
-    table: CodeTable | Identities,
+    table: LabelSpace,
     vectors: np.ndarray,
     beam: int,
     trees_up_to: int,
-    sequence: Callable | None = None,
+    sequence: Callable[[DecodeIndex], np.ndarray] | None = None,
   ):
     """embedding float32 [n, d]; log_probs float32 [n, l, v], of `table`'s codes, None for a softmax; labels int64 [n];
     vectors float [m, d], code vectors or a softmax's centres; beam: width of every search; trees_up_to: people, at
     most, whose vectors are clustered for the tree, which takes minutes for millions; sequence(index) -> int [n, 5]:
     who a sequence decoder reads among the codes of a `DecodeIndex`."""
-    self.embedding, self.log_probs, self.labels = embedding, log_probs, np.asarray(labels)
+    self.embedding, self.labels = embedding, np.asarray(labels)
+    self.log_probs = np.zeros((len(embedding), 0, 0), np.float32) if log_probs is None else log_probs
     self.table, self.vectors, self.beam, self.in_order = table, vectors, beam, sequence
     self.clusters = len(vectors) <= trees_up_to
 
-  def routes(self) -> dict[str, Callable]:
+  def routes(self) -> dict[str, Callable[[], np.ndarray]]:
     """Name -> route, of all that there are. Those of codes read digits; brute force is named after what it compares."""
     routes = {'tree': self.tree} if self.clusters or self.table.l else {}
     if not self.table.l:
@@ -49,30 +49,32 @@ class ClosedSet:
     digits = {'decode': self.decode} | in_order | {'rerank': self.rerank, 'fused': self.fused}
     return digits | routes | {'vector': self.nearest}
 
-  def nearest(self):
+  def nearest(self) -> np.ndarray:
     """Brute force, which the others are measured by: the largest z . h of all m."""
     return nearest(self.embedding, self.vectors, FIRST)
 
-  def decode(self):
+  def decode(self) -> np.ndarray:
     """The most likely codes, by digits alone."""
     return self._by_digits[:, :FIRST]
 
-  def sequence(self):
+  def sequence(self) -> np.ndarray:
     """The most likely codes, each digit given those before it."""
+    if self.in_order is None:
+      raise ValueError('there is no sequence decoder: give `sequence`')
     return self.in_order(self._index)
 
-  def rerank(self):
+  def rerank(self) -> np.ndarray:
     """The `beam` most likely codes, by z . h."""
     return self._best(self._by_digits, rerank.cosines(self.embedding, self._by_digits, self.vectors))
 
-  def tree(self):
+  def tree(self) -> np.ndarray:
     """Those below the `beam` nearest nodes of each of two trees over the vectors, by z . h.
 
     Where there are too many people for clustering, below those of the codes' trie, of which a softmax has none.
     """
     return self._best(self._by_tree, rerank.cosines(self.embedding, self._by_tree, self.vectors))
 
-  def fused(self):
+  def fused(self) -> np.ndarray:
     """The candidates of digits and of the trees together, by log p + weight z . h.
 
     The weight is chosen on the other half of the images, so no image has a say in the weight it is judged with.
@@ -87,15 +89,16 @@ class ClosedSet:
     return [rerank.choose_weight(*(part[i::2] for part in (*self._by_both, self.labels))) for i in (0, 1)]
 
   @cached_property
-  def _index(self):
+  def _index(self) -> DecodeIndex:
     return build_index(np.asarray(self.table.codes), self.table.v)
 
   @cached_property
-  def _by_digits(self):
+  def _by_digits(self) -> np.ndarray:
     return np.asarray(decode(self._index, self.log_probs, self.beam, max(self.beam, FIRST))[0])
 
   @cached_property
-  def _by_tree(self):
+  def _by_tree(self) -> np.ndarray:
+    trees: Iterable[vector_tree.Tree]
     if self.clusters:
       trees = (vector_tree.grow(self.vectors, seed) for seed in range(TREES))
     else:
@@ -103,10 +106,10 @@ class ClosedSet:
     return rerank.together(*(np.asarray(vector_tree.candidates(one, self.embedding, self.beam)) for one in trees))
 
   @cached_property
-  def _by_both(self):
+  def _by_both(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     candidates = rerank.together(self._by_digits, self._by_tree)
     log_p = rerank.code_scores(self.log_probs, candidates, self.table.codes)
     return candidates, log_p, rerank.cosines(self.embedding, candidates, self.vectors)
 
-  def _best(self, candidates, score):
+  def _best(self, candidates: np.ndarray, score: np.ndarray) -> np.ndarray:
     return np.asarray(rerank.best(candidates, score, FIRST))

@@ -64,7 +64,7 @@ def plant(codes: np.ndarray, vectors: np.ndarray, v: int) -> Tree:
   return Tree(index, tuple(reversed(centres)))
 
 
-def _sums_of_leaves(identity, vectors, first):
+def _sums_of_leaves(identity: np.ndarray, vectors: np.ndarray, first: np.ndarray) -> np.ndarray:
   """Sums float32 [nodes, d] of the unit vectors of leaves, given in order; a node's leaves begin at `first`."""
   sums = np.empty((len(first), vectors.shape[1]), np.float32)
   start = 0
@@ -77,7 +77,7 @@ def _sums_of_leaves(identity, vectors, first):
   return sums
 
 
-def _unit(rows):
+def _unit(rows: np.ndarray) -> np.ndarray:
   return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
@@ -103,18 +103,18 @@ def candidates(tree: Tree, embedding: jax.Array, beam: int) -> jax.Array:
 
 def _descend(tree: Tree, z: jax.Array, beam: int) -> jax.Array:
   """z float32 [d] -> int32 [at most beam * v]."""
-  children, centres = tree.index.children, (None, *tree.centres)
+  children, centres = tree.index.children, tree.centres  # those of level j + 1 are centres[j]
   start = max(j for j, table in enumerate(children) if len(table) <= beam * table.shape[1])
   node = jnp.zeros(1, jnp.int32)
   if start:
-    node = jax.lax.top_k(_dot(centres[start], z), min(beam, len(centres[start])))[1]
+    node = jax.lax.top_k(_dot(centres[start - 1], z), min(beam, len(centres[start - 1])))[1]
   for j in range(start, len(children) - 1):
     child = children[j][node].reshape(-1)
-    cosine = jnp.where(child >= 0, _dot(centres[j + 1][child], z), -jnp.inf)
-    node = child[jax.lax.top_k(cosine, min(beam, len(centres[j + 1])))[1]]
+    cosine = jnp.where(child >= 0, _dot(centres[j][child], z), -jnp.inf)
+    node = child[jax.lax.top_k(cosine, min(beam, len(centres[j])))[1]]
   leaf = children[-1][node].reshape(-1)
   return jnp.where(leaf >= 0, tree.index.identity[leaf], -1)
 
 
-def _dot(rows, z):
+def _dot(rows: jax.Array, z: jax.Array) -> jax.Array:
   return jnp.matmul(rows, z, precision=jax.lax.Precision.HIGHEST)

@@ -1,10 +1,11 @@
 """CLIP's image encoder (Radford et al., ICML 2021), with published weights from a local folder.
 
-The folder holds what Hugging Face publishes: config.json and model.safetensors, of a whole CLIP model (its text half is
-not read) or of the image half with its projection.
+The folder holds what Hugging Face publishes: config.json and model.safetensors, of a complete CLIP model (its text half
+is not read) or of the image half with its projection.
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,12 +18,11 @@ from safetensors import SafetensorError, safe_open
 
 from gif_jax.core.errors import UserError
 from gif_jax.core.storage.files import read_json
-from gif_jax.models.encoders import Encoder, with_weights
-from gif_jax.models.resize import bicubic
+from gif_jax.models.encoders import Encoder, bicubic, with_weights
 
 _FETCH = 'download config.json and model.safetensors of one CLIP model from Hugging Face into this folder'
 _AGAIN = 'download both files again, from the same place'
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
 }
@@ -96,7 +96,7 @@ class ImageEncoder(nn.Module):
   spec: Spec
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     x = _Transformer(self.spec, name='vision_model')(x)
     return nn.Dense(self.spec.projection_dim, use_bias=False, name='visual_projection')(x)
 
@@ -141,7 +141,7 @@ def read_spec(folder: Path) -> Spec:
   if kind == 'clip':
     if not isinstance(config.get('vision_config'), dict):
       raise WeightsError(f'{file} lacks vision_config, the image half of the model: {_AGAIN}')
-    # The projection is a part of the whole model; what the image half says of it is not used there.
+    # The projection is a part of the complete model; what the image half says of it is not used there.
     vision = config['vision_config'] | {'projection_dim': config.get('projection_dim', Spec().projection_dim)}
   spec = Spec(**{key: vision.get(key, default) for key, default in Spec()._asdict().items()})
   _check_spec(spec, file)
@@ -173,9 +173,9 @@ def _normalisation(folder):
   file = folder / 'preprocessor_config.json'
   config = _read_json(file) if file.exists() else {}
   try:
-    found = np.array([config.get('image_mean', _MEAN), config.get('image_std', _STD)], np.float32)
-    if found.shape == (2, 3) and np.isfinite(found).all() and np.all(found[1] > 0):
-      return found.reshape(2, 1, 1, 1, 3)
+    values = np.array([config.get('image_mean', _MEAN), config.get('image_std', _STD)], np.float32)
+    if values.shape == (2, 3) and np.isfinite(values).all() and np.all(values[1] > 0):
+      return values.reshape(2, 1, 1, 1, 3)
   except (TypeError, ValueError):
     pass
   raise WeightsError(f'{file}: image_mean and image_std must be three numbers each: download it again, or remove it')
@@ -191,12 +191,12 @@ class _Parameter(NamedTuple):
 
 def read_weights(folder: Path, spec: Spec) -> dict:
   """Parameters of `ImageEncoder(spec)`, NumPy float32, from the safetensors in `folder`. Raises WeightsError."""
-  wanted, found = _parameters(spec), {}
+  wanted, weights = _parameters(spec), {}
   for file in _files(folder):
     try:
       with safe_open(file, 'np') as tensors:
         for key in _image_keys(tensors, wanted, file):
-          found[wanted[key].path] = _tensor(tensors, key, wanted[key], file)
+          weights[wanted[key].path] = _tensor(tensors, key, wanted[key], file)
     except FileNotFoundError:
       raise WeightsError(f'{file} is missing: {_FETCH}') from None
     except (OSError, SafetensorError) as error:
@@ -205,29 +205,29 @@ def read_weights(folder: Path, spec: Spec) -> dict:
         f'file: {_AGAIN}'
       ) from None
   for key, parameter in wanted.items():
-    if parameter.path not in found:
+    if parameter.path not in weights:
       raise WeightsError(f"{folder}: the weights lack {key} of CLIP's image encoder with projection: {_FETCH}")
-  return unflatten_dict(found)
+  return unflatten_dict(weights)
 
 
 def _parameters(spec):
   """Name in the file -> parameter, for a model of this shape."""
   images = jax.ShapeDtypeStruct((1, spec.image_size, spec.image_size, 3), jnp.float32)
   tree = jax.eval_shape(ImageEncoder(spec).init, jax.random.key(0), images)['params']
-  found = {}
+  parameters = {}
   for path, leaf in flatten_dict(tree).items():
     *modules, name = path
     axes = _TO_TORCH[leaf.ndim] if name == 'kernel' else tuple(range(leaf.ndim))
     key = '.'.join([*modules, {'kernel': 'weight', 'scale': 'weight'}.get(name, name)])
-    found[key] = _Parameter(path, [leaf.shape[axis] for axis in axes], axes)
-  return found
+    parameters[key] = _Parameter(path, [leaf.shape[axis] for axis in axes], axes)
+  return parameters
 
 
 def _files(folder):
   """The files with the weights: one, or those that an index names."""
-  whole, index = folder / 'model.safetensors', folder / 'model.safetensors.index.json'
-  if whole.exists():
-    return [whole]
+  single, index = folder / 'model.safetensors', folder / 'model.safetensors.index.json'
+  if single.exists():
+    return [single]
   if index.exists():
     shards = _read_json(index).get('weight_map')
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
@@ -241,7 +241,7 @@ def _files(folder):
       'Download model.safetensors, or make it where PyTorch and transformers are installed: python -c "from '
       f"transformers import CLIPModel; CLIPModel.from_pretrained('{folder}').save_pretrained('{folder}')\""
     )
-  raise WeightsError(f'{whole} is missing: {_FETCH}')
+  raise WeightsError(f'{single} is missing: {_FETCH}')
 
 
 def _image_keys(tensors, wanted, file):
@@ -255,11 +255,13 @@ def _image_keys(tensors, wanted, file):
 
 
 def _tensor(tensors, key, parameter, file):
-  there = tensors.get_slice(key)
-  if there.get_shape() != parameter.shape:
-    raise WeightsError(f'{file}: {key} has shape {there.get_shape()}, config.json makes it {parameter.shape}: {_AGAIN}')
-  if there.get_dtype() not in _FLOATS:
-    raise WeightsError(f'{file}: {key} holds {there.get_dtype()}, not {", ".join(_FLOATS)}: take weights as published')
+  tensor = tensors.get_slice(key)
+  if tensor.get_shape() != parameter.shape:
+    raise WeightsError(
+      f'{file}: {key} has shape {tensor.get_shape()}, config.json makes it {parameter.shape}: {_AGAIN}'
+    )
+  if tensor.get_dtype() not in _FLOATS:
+    raise WeightsError(f'{file}: {key} holds {tensor.get_dtype()}, not {", ".join(_FLOATS)}: take weights as published')
   array = tensors.get_tensor(key).astype(np.float32)
   if not np.isfinite(array).all():
     raise WeightsError(f'{file}: {key} has values that are not finite: {_AGAIN}')

@@ -1,4 +1,4 @@
-"""What turns face crops into features for the tokeniser: the form of an encoder, and one that needs no weights."""
+"""What turns face crops into features: the form of an encoder, crops of its size, and one that needs no weights."""
 
 import functools
 import hashlib
@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 from jax.sharding import NamedSharding, PartitionSpec
+
+from gif_jax.core.storage.arrays import as_bytes
 
 _SIDE = 56  # pixels a side that features are measured at
 _DIRECTIONS = 8
@@ -46,26 +48,59 @@ def with_weights(apply: Callable, weights: Any, what: str) -> Encoder:
     images = jnp.asarray(images)
     where = images.sharding
     if isinstance(where, NamedSharding):
-      where = NamedSharding(where.mesh, PartitionSpec())  # the weights whole on every device that has images
+      where = NamedSharding(where.mesh, PartitionSpec())  # all weights on every device that has images
     return run(placed(where), images)
 
   return Encoder(encode, f'{what}, weights {_sha256(weights)[:8]}')
 
 
-def _sha256(weights):
+def _sha256(weights: Any) -> str:
   """Of the numbers and their names, so that it does not depend on how a file lays them out."""
   digest = hashlib.sha256()
   for name, array in sorted(flatten_dict(weights, sep='/').items()):
     digest.update(f'{name} {array.dtype.str} {array.shape}'.encode())
-    digest.update(np.ascontiguousarray(array))
+    digest.update(as_bytes(array))
   return digest.hexdigest()
+
+
+def bicubic(images: jax.Array, size: int) -> jax.Array:
+  """Crops at the size that a network was made for, by the filter that published image pipelines use.
+
+  Pillow's bicubic resize of square crops: wider when it shrinks, against aliasing; levels rounded after each axis.
+
+  images uint8 [B, s, s, 3] -> float32 [B, size, size, 3], integer levels 0..255. About one value in ten thousand is a
+  level off, where Pillow's integers and float32 round to two sides. Raises ValueError for crops that are not square.
+  """
+  _, height, width, _ = images.shape
+  if height != width:
+    raise ValueError(f'images are {height}x{width}: crops must be square, pad or cut them first')
+  x = images.astype(jnp.float32)
+  if width == size:
+    return x
+  taps = _taps(width, size)
+  x = _levels(jnp.einsum('bhwc,ow->bhoc', x, taps, precision='highest'))
+  return _levels(jnp.einsum('bhwc,oh->bowc', x, taps, precision='highest'))
+
+
+def _levels(x):
+  return jnp.clip(jnp.floor(x + 0.5), 0, 255)
+
+
+def _taps(s, size):
+  """Share of every old pixel in every new one, float32 [size, s]: Keys' cubic with a = -1/2, in steps of 1/2^22."""
+  scale = s / size
+  centre = (np.arange(size)[:, None] + 0.5) * scale
+  x = np.abs(np.arange(s) + 0.5 - centre) / max(scale, 1)
+  near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+  taps = np.where(x < 1, near, np.where(x < 2, far, 0))
+  return (np.round(taps / taps.sum(1, keepdims=True) * 2**22) / 2**22).astype(np.float32)
 
 
 @jax.jit
 def pixels(images: jax.Array) -> jax.Array:
   """The embedded default, no download: colours on a 7x7 grid, edge directions on an 8x8 grid, mirror images averaged.
 
-  The edge half is a histogram of oriented gradients (Dalal and Triggs, CVPR 2005) over the whole crop.
+  The edge half is a histogram of oriented gradients (Dalal and Triggs, CVPR 2005) over the full crop.
   images uint8 [B, size, size, 3] RGB -> features float32 [B, 659].
   """
   b = len(images)

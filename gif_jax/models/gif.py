@@ -1,14 +1,14 @@
 """The model that is trained: backbone, code heads and, beside them, the sequence decoder."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from gif_jax.models.heads import CodeHeads, unit
+from gif_jax.models.heads import CodeHeads, SequenceDecoder, unit
 from gif_jax.models.iresnet import SPECS, IResNet
-from gif_jax.models.sequence import SequenceDecoder
 
 # What the network takes, stored with every checkpoint: weights made for another input are of no use.
 INPUT = {'colour': 'RGB', 'normalisation': '(x - 127.5) / 127.5'}
@@ -32,29 +32,37 @@ class GIF(nn.Module):
   """
 
   backbone: nn.Module
-  heads: nn.Module | None
-  sequence: nn.Module | None = None
+  heads: CodeHeads | None
+  sequence: SequenceDecoder | None = None
 
-  def __call__(self, images, train: bool = False, code=None, reach=1.0):
+  def __call__(
+    self, images: jax.Array, train: bool = False, code: jax.Array | None = None, reach: float | jax.Array = 1.0
+  ) -> Output:
     features = self.features(images, train)
     seen = _reached(features, reach)
-    return Output(features, self.read(seen), self.sequence and self.sequence(unit(seen), code))
+    sequence = None if self.sequence is None else self.sequence(unit(seen), code)
+    return Output(features, self.read(seen), sequence)
 
-  def features(self, images, train: bool = False):
+  def features(self, images: jax.Array, train: bool = False) -> jax.Array:
     """f(x), float32 [B, d]: the embedding at the length that the backbone gives it."""
     return self.backbone((images.astype(jnp.float32) - 127.5) / 127.5, train)
 
-  def read(self, features):
+  def read(self, features: jax.Array) -> jax.Array | None:
     """Cosines float32 [B, l, v] of the heads for f(x) [B, d]; None without heads."""
-    return self.heads and self.heads(unit(features))
+    return None if self.heads is None else self.heads(unit(features))
 
-  def first_state(self, features):
+  def first_state(self, features: jax.Array) -> jax.Array:
     """State float32 [B, p] that the sequence decoder begins with for f(x) [B, d]."""
-    return self.sequence.first(unit(features))
+    return self._decoder().first(unit(features))
 
-  def read_digit(self, state, before, j: int):
+  def read_digit(self, state: jax.Array, before: jax.Array, j: int) -> tuple[jax.Array, jax.Array]:
     """One digit by the sequence decoder, see `SequenceDecoder.read`."""
-    return self.sequence.read(state, before, j)
+    return self._decoder().read(state, before, j)
+
+  def _decoder(self) -> SequenceDecoder:
+    if self.sequence is None:
+      raise ValueError('this network has no sequence decoder')
+    return self.sequence
 
 
 @jax.custom_vjp
@@ -75,7 +83,8 @@ class Embedded(NamedTuple):
   @property
   def embedding(self) -> jax.Array:
     """f(x) + f(flip x), float32 [B, d], not normalised: its length tells how sure the network is of a face."""
-    return sum(self.features)
+    first, *others = self.features
+    return sum(others, 0 + first)  # from 0 on, so that -0 becomes 0
 
   @property
   def norm(self) -> jax.Array:
@@ -86,10 +95,15 @@ class Embedded(NamedTuple):
 def embed(model: GIF, variables: dict, images: jax.Array, *, flip: bool = True) -> Embedded:
   """The one way from images uint8 [B, size, size, 3] to embeddings, for evaluation, identification and tokenising."""
   views = (images, images[:, :, ::-1]) if flip else (images,)
-  return Embedded(tuple(model.apply(variables, view, method='features') for view in views))
+  return Embedded(tuple(_features(model, variables, view) for view in views))
 
 
-def build(settings, l: int, v: int) -> GIF:
+def _features(model: GIF, variables: dict, images: jax.Array) -> jax.Array:
+  features: Any = model.apply(variables, images, method='features')  # alone: no variables change
+  return features
+
+
+def build(settings: ConfigDict, l: int, v: int) -> GIF:
   """The model for `config.model` and a table of l digits in 0..v-1; where l is 0, nothing that reads any."""
   spec, dtype = SPECS[settings.backbone], jnp.dtype(settings.dtype)
   backbone = IResNet(spec, settings.d, settings.dropout, dtype, settings.remat)

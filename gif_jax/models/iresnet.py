@@ -7,6 +7,7 @@ keeps the full resolution, and the last map is flattened, not pooled, because a 
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 _conv_init = nn.initializers.normal(0.1)
@@ -36,7 +37,7 @@ class PReLU(nn.Module):
   """max(x, 0) + slope * min(x, 0), a slope for each channel (one slope for all would change the parameter count)."""
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     slope = self.param('slope', nn.initializers.constant(0.25), (x.shape[-1],))
     return jnp.where(x >= 0, x, jnp.broadcast_to(slope.astype(x.dtype), x.shape) * x)
 
@@ -49,7 +50,7 @@ class Block(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     def norm(name):
       return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=name)
 
@@ -76,7 +77,7 @@ class Block(nn.Module):
 class IResNet(nn.Module):
   """Face crop -> embedding before normalisation: float [B, size, size, 3] in -1..1 -> float32 [B, d].
 
-  Batch statistics are taken over the whole batch, also when it is sharded over devices. remat: what goes between blocks
+  Batch statistics are taken over the full batch, also when it is sharded over devices. remat: what goes between blocks
   is kept for the backward pass, what is within them computed again.
   """
 
@@ -87,7 +88,7 @@ class IResNet(nn.Module):
   remat: bool = False
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     spec = self.spec
     kernel = spec.patch if spec.patch > 1 else 3
     x = nn.Conv(

@@ -10,9 +10,8 @@ from ml_collections import ConfigDict
 from gif_jax.models import gif
 from gif_jax.models.checkpoint.reader import OTHER, CheckpointError, read_saved
 from gif_jax.models.clip import open_clip
-from gif_jax.models.encoders import Encoder, pixels, with_weights
+from gif_jax.models.encoders import Encoder, bicubic, pixels, with_weights
 from gif_jax.models.heads import unit
-from gif_jax.models.resize import bicubic
 
 
 class Network(NamedTuple):
@@ -36,8 +35,8 @@ class Network(NamedTuple):
     """uint8 [B, size, size, 3] -> {'embedding': float32 [B, d], 'norm': float32 [B]}, see `gif.Embedded`."""
 
     def embed(variables, images):
-      found = gif.embed(self.model, variables, images, flip=flip)
-      return {'embedding': found.embedding, 'norm': found.norm}
+      embedded = gif.embed(self.model, variables, images, flip=flip)
+      return {'embedding': embedded.embedding, 'norm': embedded.norm}
 
     return with_weights(embed, self.variables, self.what)
 

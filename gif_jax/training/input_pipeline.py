@@ -5,11 +5,13 @@ import grain
 import numpy as np
 from absl import flags
 
+from gif_jax.codes.identities import LabelSpace
 from gif_jax.codes.table import CodeTable
 from gif_jax.core import counter_rng
 from gif_jax.core.memory import keep_freed
 from gif_jax.core.workers import prepare_worker
-from gif_jax.data.augment import PLAIN, augment
+from gif_jax.data.augment import PLAIN, Chances, augment
+from gif_jax.data.sets.base import Faces
 from gif_jax.training.neighbour_batches import Groups
 
 _ENDLESS = 1 << 40  # steps
@@ -19,12 +21,23 @@ _NEVER = 1 << 62  # bytes of an array that would go through shared memory
 class _Assemble:
   """step -> batch. Randomness is drawn from (seed, position), so no batch, process or worker count changes it."""
 
-  def __init__(self, faces, table, seed, chances, labels, groups, batch_size, process, processes):
+  def __init__(
+    self,
+    faces: Faces,
+    table: LabelSpace,
+    seed: int,
+    chances: Chances,
+    labels: bool,
+    groups: Groups | None,
+    batch_size: int,
+    process: int,
+    processes: int,
+  ):
     self.faces, self.table, self.seed, self.chances, self.labels = faces, table, seed, chances, labels
     self.groups = groups
     self.batch_size, self.own = batch_size, np.arange(process, batch_size, processes)
 
-  def __call__(self, step):
+  def __call__(self, step: int) -> dict[str, np.ndarray]:
     position = step * self.batch_size + self.own
     index = self.groups.images(position) if self.groups else counter_rng.shuffled(position, len(self.faces), self.seed)
     images = self.faces[index]
@@ -33,35 +46,36 @@ class _Assemble:
     if self.labels:
       self.table.check(label)
       return {'image': images, 'label': label.astype(np.int32)}
+    assert isinstance(self.table, CodeTable)  # without codes, labels are asked for
     code, code_vector = self.table.rows(label)
     return {'image': images, 'code': code, 'code_vector': code_vector}
 
 
 def batches(
-  faces,
-  table: CodeTable,
+  faces: Faces,
+  table: LabelSpace,
   *,
-  batch_size,
-  seed,
-  start=0,
-  stop=None,
-  workers=0,
-  chances=PLAIN,
-  labels=False,
-  neighbours=1,
-  process=0,
-  processes=1,
-):
+  batch_size: int,
+  seed: int,
+  start: int = 0,
+  stop: int | None = None,
+  workers: int = 0,
+  chances: Chances = PLAIN,
+  labels: bool = False,
+  neighbours: int = 1,
+  process: int = 0,
+  processes: int = 1,
+) -> grain.DatasetIterator[dict[str, np.ndarray]]:
   """The batches of steps `start` to `stop` - 1 (None: without end), this process's share of each.
 
   The global batch of a step is a set of examples that is a function of (seed, step) alone; every epoch is a new
   permutation, and batches straddle epochs so that no example is lost. Yields 'image' uint8 [b, size, size, 3], 'code'
   int32 [b, l] and 'code_vector' float32 [b, d], b = B / processes; with `labels` 'label' int32 [b] instead of the last
   two, which are then on the devices. chances: of every kind of augmentation. neighbours: above 1, images in a row that
-  are of people with like codes, see `data.groups`. workers: threads, or processes for faces that are `in_processes`;
-  0 = one thread. Close the iterator when done with it.
+  are of people with like codes, see `neighbour_batches.Groups`. workers: threads, or processes for faces that are
+  `in_processes`; 0 = one thread. Close the iterator when done with it.
   """
-  groups = Groups(faces, table, neighbours, seed) if neighbours > 1 else None
+  groups = _groups(faces, table, neighbours, seed) if neighbours > 1 else None
   assemble = _Assemble(faces, table, seed, chances, labels, groups, batch_size, process, processes)
   steps = grain.MapDataset.range(start, _ENDLESS if stop is None else stop).map(assemble)
   keep_freed()
@@ -79,3 +93,8 @@ def batches(
     iterable = iterable.mp_prefetch(options, worker_init_fn=prepare_worker)
     iterable = grain.experimental.WithOptionsIterDataset(iterable, through_pipes)
   return iter(iterable)
+
+
+def _groups(faces: Faces, table: LabelSpace, neighbours: int, seed: int) -> Groups:
+  assert isinstance(table, CodeTable)  # validation keeps neighbours from runs without codes
+  return Groups(faces, table, neighbours, seed)

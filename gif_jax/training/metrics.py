@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -13,7 +15,9 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from gif_jax.core.errors import UserError, removed
-from gif_jax.core.storage.files import is_at, json_line, read_json_lines, write_text, writing
+from gif_jax.core.storage.files import is_at, write_text, writing
+from gif_jax.core.storage.json_lines import json_line, read_json_lines
+from gif_jax.training.state import Metrics
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,7 +35,8 @@ class MetricsLog:
 
   def __init__(self, workdir: Path, start: int):
     self.path = workdir / 'metrics.jsonl'
-    self.file = self.board = None
+    self.file: TextIO | None = None
+    self.board: EventsWriter | None = None
     if jax.process_index() > 0:
       return
     kept = [row for row in self.rows() if row['step'] <= start]
@@ -44,15 +49,15 @@ class MetricsLog:
       (workdir / 'tensorboard').mkdir(exist_ok=True)
       # Written here and now: tensorboardX's own writer does so in a thread, which cannot say that a disk is full.
       self.board = EventsWriter(str(workdir / 'tensorboard' / 'events'))
-      self._note(start + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+      _note(self.board, start + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
-  def rows(self) -> list[dict]:
-    """All rows written so far, see `files.read_json_lines`."""
+  def rows(self) -> list[dict[str, Any]]:
+    """All rows written so far, see `json_lines.read_json_lines`."""
     return read_json_lines(self.path, 'step')
 
-  def write(self, step: int, values: dict) -> None:
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
     """Adds a row; values are floats or lists of floats."""
-    if not self.file:
+    if self.file is None or self.board is None:
       return
     with writing(self.path):
       if not is_at(self.file.fileno(), self.path):
@@ -61,18 +66,19 @@ class MetricsLog:
       self.file.flush()
       for name, value in values.items():
         for i, item in enumerate(np.atleast_1d(value), 1):
-          self._note(step, summary=scalar(f'{name}/{i}' if isinstance(value, list) else name, item))
+          _note(self.board, step, summary=scalar(f'{name}/{i}' if isinstance(value, list) else name, item))
       self.board.flush()
-
-  def _note(self, step, **what):
-    self.board.write_event(event_pb2.Event(wall_time=time.time(), step=step, **what))
 
   def close(self) -> None:
     """Raises DiskError where the last rows cannot be written."""
-    if self.file:
+    if self.file is not None and self.board is not None:
       with writing(self.path):
         self.file.close()
         self.board.close()
+
+
+def _note(board: EventsWriter, step: int, **content: Any) -> None:
+  board.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
 
 
 class Window:
@@ -81,37 +87,38 @@ class Window:
   flops: model FLOPs of a training image; peak: FLOP/s of all devices in matrix products (training.flops).
   """
 
-  def __init__(self, batch_size: int, flops: int, peak: float):
+  def __init__(self, batch_size: int, flops: float, peak: float):
     self.batch_size, self.flops, self.peak = batch_size, flops, peak
     self.images, self.seconds = 0, 0.0  # of all windows
     self.restart()
 
   def restart(self) -> None:
     """Starts a new window now; what took place outside of steps (evaluation, saving) is not in its time."""
-    self.pending, self.started, self.stalled = [], time.perf_counter(), 0.0
+    self.pending: list[Metrics] = []
+    self.started, self.stalled = time.perf_counter(), 0.0
 
   @contextlib.contextmanager
-  def outside(self):
+  def outside(self) -> Iterator[None]:
     """What takes place in here is not in the window's time; the steps before it are waited for."""
     jax.block_until_ready(self.pending)
     before = time.perf_counter()
     yield
     self.started += time.perf_counter() - before
 
-  def next(self, iterator):
+  def next(self, iterator: Iterator[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The iterator's next batch; the wait for it counts as data stall."""
     before = time.perf_counter()
     batch = next(iterator)
     self.stalled += time.perf_counter() - before
     return batch
 
-  def add(self, metrics) -> None:
+  def add(self, metrics: Metrics) -> None:
     """Notes a step's metrics. Waits for the step before last, so that the host runs at most two steps ahead."""
     self.pending.append(metrics)
     if len(self.pending) > 2:
       jax.block_until_ready(self.pending[-3])
 
-  def flush(self, step: int, rate: float) -> dict:
+  def flush(self, step: int, rate: float) -> dict[str, Any]:
     """Means over the window as a row of floats and lists. Raises NonFiniteLossError naming the steps."""
     rows = jax.device_get(self.pending)
     seconds = max(time.perf_counter() - self.started, 1e-9)
@@ -138,12 +145,12 @@ class Window:
     return values
 
 
-def progress(steps: int, start: int):
+def progress(steps: int, start: int) -> tqdm:
   """A progress bar over the steps of a run, with rate and ETA."""
   return tqdm(total=steps, initial=start, desc='training', unit='step', dynamic_ncols=True)
 
 
-def describe(row: dict) -> str:
+def describe(row: Mapping[str, Any]) -> str:
   """What the progress bar says of a row of `Window.flush`."""
   rate, flops, used = row['images_per_second'], row['model_tflops_per_second'], row['utilisation']
   loss, stall = row['loss'], row['data_stall']

@@ -1,10 +1,13 @@
 """Optimiser and learning-rate schedule from `config.optim`."""
 
+from typing import Any
+
 import jax
 import optax
+from ml_collections import ConfigDict
 
 
-def schedule(settings, steps: int, peak: float):
+def schedule(settings: ConfigDict, steps: int, peak: float) -> optax.Schedule:
   """Learning rate by step: linear warm-up to `peak` over a share of the steps, cosine or polynomial decay to 0."""
   warmup = round(settings.warmup * steps)
   if settings.schedule == 'cosine':
@@ -16,16 +19,16 @@ def schedule(settings, steps: int, peak: float):
   return optax.join_schedules([ramp, decay], [warmup]) if warmup else decay
 
 
-def decayed(params):
+def decayed(params: Any) -> Any:
   """True for weights that decay: matrices, convolutions and centres, not biases, slopes or normalisation scales."""
   return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
-def optimiser(settings, steps: int, clip: bool = True) -> optax.GradientTransformation:
+def optimiser(settings: ConfigDict, steps: int, clip: bool = True) -> optax.GradientTransformation:
   """SGD with momentum or AdamW, after clipping the global gradient norm."""
   rate = schedule(settings, steps, settings.lr)
-  clip = optax.clip_by_global_norm(settings.clip) if clip and settings.clip else optax.identity()
+  clipping = optax.clip_by_global_norm(settings.clip) if clip and settings.clip else optax.identity()
   if settings.name == 'adamw':
-    return optax.chain(clip, optax.adamw(rate, weight_decay=settings.weight_decay, mask=decayed))
+    return optax.chain(clipping, optax.adamw(rate, weight_decay=settings.weight_decay, mask=decayed))
   decay = optax.add_decayed_weights(settings.weight_decay, decayed)
-  return optax.chain(clip, decay, optax.sgd(rate, settings.momentum))
+  return optax.chain(clipping, decay, optax.sgd(rate, settings.momentum))

@@ -10,16 +10,21 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
+import optax
 from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
 
 import gif_jax
 from gif_jax.config import default
 from gif_jax.core.distributed import processes
 from gif_jax.core.errors import ConfigError, DataError
-from gif_jax.core.storage.files import json_line, plain, read_json, read_json_lines, set_aside, write_json, writing
+from gif_jax.core.storage.files import plain, read_json, set_aside, write_json, writing
+from gif_jax.core.storage.json_lines import json_line, read_json_lines
 from gif_jax.models.checkpoint.reader import steps
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +49,7 @@ _HARMLESS = (
 )
 
 
-def check(workdir: Path, config, accept: bool) -> dict[str, list]:
+def check(workdir: Path, config: ConfigDict, accept: bool) -> dict[str, list]:
   """What differs between a config and the one that the run in `workdir` has so far: {key: [before, now]}.
 
   Settings that change no result may differ, and so may the length of the run. accept: whether the others may, too.
@@ -60,23 +65,25 @@ def check(workdir: Path, config, accept: bool) -> dict[str, list]:
   return changed
 
 
-def _told(changed, *, harmless=False):
+def _told(changed: Mapping[str, list], *, harmless: bool = False) -> str:
   """Changes in words, those of results or the others; the length of the run is spoken of apart."""
   chosen = {key: pair for key, pair in changed.items() if key.startswith(_HARMLESS) == harmless and key not in _LENGTH}
   return ', '.join(f'config.{key}={new!r} (was {old!r})' for key, (old, new) in chosen.items())
 
 
 def check_length(workdir: Path, total: int) -> None:
-  """Raises ConfigError where a checkpoint has more steps than the whole run is to have."""
-  there = steps(workdir / 'checkpoints')
-  if there and there[-1] > total:
+  """Raises ConfigError where a checkpoint has more steps than the run is to have."""
+  saved = steps(workdir / 'checkpoints')
+  if saved and saved[-1] > total:
     raise ConfigError(
-      f'{workdir} has a checkpoint of step {there[-1]}, the run is to have {total} steps: set config.train.steps (or '
-      f'config.train.epochs) to at least {there[-1]} steps, or name another --workdir.'
+      f'{workdir} has a checkpoint of step {saved[-1]}, the run is to have {total} steps: set config.train.steps (or '
+      f'config.train.epochs) to at least {saved[-1]} steps, or name another --workdir.'
     )
 
 
-def note_start(workdir: Path, config, step: int, total: int, changed: dict, schedule) -> None:
+def note_start(
+  workdir: Path, config: ConfigDict, step: int, total: int, changed: Mapping[str, list], schedule: optax.Schedule
+) -> None:
   """Records a start from `step` of `total`, and says what has changed since the one before.
 
   changed: of `check`, by now accepted. schedule: step -> learning rate.
@@ -114,21 +121,21 @@ def note_start(workdir: Path, config, step: int, total: int, changed: dict, sche
   }
   with writing(workdir / _STARTS), (workdir / _STARTS).open('a+b') as lines:
     lines.seek(max(0, lines.tell() - 1))
-    whole = lines.read() in (b'', b'\n')  # else a full disk or a kill has cut the last one
-    lines.write(('' if whole else '\n').encode() + json_line(plain(row)).encode())
+    intact = lines.read() in (b'', b'\n')  # else a full disk or a kill has cut the last one
+    lines.write(('' if intact else '\n').encode() + json_line(plain(row)).encode())
 
 
-def nested(config) -> dict:
+def nested(config: ConfigDict) -> dict[str, dict[str, Any]]:
   """All settings as JSON has them: {section: {key: value}}."""
   return json.loads(json.dumps(plain(config.to_dict())))
 
 
-def flat(config) -> dict:
+def flat(config: ConfigDict) -> dict[str, Any]:
   """The same by their full names: {'section.key': value}."""
   return flatten_dict(nested(config), sep='.')
 
 
-def differences(before: dict, now: dict) -> dict[str, list]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list]:
   """{key: [before, now]} of what differs; keys of one side alone count with their defaults, or not where unknown."""
   known = flat(default())
   keys = sorted((before.keys() | now.keys()) & known.keys())
@@ -136,8 +143,8 @@ def differences(before: dict, now: dict) -> dict[str, list]:
   return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _recorded(workdir):
-  """The settings so far; None where there are none, or the file is damaged, which is set aside then."""
+def _recorded(workdir: Path) -> dict[str, Any] | None:
+  """The settings so far; None without any, or the file is damaged, which is set aside then."""
   path = workdir / _CONFIG
   if not path.exists():
     return None

@@ -134,7 +134,7 @@ def summary_table(summary: Mapping[str, Any]) -> str:
 
 def _lines(metrics: Sequence[Mapping[str, Any]], word: str) -> dict[str, list[tuple[float, float]]]:
   """Name -> (step, value) points of all metrics of one panel; gaps and non-finite values are skipped."""
-  lines = {}
+  lines: dict[str, list[tuple[float, float]]] = {}
   for row in metrics:
     for name, value in row.items():
       if next((panel for panel in _PANELS if panel in name), None) != word:

@@ -22,13 +22,14 @@ from gif_jax.data.colour import check_colour
 from gif_jax.data.sets.base import FaceSets
 from gif_jax.evaluation.benchmark import Benchmark
 from gif_jax.evaluation.in_training import RunEvaluator
-from gif_jax.training import checks, estimate, input_pipeline, optim, run_record, sharding, summary
-from gif_jax.training.compilation import compile_step
+from gif_jax.training import input_pipeline, optim, run_record, sharding, summary
+from gif_jax.training.cost import estimate
+from gif_jax.training.cost.compilation import compile_step
+from gif_jax.training.cost.profiling import FIRST, Trace
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
 from gif_jax.training.objectives import joint
-from gif_jax.training.profiling import FIRST, Trace
-from gif_jax.training.program import make_predictor, make_program, make_search, open_checkpoints
-from gif_jax.training.train_step import state_sha256
+from gif_jax.training.program import identity_vectors, make_predictor, make_program, make_search, open_checkpoints
+from gif_jax.training.state import state_sha256
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,13 +53,11 @@ def train(
   CheckpointError, NonFiniteLossError and DiskError, each naming the cure.
   """
   # ---- Devices
-  checks.check_divides(config)
+  sharding.check_divides(config)
   changed = run_record.check(workdir, config, accept)
   mesh = make_mesh(fsdp=config.train.fsdp)
 
   # ---- Data
-  if isinstance(table, CodeTable):
-    checks.check_table(table, config, faces)
   if config.data.check_colour and config.data.source != 'synthetic':
     check_colour(faces.train, config.data.path, 'Or set config.data.check_colour=False.')
   total = train_steps(config, len(faces.train))
@@ -142,13 +141,13 @@ def train(
     log.close()
 
   # ---- Evaluation
-  if config.joint.enabled:
+  if isinstance(table, CodeTable) and config.joint.enabled:
     table = joint.write_tables(state.joint, table, config.tokenizer, mesh, workdir)
-  vectors = state.softmax.on_host() if state.softmax else table.vectors
-  final = evaluator.finish(make_predictor(program, state), table, vectors, make_search(program, state))
+  vectors, search = identity_vectors(state, table), make_search(program, state)
+  final = evaluator.finish(make_predictor(program, state), table, vectors, search)
   metrics = final.metrics | {
     'images_per_second': window.images / window.seconds if window.seconds else None,
-    'steps': total,
+    'steps': int(state.step),
     'resumed_from_step': start,
     'state_sha256': state_sha256(state),
   }
@@ -157,5 +156,5 @@ def train(
   return metrics
 
 
-def _due(step, every):
+def _due(step: int, every: int) -> bool:
   return every > 0 and step % every == 0

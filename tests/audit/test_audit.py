@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gif_jax.audit import audit as audit_command
-from gif_jax.audit import duplicates, marks
+from gif_jax.audit import duplicates, image_hashes
 from gif_jax.audit.audit import Settings, audit
 from gif_jax.audit.findings import describe_images, few_of_each
 from gif_jax.audit.text import faults
@@ -18,8 +18,8 @@ from gif_jax.core.errors import ConfigError
 from gif_jax.data.convert import convert
 from gif_jax.data.formats.bin_pairs import write_pairs
 from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.packed import Packed
 from gif_jax.data.formats.recordio import write_insightface
-from gif_jax.data.formats.records import Packed
 from gif_jax.data.sets.synthetic import SyntheticFaces
 from gif_jax.models.encoders import Encoder
 
@@ -282,11 +282,11 @@ def test_damaged_labels_of_recordio_are_told(clean, tmp_path):
 
 
 def test_many_processes_find_what_one_finds(planted, monkeypatch):
-  images = marks.Together([open_records(str(planted / 'A'), damaged='skip'), open_records(str(planted / 'B'))])
-  here = marks.mark_all(images)
-  monkeypatch.setattr(marks, '_FEW', 0)
-  monkeypatch.setattr(marks, '_BLOCK', 16)
-  there = marks.mark_all(images)
+  images = image_hashes.Together([open_records(str(planted / 'A'), damaged='skip'), open_records(str(planted / 'B'))])
+  here = image_hashes.mark_all(images)
+  monkeypatch.setattr(image_hashes, '_FEW', 0)
+  monkeypatch.setattr(image_hashes, '_BLOCK', 16)
+  there = image_hashes.mark_all(images)
   np.testing.assert_array_equal(here.marks, there.marks)
   assert here.undecodable == there.undecodable
   pairs = np.stack([np.arange(40), np.arange(40) + 1], 1)[:10]
@@ -295,8 +295,8 @@ def test_many_processes_find_what_one_finds(planted, monkeypatch):
 
 
 def test_people_and_spread():
-  table = np.zeros(7, marks.MARK)
-  table['kind'], table['bytes'] = marks.COLOUR, [1, 2, 3, 4, 5, 6, 7]
+  table = np.zeros(7, image_hashes.MARK)
+  table['kind'], table['bytes'] = image_hashes.COLOUR, [1, 2, 3, 4, 5, 6, 7]
   report = describe_images(table, np.array([0, 0, 0, 0, 0, 1, 2]), 3)
   assert report['images_per_person'] == {'min': 1, 'median': 1, 'mean': 2.33, 'max': 5}
   assert [report[f'people_with_{few}'] for few in ('1_image', 'less_than_5', 'less_than_10')] == [2, 2, 3]

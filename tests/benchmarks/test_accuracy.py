@@ -1,4 +1,4 @@
-"""The accuracy benchmark: equal budgets, runs that resume and are not run twice, figures and verdicts by the letter."""
+"""The accuracy benchmark: equal budgets, runs that resume and are not run twice, metrics and verdicts by the letter."""
 
 import json
 import os
@@ -9,8 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, accuracy_report, accuracy_rows, accuracy_run
-from benchmarks import accuracy_verdict as verdicts
+from benchmarks.accuracy import __main__ as accuracy
+from benchmarks.accuracy import report, workers
+from benchmarks.accuracy import rows as accuracy_rows
+from benchmarks.accuracy import run as accuracy_run
+from benchmarks.accuracy import verdict as verdicts
 from gif_jax import config
 from gif_jax.core.errors import ConfigError
 from gif_jax.training import train
@@ -23,17 +26,17 @@ SOFTMAX = {'softmax.enabled': True, 'softmax.scale': 16.0}
 @pytest.fixture
 def rows(monkeypatch):
   """Tiny rows in place of the real ones, one of which fails."""
-  found = {
+  tiny_rows = {
     'fixed': (tiny, {}),
     'joint': (tiny, {'joint.enabled': True}),
     'ArcFace': (tiny, SOFTMAX),
     'lost': (tiny, {'tokenizer.table': '/nowhere/table'}),
   }
   parts = {'thousand': accuracy_rows.Part(BUDGET, ('fixed', 'lost'), seeds=(0,))}
-  for module in (accuracy_rows, accuracy_report, accuracy):
-    monkeypatch.setattr(module, 'ROWS', found)
+  for module in (accuracy_rows, report, accuracy):
+    monkeypatch.setattr(module, 'ROWS', tiny_rows)
     monkeypatch.setattr(module, 'PARTS', parts)
-  return found
+  return tiny_rows
 
 
 def _interrupted(monkeypatch, run, cache):
@@ -70,7 +73,7 @@ def test_an_interrupted_run_continues_and_a_failed_one_stops_no_other(rows, monk
     assert (tmp_path / name).stat().st_size > 0
 
   # Finished runs are not run again, nor any with other settings in their place.
-  monkeypatch.setattr(accuracy.Workers, '_start', lambda *_: pytest.fail('a finished run was started'))
+  monkeypatch.setattr(workers.Workers, '_start', lambda *_: pytest.fail('a finished run was started'))
   accuracy.main(['thousand', f'--output={tmp_path}', '--rows', 'fixed'])
   assert capsys.readouterr().out == table
   with pytest.raises(SystemExit, match=r'fixed_0 is of config\.train\.steps=3, asked for is 9.*remove that folder'):
@@ -98,18 +101,18 @@ def test_an_interruption_ends_the_runs_that_are_going_each_on_its_cores(tmp_path
     started.append(subprocess.Popen([sys.executable, '-c', code]))
     return started[-1]
 
-  monkeypatch.setattr(accuracy.Workers, '_start', start)
-  monkeypatch.setattr(accuracy, 'last_words', lambda run: '')
+  monkeypatch.setattr(workers.Workers, '_start', start)
+  monkeypatch.setattr(workers, 'last_words', lambda run: '')
   with pytest.raises(KeyboardInterrupt):
-    accuracy.Workers(2, tmp_path, 0)([_run(tmp_path, 'slow'), _run(tmp_path, 'quick')], _Stopped())
+    workers.Workers(2, tmp_path, 0)([_run(tmp_path, 'slow'), _run(tmp_path, 'quick')], _Stopped())
   assert started[0].returncode == -signal.SIGTERM
   assert sorted(pinned) == [[0, 2], [1]]
 
 
 def test_an_output_is_for_one_command_at_a_time(tmp_path):
-  with accuracy.locked(tmp_path), pytest.raises(SystemExit, match='in use by another'), accuracy.locked(tmp_path):
+  with workers.locked(tmp_path), pytest.raises(SystemExit, match='in use by another'), workers.locked(tmp_path):
     pass
-  with accuracy.locked(tmp_path):
+  with workers.locked(tmp_path):
     pass
 
 
@@ -153,7 +156,7 @@ def test_seeds_come_first_and_folders_are_apart(tmp_path):
   assert [(run.row, run.seed) for run in runs] == [('fixed', 0), ('joint', 0), ('fixed', 1), ('joint', 1)]
   assert [run.config.train.seed for run in runs] == [run.config.tokenizer.seed for run in runs] == [0, 0, 1, 1]
   trials = (accuracy_rows.trials_of('tuning', method) for method in accuracy_rows.MAIN)
-  names = [*accuracy_rows.ROWS, *(name for found in trials for name in found)]
+  names = [*accuracy_rows.ROWS, *(name for own in trials for name in own)]
   assert len({accuracy_rows.slug(name) for name in names}) == len(names)
   assert accuracy_rows.slug('joint, random codes') == 'joint_random_codes'
 
@@ -182,7 +185,7 @@ def test_no_row_has_a_budget_of_its_own(rows, tmp_path):
     accuracy_rows.runs_of('thousand', tmp_path, ['fixed', 'longer'])
 
 
-def _figures(seed, validation, tar, softmax=False, **more):
+def _metrics(seed, validation, tar, softmax=False, **more):
   return {
     'seed': seed,
     'softmax': softmax,
@@ -192,29 +195,29 @@ def _figures(seed, validation, tar, softmax=False, **more):
   } | more
 
 
-FOUND = {
-  'fixed': [_figures(seed, 0.4, 0.99) for seed in (0, 1)],
+ROWS = {
+  'fixed': [_metrics(seed, 0.4, 0.99) for seed in (0, 1)],
   'joint': [
-    _figures(0, 0.7, 0.75, decode_top1=0.2, tree_top1=0.8, vector_top1=0.9),
-    _figures(1, 0.7, 0.85, decode_top1=0.3, tree_top1=0.8, vector_top1=0.9),
+    _metrics(0, 0.7, 0.75, decode_top1=0.2, tree_top1=0.8, vector_top1=0.9),
+    _metrics(1, 0.7, 0.85, decode_top1=0.3, tree_top1=0.8, vector_top1=0.9),
   ],
-  'joint without digits': [_figures(0, 0.6, 0.7, vector_top1=0.8)],
-  'ArcFace': [_figures(1, 0.8, 0.74, True, centre_top1=0.85), _figures(0, 0.8, 0.7, True, centre_top1=0.85)],
-  'Partial FC 0.1': [_figures(0, 0.8, 0.9, True, centre_top1=0.7)],
+  'joint without digits': [_metrics(0, 0.6, 0.7, vector_top1=0.8)],
+  'ArcFace': [_metrics(1, 0.8, 0.74, True, centre_top1=0.85), _metrics(0, 0.8, 0.7, True, centre_top1=0.85)],
+  'Partial FC 0.1': [_metrics(0, 0.8, 0.9, True, centre_top1=0.7)],
 }
 
 
 def test_the_best_row_is_chosen_on_validation_people_and_does_not_grow_with_m():
-  assert verdicts.best_row(FOUND) == 'joint'
-  assert verdicts.best_row({'ArcFace': FOUND['ArcFace']}) is None
-  assert verdicts.best_route(FOUND['joint'], verdicts.LOG_COST) == 'tree'
-  assert verdicts.best_route(FOUND['joint'], verdicts.ROUTES) == 'vector'
+  assert verdicts.best_row(ROWS) == 'joint'
+  assert verdicts.best_row({'ArcFace': ROWS['ArcFace']}) is None
+  assert verdicts.best_route(ROWS['joint'], verdicts.LOG_COST) == 'tree'
+  assert verdicts.best_route(ROWS['joint'], verdicts.ROUTES) == 'vector'
 
 
 def test_differences_are_paired_by_seed():
-  np.testing.assert_allclose(verdicts.paired(FOUND['joint'], FOUND['ArcFace'], 'tar@far=1e-3'), [0.05, 0.11])
-  np.testing.assert_allclose(verdicts.paired(FOUND['joint'], FOUND['Partial FC 0.1'], 'tar@far=1e-3'), [-0.15])
-  assert len(verdicts.paired(FOUND['joint'], [], 'tar@far=1e-3')) == 0
+  np.testing.assert_allclose(verdicts.paired(ROWS['joint'], ROWS['ArcFace'], 'tar@far=1e-3'), [0.05, 0.11])
+  np.testing.assert_allclose(verdicts.paired(ROWS['joint'], ROWS['Partial FC 0.1'], 'tar@far=1e-3'), [-0.15])
+  assert len(verdicts.paired(ROWS['joint'], [], 'tar@far=1e-3')) == 0
 
 
 @pytest.mark.parametrize(
@@ -233,7 +236,7 @@ def test_what_is_said_of_differences(differences, expected):
 
 
 def test_the_verdict_says_where_it_missed_and_what_digits_add():
-  text = verdicts.verdict(FOUND)
+  text = verdicts.verdict(ROWS)
   assert '**joint**' in text
   against_arcface, against_pfc, digits = text.split(' less ')[1:]
   assert '| TAR@FAR=1e-3 | 80.0 | 72.0 | +8.0 ± 4.2 | ahead |' in against_arcface
@@ -241,8 +244,8 @@ def test_the_verdict_says_where_it_missed_and_what_digits_add():
   assert '(vector against centre) | 90.0 | 85.0 | +5.0 ± 0.0 | ahead |' in against_arcface
   assert '| TAR@FAR=1e-3 | 80.0 | 90.0 | -15.0 (1 seed) | missed |' in against_pfc
   assert 'joint without digits' in digits and '+5.0 (1 seed)' in digits
-  assert 'not measured' in verdicts.verdict({'joint': FOUND['joint']})
-  assert 'No row' in verdicts.verdict({'ArcFace': FOUND['ArcFace']})
+  assert 'not measured' in verdicts.verdict({'joint': ROWS['joint']})
+  assert 'No row' in verdicts.verdict({'ArcFace': ROWS['ArcFace']})
 
 
 def test_a_table_has_means_and_spreads_and_says_where_seeds_are_missing():
@@ -251,7 +254,7 @@ def test_a_table_has_means_and_spreads_and_says_where_seeds_are_missing():
     'ArcFace': [{'a': 0.25, 'centre_top1': 0.5}],
   }
   columns = {'a': 'a', 'nearest': 'vector_top1', 'images/s': ('speed', 1), 'nobody': 'fused_top1'}
-  assert accuracy_report.table_of(runs, columns).splitlines() == [
+  assert report.table_of(runs, columns).splitlines() == [
     '| form | a | nearest | images/s |',
     '| --- | --- | --- | --- |',
     '| joint | 60.0 ± 14.1 | 20.0 ± 14.1 | 10.0 (1 of 2) |',
@@ -278,31 +281,31 @@ def test_a_report_is_of_what_is_on_disk(tmp_path):
       m = {'data.identities': people}
       _finished(tmp_path, part, 'joint', seed, m, [(1, 0.1), (2, 0.4)], **{'tar@far=1e-3': 0.4, 'vector_top1': 0.9})
       _finished(tmp_path, part, 'ArcFace', seed, m, [(1, 0.2), (2, 0.6)], **{'tar@far=1e-3': 0.5, 'centre_top1': 0.8})
-  text = accuracy_report.write(tmp_path, list(accuracy_rows.PARTS))
+  text = report.write(tmp_path, list(accuracy_rows.PARTS))
   assert text.index('# thousand') < text.index('# ten_thousand') and '-10.0 ± 0.0 | missed' in text
-  figures = json.loads((tmp_path / 'thousand.json').read_text())['joint'][1]
-  assert (figures['seed'], figures['curve'][0][verdicts.CHOICE], figures[verdicts.CHOICE]) == (1, 0.1, 0.4)
+  metrics = json.loads((tmp_path / 'thousand.json').read_text())['joint'][1]
+  assert (metrics['seed'], metrics['curve'][0][verdicts.CHOICE], metrics[verdicts.CHOICE]) == (1, 0.1, 0.4)
   against = (tmp_path / 'against_m.md').read_text()
   assert '## m = 1000\n' in against and '## Verdict, m = 10000\n' in against
   assert '| joint | 40.0 ± 0.0 | 90.0 ± 0.0 |' in against
-  assert 'holds no finished run of tail' in accuracy_report.write(tmp_path, ['tail'])
+  assert 'holds no finished run of tail' in report.write(tmp_path, ['tail'])
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path):
   _finished(tmp_path, 'thousand', 'joint', 0)
   _finished(tmp_path, 'thousand', 'joint', 1, {'joint.lr': 9.0})
   with pytest.raises(ConfigError, match=r'joint_1 has config\.joint\.lr=9\.0, joint_0 .*: not two seeds of one row'):
-    accuracy_report.read(tmp_path, 'thousand')
+    report.read(tmp_path, 'thousand')
   _finished(tmp_path, 'tail', 'joint', 0)
   _finished(tmp_path, 'tail', 'ArcFace', 0, {'data.images': 15})
   with pytest.raises(ConfigError, match=r'config\.data\.images is 15 for ArcFace_0, 14 for joint_0'):
-    accuracy_report.read(tmp_path, 'tail')
+    report.read(tmp_path, 'tail')
 
 
 def test_the_tuning_report_has_all_trials_and_marks_the_best(tmp_path):
   best, other, *_ = accuracy_rows.trials_of('tuning', 'joint')
   _finished(tmp_path, 'tuning', best, 0, accuracy_rows.TRIALS['tuning']['joint'][0], [(1, 0.9), (2, 0.7)])
   _finished(tmp_path, 'tuning', other, 0, accuracy_rows.TRIALS['tuning']['joint'][1], [(1, 0.1), (2, 0.6)])
-  text = accuracy_report.write(tmp_path, ['tuning'])
+  text = report.write(tmp_path, ['tuning'])
   assert f'| **{best}** (best) | 50.0 | 70.0 |' in text and f'| {other} | 50.0 | 60.0 |' in text
   assert 'Not the same number of trials: ArcFace 0' in text and 'joint 2' in text

@@ -1,13 +1,18 @@
-"""How benchmarks/faults.py compares, judges and damages. The attacks themselves take hours and are not here."""
+"""How the faults benchmark compares, judges and damages. The attacks themselves take hours and are not here."""
 
 import os
 import random
 import time
+from pathlib import Path
 
 import pytest
 
-from benchmarks import faults, faults_disk, faults_flips, faults_kills
-from benchmarks.faults import Lab, Run, Started, differences, judge, left_over, result, spoken, telling, warned
+from benchmarks.faults import __main__ as faults
+from benchmarks.faults import commands, disk, flips, kills, report
+from benchmarks.faults import lab as lab_module
+from benchmarks.faults.judge import COLUMNS, Run, judge, spoken, telling, warned
+from benchmarks.faults.lab import ROOT, Lab, Started
+from benchmarks.faults.results import differences, left_over, result
 
 BAR = 'training:   8%|▊         | 1/12 [00:00<00:09,  1.13step/s, loss 11.563, waiting for data 0%]'
 LOG = 'I1130 00:38:21.899197 139701491235712 make.py:150] codes: m=20 identities'
@@ -64,16 +69,16 @@ def test_judge(run, equal, outcome):
 
 def test_both_that_run_and_both_that_are_refused_are_wrong():
   lab = Kept()
-  faults_kills._note_both(lab, 'finished', {}, ended(), [ended(), ended()], 0.1)
-  faults_kills._note_both(lab, 'finished', {}, ended(), [ended(ERROR, 1), ended(ERROR, 1)], 0.1)
-  faults_kills._note_both(lab, 'finished', {}, ended(), [ended(), ended(ERROR, 1)], 0.1)
+  kills._note_both(lab, 'finished', {}, ended(), [ended(), ended()], 0.1)
+  kills._note_both(lab, 'finished', {}, ended(), [ended(ERROR, 1), ended(ERROR, 1)], 0.1)
+  kills._note_both(lab, 'finished', {}, ended(), [ended(), ended(ERROR, 1)], 0.1)
   assert lab.outcomes == ['otherwise'] * 4 + ['equal', 'refused']
 
 
 class Kept:
   """A lab that keeps outcomes; its place has nothing in it."""
 
-  place = faults.ROOT / 'nothing is here'
+  place = ROOT / 'nothing is here'
 
   def __init__(self):
     self.outcomes = []
@@ -144,34 +149,34 @@ def test_a_bit_is_flipped_and_the_time_stays(tmp_path):
   for _ in range(20):
     path.write_bytes(content := rng.randbytes(50))
     os.utime(path, ns=(5, 7))
-    done = faults_flips.damage(path, 'bit', rng)
-    found = path.read_bytes()
-    wrong = int.from_bytes(content) ^ int.from_bytes(found)
-    at = next(i for i in range(50) if content[i] != found[i])
-    assert wrong.bit_count() == 1 and len(found) == 50 and path.stat().st_mtime_ns == 7
-    assert done == f'byte {at} of 50, bit {(content[at] ^ found[at]).bit_length() - 1}'
+    done = flips.damage(path, 'bit', rng)
+    damaged = path.read_bytes()
+    wrong = int.from_bytes(content) ^ int.from_bytes(damaged)
+    at = next(i for i in range(50) if content[i] != damaged[i])
+    assert wrong.bit_count() == 1 and len(damaged) == 50 and path.stat().st_mtime_ns == 7
+    assert done == f'byte {at} of 50, bit {(content[at] ^ damaged[at]).bit_length() - 1}'
 
 
 def test_other_damage(tmp_path):
   path, rng = tmp_path / 'file', random.Random(1)
   path.write_bytes(content := bytes(range(100)))
-  assert faults_flips.damage(path, 'cut', rng) == f'cut to {path.stat().st_size} of 100 bytes'
+  assert flips.damage(path, 'cut', rng) == f'cut to {path.stat().st_size} of 100 bytes'
   assert content.startswith(path.read_bytes()) and path.stat().st_size < 100
-  faults_flips.damage(path, 'empty', rng)
+  flips.damage(path, 'empty', rng)
   assert path.read_bytes() == b''
   for fault in ('bit', 'gone'):  # there is no bit in an empty file
     path.write_bytes(b'')
-    assert faults_flips.damage(path, fault, rng) == 'deleted' and not path.exists()
+    assert flips.damage(path, fault, rng) == 'deleted' and not path.exists()
 
 
 def test_files_of_patterns(out):
-  names = [str(path.relative_to(out)) for path in faults_flips.files_of(out, ('run/checkpoints/**', 'run/.*'))]
+  names = [str(path.relative_to(out)) for path in flips.files_of(out, ('run/checkpoints/**', 'run/.*'))]
   assert names == ['run/checkpoints/9/state']  # a lock is nothing to be damaged
 
 
 def test_what_names_the_file(tmp_path):
-  path = faults_flips.Path('out/run/checkpoints/9/state/manifest.ocdbt')
-  assert faults_flips.named(path, ended(WARNING), ended()) and not faults_flips.named(path, ended(ERROR), ended())
+  path = Path('out/run/checkpoints/9/state/manifest.ocdbt')
+  assert flips.named(path, ended(WARNING), ended()) and not flips.named(path, ended(ERROR), ended())
 
 
 # ---- The lab
@@ -205,9 +210,9 @@ def test_records_are_kept_and_counted(tmp_path):
   lab.note('table', 'equal', ended())
   lab.note('table', 'silent', ended(LOG), file='codes.npy')
   lab.note('cache', 'refused', ended(ERROR, 1), named=False)
-  rows = faults.counted(lab.records)
-  assert rows['table'] == dict.fromkeys(faults.COLUMNS, 0) | {'attempts': 2, 'equal': 1, 'silent': 1}
-  text = faults.table(lab.records)
+  rows = report.counted(lab.records)
+  assert rows['table'] == dict.fromkeys(COLUMNS, 0) | {'attempts': 2, 'equal': 1, 'silent': 1}
+  text = report.table(lab.records)
   assert '| table | 2 | 1 | 0 | 0 | 0 | 1 | 0 | 0 |\n| cache | 1 |' in text and '| all | 3 |' in text
   assert '\n001 {"what": "table"' in text and '\n002 ' in text and '\n000 ' not in text
   assert [path.name for path in (tmp_path / 'flips').iterdir()] == ['001.txt']
@@ -215,11 +220,11 @@ def test_records_are_kept_and_counted(tmp_path):
 
 
 def test_a_group_is_killed(tmp_path, monkeypatch):
-  monkeypatch.setattr(faults.subprocess, 'Popen', with_shell(faults.subprocess.Popen))
+  monkeypatch.setattr(lab_module.subprocess, 'Popen', with_shell(lab_module.subprocess.Popen))
   started = Started('sleep 60 & echo $!; wait', tmp_path, tmp_path / 'log')
   assert started.kill_when(lambda: (tmp_path / 'log.out').read_text().endswith('\n'))
   assert started.kill().status == -9
-  worker = faults.Path('/proc') / (tmp_path / 'log.out').read_text().strip() / 'stat'
+  worker = Path('/proc') / (tmp_path / 'log.out').read_text().strip() / 'stat'
   while worker.exists() and ' Z ' not in worker.read_text():  # dead, and perhaps not buried
     time.sleep(0.01)
   hangs = Started('sleep 60', tmp_path, tmp_path / 'log').end(seconds=0.1)
@@ -237,12 +242,12 @@ def with_shell(popen):
 
 
 def test_rows_name_commands_that_there_are():
-  modules = {command.call.split()[0] for command in faults_kills.COMMANDS.values()}
+  modules = {command.call.split()[0] for command in commands.COMMANDS.values()}
   assert modules == {'train', 'convert', 'align', 'tokenize', 'evaluate', 'audit', 'inspect'}
-  places = faults_kills.TEMPLATES | faults_flips.HALVES
-  assert {target.template for target in faults_flips.TARGETS.values()} <= places.keys()
-  assert {command.template for command in faults_kills.COMMANDS.values()} <= places.keys()
-  assert {template for _, template in faults_kills.STARTS.values()} <= places.keys()
-  assert {kind for kind, _ in faults_disk._kinds(10)} == faults_disk.ATTACKS.keys()
-  assert len(faults_kills.COMMANDS) * faults.ROUNDS['kills'] >= 100
-  assert len(faults_flips.TARGETS) * faults.ROUNDS['flips'] >= 200
+  places = commands.TEMPLATES | flips.HALVES
+  assert {target.template for target in flips.TARGETS.values()} <= places.keys()
+  assert {command.template for command in commands.COMMANDS.values()} <= places.keys()
+  assert {template for _, template in kills.STARTS.values()} <= places.keys()
+  assert {kind for kind, _ in disk._kinds(10)} == disk.ATTACKS.keys()
+  assert len(commands.COMMANDS) * faults.ROUNDS['kills'] >= 100
+  assert len(flips.TARGETS) * faults.ROUNDS['flips'] >= 200

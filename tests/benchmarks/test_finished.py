@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import accuracy_tail, routes
+from benchmarks.accuracy import tail
+from benchmarks.evaluation import routes
 from benchmarks.finished import open_run
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.core.errors import ConfigError, DataError
@@ -36,14 +37,14 @@ def runs(tiny_config, tiny_faces, tiny_table, tmp_path_factory):
 
 def test_the_long_tail_of_a_run(runs, tiny_faces, tmp_path, monkeypatch, capsys):
   workdir, summary = runs
-  call = ['accuracy_tail', str(workdir), f'--output={tmp_path / "tail"}', f'--cache={tmp_path}']
+  call = ['tail', str(workdir), f'--output={tmp_path / "tail"}', f'--cache={tmp_path}']
   monkeypatch.setattr(sys, 'argv', call)
-  accuracy_tail.main()
-  found = json.loads((tmp_path / 'tail.json').read_text())
-  assert list(found) == ['joint'] and list(found['joint'][0]) == ['many', 'medium', 'few', 'all']
-  (figures_of,) = found['joint']
-  assert figures_of['all']['top1'] == summary['vector_top1'] and figures_of['few']['images'] == [4, 4]
-  assert figures_of['all']['min'] == min(figures_of[third]['min'] for third in accuracy_tail.GROUPS)
+  tail.main()
+  rows = json.loads((tmp_path / 'tail.json').read_text())
+  assert list(rows) == ['joint'] and list(rows['joint'][0]) == ['many', 'medium', 'few', 'all']
+  (metrics,) = rows['joint']
+  assert metrics['all']['top1'] == summary['vector_top1'] and metrics['few']['images'] == [4, 4]
+  assert metrics['all']['min'] == min(metrics[third]['min'] for third in tail.GROUPS)
   assert '| joint |' in (tmp_path / 'tail.md').read_text() and '| joint |' in capsys.readouterr().out
   assert (tmp_path / 'tail.png').stat().st_size > 1000
 
@@ -82,8 +83,8 @@ def test_a_config_file_may_stand_for_what_a_run_did_not_record(runs, tmp_path):
 
 
 def test_thirds_are_by_images_then_by_label():
-  found = accuracy_tail.thirds(np.array([3, 9, 1, 9, 2, 4]))
-  assert {name: labels.tolist() for name, labels in found.items()} == {
+  groups = tail.thirds(np.array([3, 9, 1, 9, 2, 4]))
+  assert {name: labels.tolist() for name, labels in groups.items()} == {
     'many': [1, 3],
     'medium': [5, 0],
     'few': [4, 2],
@@ -93,12 +94,12 @@ def test_thirds_are_by_images_then_by_label():
 
 @pytest.mark.parametrize('rows', [1024, 7])
 def test_distances_are_those_of_all_pairs(rows, monkeypatch):
-  monkeypatch.setattr(accuracy_tail, 'ROWS', rows)
+  monkeypatch.setattr(tail, 'ROWS', rows)
   h = np.random.default_rng(0).normal(size=(30, 5))
   unit = h / np.linalg.norm(h, axis=1, keepdims=True)
   pairs = 1 - (unit @ unit.T)[np.triu_indices(30, 1)]
-  np.testing.assert_allclose(accuracy_tail.distances(h), (pairs.min(), pairs.mean()), atol=1e-5)
-  assert np.isnan(accuracy_tail.distances(h[:1])).all()
+  np.testing.assert_allclose(tail.distances(h), (pairs.min(), pairs.mean()), atol=1e-5)
+  assert np.isnan(tail.distances(h[:1])).all()
 
 
 def test_made_up_problems_are_clustered_unit_vectors_with_queries_near_them(monkeypatch):
@@ -114,7 +115,7 @@ def test_made_up_problems_are_clustered_unit_vectors_with_queries_near_them(monk
 
 
 def test_the_table_of_tails_gives_the_spread_over_seeds():
-  one = {group: {'images': (1, 2), 'top1': 0.5, 'min': 0.1, 'mean': 1.0} for group in accuracy_tail.GROUPS}
+  one = {group: {'images': (1, 2), 'top1': 0.5, 'min': 0.1, 'mean': 1.0} for group in tail.GROUPS}
   other = {group: metrics | {'top1': 0.7} for group, metrics in one.items()}
-  text = accuracy_tail.tables_of({'ArcFace': [one, other], 'joint': [one]})
+  text = tail.tables_of({'ArcFace': [one, other], 'joint': [one]})
   assert '| ArcFace | 60.0 ± 14.1 |' in text and '| joint | 50.0 |' in text and 'few (1-2 images)' in text

@@ -1,4 +1,4 @@
-"""benchmarks/scaling.py draws what it says: end to end with tiny sizes, and what its rows stand on."""
+"""The scaling benchmark draws what it says: end to end with tiny sizes, and what its rows stand on."""
 
 import json
 import os
@@ -9,7 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import scaling, scaling_report, scaling_row
+from benchmarks.scaling import __main__ as scaling
+from benchmarks.scaling import formula
+from benchmarks.scaling import report as scaling_report
+from benchmarks.scaling import row as scaling_row
+from benchmarks.scaling import run as scaling_run
 from gif_jax.codes import size
 from gif_jax.codes.table import CodeTable
 from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
@@ -29,14 +33,14 @@ def _scaling(output, *arguments):
 
 
 def test_figure_of_tiny_sizes_and_its_continuation(tmp_path):
-  found, report = _scaling(tmp_path, '--m', '50', '500', '2000000', '--forms', 'softmax')
-  rows = {row['m']: row for row in found['rows']}
+  results, report = _scaling(tmp_path, '--m', '50', '500', '2000000', '--forms', 'softmax')
+  rows = {row['m']: row for row in results['rows']}
   assert [len(rows[m].get('turns', [])) for m in (50, 500, 2_000_000)] == [3, 3, 0]
   for m in (50, 500):
     assert rows[m]['memory']['source'] == 'compiled'
     assert rows[m]['memory']['state'] == pytest.approx(8 * 16 * m, abs=32)  # beside the rows: steps, running norms
   beyond = rows[2_000_000]['memory']
-  assert beyond['source'] == 'formula' and beyond['total'] > found['machine']['limit']
+  assert beyond['source'] == 'formula' and beyond['total'] > results['machine']['limit']
   slope = (rows[500]['memory']['temporaries'] - rows[50]['memory']['temporaries']) / 450
   assert beyond['state'] == pytest.approx(8 * 16 * 2e6, rel=1e-3)
   assert beyond['temporaries'] == pytest.approx(slope * 2e6, rel=1e-2)
@@ -54,7 +58,7 @@ def test_figure_of_tiny_sizes_and_its_continuation(tmp_path):
 
 def test_other_settings_are_refused(tmp_path, monkeypatch):
   (tmp_path / 'scaling.json').write_text(json.dumps({'settings': {}, 'rows': []}))
-  monkeypatch.setattr(scaling, 'prepare', lambda *_: {'platform': 'cpu', 'memory': None, 'recipe': {}})
+  monkeypatch.setattr(scaling_run, 'prepare', lambda *_: {'platform': 'cpu', 'memory': None, 'recipe': {}})
   monkeypatch.setattr(sys, 'argv', ['scaling', f'--output={tmp_path}', '--torch='])
   with pytest.raises(SystemExit, match='choose another --output'):
     scaling.main()
@@ -62,13 +66,13 @@ def test_other_settings_are_refused(tmp_path, monkeypatch):
 
 def test_a_row_that_crashes_says_why(tmp_path, monkeypatch):
   monkeypatch.chdir(ROOT)
-  row = scaling.Row('classifier', 'fixed', 50, TINY | {'tables': str(tmp_path), 'compiler': ''})
+  process = scaling_run.Row('classifier', 'fixed', 50, TINY | {'tables': str(tmp_path), 'compiler': ''})
   with pytest.raises(RuntimeError, match=r'exit 1: .*50: no such table'):
-    row.hear('memory')
-  row.close()
+    process.ask('memory')
+  process.close()
 
 
-def _found(rows):
+def _results(rows):
   machine = {'platform': 'gpu', 'devices': 1, 'limit': 1e9}
   return {'settings': {'d': 512, 'rate': 0.3, 'batch': 256}, 'machine': machine, 'rows': rows}
 
@@ -79,15 +83,15 @@ def test_formula_continues_a_law_and_tells_how_far_it_is_off():
     memory['total'] = memory['state'] + temporaries + 1000
     return {'scope': 'whole', 'form': 'pfc', 'm': m, 'memory': memory}
 
-  found = _found([row(m, 7000 * m + 5e6) for m in (10_000, 100_000)])
-  asked = scaling_report.predict(found, 'whole', 'pfc', 10**8)
+  results = _results([row(m, 7000 * m + 5e6) for m in (10_000, 100_000)])
+  asked = formula.predict(results, 'whole', 'pfc', 10**8)
   assert asked['state'] == 8 * 512 * 10**8 + 20
   assert asked['temporaries'] == pytest.approx(7000 * 10**8 + 5e6)
   assert asked['total'] == pytest.approx(asked['state'] + asked['temporaries'] + 1000)
-  assert scaling_report.predict(found, 'whole', 'pfc', 100_000) is None
-  found['rows'].append(row(1_000_000, 7100e6))
-  *_, share = scaling_report.deviations(found)[0]
-  total = found['rows'][-1]['memory']['total']
+  assert formula.predict(results, 'whole', 'pfc', 100_000) is None
+  results['rows'].append(row(1_000_000, 7100e6))
+  *_, share = formula.deviations(results)[0]
+  total = results['rows'][-1]['memory']['total']
   assert share == pytest.approx((7005e6 - 7100e6) / total)
 
 
@@ -105,10 +109,10 @@ def test_aims_are_computed_from_rows():
   rows = [row('fixed', 10**6, 0.002, reference=[[9.0, 0.001]] * 3, reference_m=10**4)]
   rows += [row('softmax', 10**6, 3.0), row('pfc', 10**6, 1.0)]
   rows += [row('fixed', 10**5, 0.1, 'whole', 100.0), row('fixed', 10**8, 0.1, 'whole', 101.0)]
-  flat, faster, memory = scaling_report.aims(_found(rows))
+  flat, faster, memory = scaling_report.aims(_results(rows))
   assert flat.endswith('1.44 times (1.15 x digits) its time at 1e4; found: 2.00 times')
   assert faster.endswith('found: 1500, 500') and memory.endswith('found: 1.00 %')
-  assert all('not measured' in line for line in scaling_report.aims(_found([])))
+  assert all('not measured' in line for line in scaling_report.aims(_results([])))
 
 
 def test_simulated_rows_are_those_of_a_real_table(tmp_path):
@@ -145,7 +149,7 @@ def test_rows_drawn_on_the_device_are_unit_vectors_and_digits():
   like = joint.shape(scaling_row.Simulated(1001, 16), mesh)
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh)), like)
   drawn = scaling_row.drawn(like, 9)
-  for found, expected in zip(jax.tree.leaves(drawn), jax.tree.leaves(like)):
-    assert (found.shape, found.dtype, found.sharding) == (expected.shape, expected.dtype, expected.sharding)
+  for array, expected in zip(jax.tree.leaves(drawn), jax.tree.leaves(like)):
+    assert (array.shape, array.dtype, array.sharding) == (expected.shape, expected.dtype, expected.sharding)
   np.testing.assert_allclose(np.linalg.norm(drawn.vectors, axis=1), 1, rtol=1e-5)
   assert np.unique(drawn.codes).tolist() == list(range(9))

@@ -1,4 +1,4 @@
-"""The benchmark of the training step: the PyTorch model is ours, traces are read rightly, tables say what was found."""
+"""The throughput benchmark: the PyTorch model is ours, traces are read right, tables say what was measured."""
 
 import json
 import re
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from benchmarks import device_time, throughput_report
 from benchmarks.asking import Measured, timed
-from benchmarks.throughput_jax import experiment, random_batch, settings_for_torch, torch_weights
-from benchmarks.throughput_variants import VARIANTS
+from benchmarks.throughput import device_time, report
+from benchmarks.throughput.jax_step import experiment, random_batch, settings_for_torch, torch_weights
+from benchmarks.throughput.variants import VARIANTS
 from gif_jax.models import gif, iresnet
 from tests.helpers import places
 from tests.helpers.places import ROOT
@@ -36,14 +36,14 @@ def test_the_torch_network_has_our_names_and_shapes(backbone):
 
 def test_kernels_are_laid_out_as_pytorch_has_them():
   kernel = jnp.arange(2 * 3 * 5 * 7).reshape(2, 3, 5, 7)  # rows, columns, in, out
-  found = torch_weights({'params': {'a': {'b': {'kernel': kernel}}, 'c': {'kernel': kernel[0, 0]}}})
-  assert found['a.b.weight'].shape == (7, 5, 2, 3) and found['a.b.weight'][6, 4, 1, 2] == kernel[1, 2, 4, 6]
-  assert found['c.weight'].tolist() == kernel[0, 0].T.tolist()
+  weights = torch_weights({'params': {'a': {'b': {'kernel': kernel}}, 'c': {'kernel': kernel[0, 0]}}})
+  assert weights['a.b.weight'].shape == (7, 5, 2, 3) and weights['a.b.weight'][6, 4, 1, 2] == kernel[1, 2, 4, 6]
+  assert weights['c.weight'].tolist() == kernel[0, 0].T.tolist()
 
 
 def test_pytorch_is_told_all_that_it_asks_for():
-  """Every `s.NAME` in throughput_torch.py is a setting that it gets."""
-  source = (ROOT / 'benchmarks' / 'throughput_torch.py').read_text()
+  """Every `s.NAME` in torch_step.py is a setting that it gets."""
+  source = (ROOT / 'benchmarks' / 'throughput' / 'torch_step.py').read_text()
   asked = set(re.findall(r'\bs\.([a-z_]+)', source))
   config = experiment(SimpleNamespace(**SETTINGS, backbone='r50'))
   told = settings_for_torch(config, 5, 13).keys() | {'compile', 'seconds', 'checked', 'batch'}
@@ -62,7 +62,9 @@ def test_a_batch_of_noise_has_the_form_of_a_batch():
 
 def test_it_runs_where_neither_grain_nor_tensorboard_is():
   blocked = "['grain', 'array_record', 'tensorboardX', 'tensorflow_datasets', 'cv2', 'torch']"
-  code = f'import sys; sys.modules.update(dict.fromkeys({blocked})); from benchmarks import throughput, throughput_jax'
+  code = (
+    f'import sys; sys.modules.update(dict.fromkeys({blocked})); from benchmarks.throughput import __main__, jax_step'
+  )
   subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
 
 
@@ -110,8 +112,8 @@ KINDS = {
 
 
 def test_instructions_of_a_gpu_program_by_category():
-  found = device_time.instructions(PROGRAM)
-  assert {name: found[name] for name in KINDS} == KINDS
+  kinds = device_time.instructions(PROGRAM)
+  assert {name: kinds[name] for name in KINDS} == KINDS
 
 
 def _plane(name, lines):
@@ -137,7 +139,7 @@ def test_device_time_of_a_gpu_trace(monkeypatch, tmp_path):
   planes = [_plane('/device:GPU:0', streams), _plane('/host:CPU', {'python': [('train', 0, 99 * ms, {})]})]
   monkeypatch.setattr(jax.profiler.ProfileData, 'from_file', lambda _: SimpleNamespace(planes=planes), raising=False)
   (tmp_path / 'vm.xplane.pb').touch()
-  found = device_time.breakdown(tmp_path, PROGRAM, steps=2)
+  spent = device_time.breakdown(tmp_path, PROGRAM, steps=2)
   expected = dict.fromkeys(device_time.CATEGORIES, 0.0) | {
     device_time.CONVOLUTIONS: 2.5,
     device_time.ELEMENTWISE: 1.0,
@@ -145,8 +147,8 @@ def test_device_time_of_a_gpu_trace(monkeypatch, tmp_path):
     device_time.COPIES: 1.0,
     device_time.GAPS: 0.5,  # from 7 to 8 ms
   }
-  assert found['categories'] == pytest.approx(expected) and found['span'] == 5.0
-  assert found['top'][0] == ['cudnn-conv.4', device_time.CONVOLUTIONS, 2.0]
+  assert spent['categories'] == pytest.approx(expected) and spent['span'] == 5.0
+  assert spent['top'][0] == ['cudnn-conv.4', device_time.CONVOLUTIONS, 2.0]
 
 
 def test_device_time_of_a_real_trace(tmp_path):
@@ -160,10 +162,10 @@ def test_device_time_of_a_real_trace(tmp_path):
   with jax.profiler.trace(tmp_path):
     for _ in range(3):
       compiled(*arguments).block_until_ready()
-  found = device_time.breakdown(tmp_path, compiled.as_text(), 3)
-  spent = found['categories']
-  assert spent[device_time.CONVOLUTIONS] > 0.2 * sum(spent.values()) and 0 <= spent[device_time.GAPS] < found['span']
-  assert sum(spent.values()) >= found['span'] * (1 - 1e-6)  # what ran, once or several times over, and the gaps
+  result = device_time.breakdown(tmp_path, compiled.as_text(), 3)
+  spent = result['categories']
+  assert spent[device_time.CONVOLUTIONS] > 0.2 * sum(spent.values()) and 0 <= spent[device_time.GAPS] < result['span']
+  assert sum(spent.values()) >= result['span'] * (1 - 1e-6)  # what ran, once or several times over, and the gaps
 
 
 # ---- Rounds and tables
@@ -173,8 +175,8 @@ def test_a_call_is_timed_over_several(monkeypatch):
   clock = iter([10.0, 10.5, 20.0, 24.0])
   monkeypatch.setattr('time.perf_counter', lambda: next(clock))
   done = []
-  found = timed(lambda: done.append(1), lambda _: None, seconds=2.0)
-  assert found['times'] == 4 and found['seconds'] == 1.0 and len(done) == 6
+  times = timed(lambda: done.append(1), lambda _: None, seconds=2.0)
+  assert times['times'] == 4 and times['seconds'] == 1.0 and len(done) == 6
 
 
 CHILD = """
@@ -200,7 +202,7 @@ def test_a_measured_process_that_fails_is_an_error():
   process.close()
 
 
-def _found(variant='base', torch=True):
+def _result(variant='base', torch=True):
   spent = dict.fromkeys(device_time.CATEGORIES, 1.5)
   trace = {'span': 10.0, 'categories': spent, 'top': [['fusion', 'elementwise', 3.0]]}
   start = {'device': 'NVIDIA X', 'version': '9', 'compile_seconds': 30.0, 'parameters': 5, 'steps': [[2.0, 3.0]] * 2}
@@ -213,18 +215,18 @@ def _found(variant='base', torch=True):
   return {'settings': settings, 'ours': ours, 'torch': theirs if torch else {}, 'difference': difference}
 
 
-def test_the_report_says_what_was_found(tmp_path):
+def test_the_report_says_what_was_measured(tmp_path):
   late = {'settings': {'backbone': 'r100', 'batch': 256, 'variant': 'base'}, 'error': 'not measured, --limit=9'}
-  found = [_found(), _found('stem-padded', torch=False), late]
-  text = throughput_report.report(found)
+  results = [_result(), _result('stem-padded', torch=False), late]
+  text = report.report(results)
   # 2560 images/s at 40 GFLOP are 102.4 TFLOP/s of 800.
   assert '| r50, batch 256 | gif_jax | 2560.0 | 2.00 | 12.8% |' in text
   assert '| r50, batch 256 | PyTorch 9, compiled | 1280.0 |  | 6.4% |' in text
   assert '| r50, batch 256, stem-padded | gif_jax | 2560.0 |  | 12.8% |' in text
   assert 'r100, batch 256: not measured' in text and '| gaps | 1.50 (15%) | 1.50 (15%) |' in text
-  throughput_report.plot(found, tmp_path / 'plot.png')
+  report.plot(results, tmp_path / 'plot.png')
   assert (tmp_path / 'plot.png').read_bytes().startswith(b'\x89PNG')
-  assert throughput_report.report([late]) == 'r100, batch 256: not measured, --limit=9'
+  assert report.report([late]) == 'r100, batch 256: not measured, --limit=9'
 
 
 def _program():

@@ -9,6 +9,7 @@ import pytest
 
 from gif_jax.codes import tokenizer
 from gif_jax.codes.table import CodeTable, TableError
+from gif_jax.codes.tokenizer import check_table
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.storage.arrays import TRAILER
 from gif_jax.data.sets.open import everyone, open_faces
@@ -16,9 +17,8 @@ from gif_jax.data.sets.synthetic import joined_space
 from gif_jax.identification.beam_search import build_index, decode
 from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.encoders import pixels
-from gif_jax.models.extraction.extract import identity_moments
+from gif_jax.models.extraction.identity_moments import identity_moments
 from gif_jax.training.program import open_trained
-from gif_jax.training.train import check_table
 from tests.helpers.photographs import folder_config, names, write_people
 from tests.helpers.places import GOLDEN
 from tests.helpers.record_files import six_people

@@ -1,4 +1,4 @@
-"""Commands that are stopped, started twice or find no room: one line each. benchmarks/faults.py does it thoroughly."""
+"""Commands that are stopped, started twice or find no room: one line each. benchmarks/faults does it thoroughly."""
 
 import json
 import math

@@ -17,13 +17,13 @@ from gif_jax.core.lists import (
   nearest,
   normal,
   open_text,
+  parse_int,
   parts,
   path_key,
   read_lines,
   read_rows,
   table_text,
   tidy,
-  whole,
   write_rows,
   yes_or_no,
 )
@@ -263,9 +263,9 @@ def test_any_name_has_one_spelling(name):
   ],
 )
 def test_numbers_of_lists(text, kinds):
-  assert is_number(text) == ('i' in kinds) and is_number(text, whole) == ('w' in kinds)
+  assert is_number(text) == ('i' in kinds) and is_number(text, parse_int) == ('w' in kinds)
   if 'w' in kinds:
-    assert whole(text) == int(text)
+    assert parse_int(text) == int(text)
 
 
 def test_names_that_no_disk_can_have_take_no_time():

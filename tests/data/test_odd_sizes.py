@@ -11,8 +11,8 @@ from gif_jax.audit.audit import audit
 from gif_jax.core.errors import DataError
 from gif_jax.data.convert.convert import Settings, convert
 from gif_jax.data.formats.folder import Photos
+from gif_jax.data.formats.packed import Packed
 from gif_jax.data.formats.recordio import write_insightface
-from gif_jax.data.formats.records import Packed
 from gif_jax.data.odd_sizes import odd_sizes
 from gif_jax.data.sets.open import open_faces
 from tests.helpers.photographs import folder_config

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from gif_jax.audit import marks
+from gif_jax.audit import image_hashes
 from gif_jax.core.errors import DataError, UnreadableError
 from gif_jax.data.alignment.geometry import template
 from gif_jax.data.alignment.photographs import Source, align_people
@@ -34,7 +34,7 @@ from gif_jax.data.formats.bin_pairs import write_pairs
 from gif_jax.data.formats.folder import Photos
 from gif_jax.data.formats.open import open_records
 from gif_jax.data.formats.recordio import write_insightface
-from gif_jax.data.images import is_plain, read_image, read_sides, read_whole
+from gif_jax.data.images import is_plain, read_full_size, read_image, read_sides
 from gif_jax.data.sets.open import open_faces
 from gif_jax.evaluation.all_pairs.dataset import LabelledSet
 from gif_jax.evaluation.ijb.dataset import LooseCrops
@@ -135,8 +135,8 @@ def test_same_bytes_same_pixels_on_every_path(tmp_path_factory, contents):
   for path, pixels in found.items():
     np.testing.assert_array_equal(pixels, expected, err_msg=path)
   for content, pixels in zip(contents, expected):
-    np.testing.assert_array_equal(read_whole(content), pixels)
-    assert marks.mark(content)[1:3] == marks.difference_hashes(read_image(content, 112).pixels)[:2]
+    np.testing.assert_array_equal(read_full_size(content), pixels)
+    assert image_hashes.mark(content)[1:3] == image_hashes.difference_hashes(read_image(content, 112).pixels)[:2]
 
 
 @given(content=files(), size=st.integers(1, 40))
@@ -145,7 +145,7 @@ def test_plain_pictures_are_what_pillow_makes_of_them(content, size):
   """OpenCV decodes plain JPEG and PNG; Pillow, by itself, gives the same, up to rounding in its JPEG library."""
   if is_plain(content, SIZE):
     with Image.open(io.BytesIO(content)) as image:
-      np.testing.assert_allclose(read_whole(content).astype(int), np.asarray(image.convert('RGB')), atol=2)
+      np.testing.assert_allclose(read_full_size(content).astype(int), np.asarray(image.convert('RGB')), atol=2)
   assert read_image(content, size).pixels.shape == (size, size, 3)
   assert read_image(content, size)[1:3] == read_sides(content) == (SIZE, SIZE)
 
@@ -165,7 +165,7 @@ def test_what_is_transparent_is_black_and_nothing_below_it_shows():
 def test_lab_is_colour():
   """By CIE 15: L* = 100 is white; L* = 53.2, a* = 80.1, b* = 67.2 is the red of sRGB."""
   lab = np.array([[(255, 0, 0), (136, 80, 67)]], np.uint8).repeat(2, 0)
-  pixels = read_whole(encoded(Image.frombytes('LAB', (2, 2), lab.tobytes()), 'TIFF'))
+  pixels = read_full_size(encoded(Image.frombytes('LAB', (2, 2), lab.tobytes()), 'TIFF'))
   np.testing.assert_allclose(pixels[0].astype(int), [(255, 255, 255), (255, 0, 0)], atol=12)  # of D50
 
 
@@ -218,7 +218,7 @@ def test_damage_is_refused_or_the_same_however_it_is_read(content, share, place)
   changed[place % min(len(content), 200)] ^= 1 << place % 8
   for damaged in (cut, bytes(changed)):
     try:
-      whole = read_whole(damaged)
+      whole = read_full_size(damaged)
     except UnreadableError as error:
       assert str(error)
       with pytest.raises(UnreadableError):
@@ -265,7 +265,7 @@ def test_sides_are_checked_from_the_header(kind, sides, why, monkeypatch):
   content = _claims(*sides, kind)
   monkeypatch.setattr('cv2.imdecode', None)  # nothing is decoded
   monkeypatch.setattr(Image.Image, 'load', None)
-  for read in (lambda: read_image(content, SIZE), lambda: read_whole(content), lambda: read_sides(content)):
+  for read in (lambda: read_image(content, SIZE), lambda: read_full_size(content), lambda: read_sides(content)):
     with pytest.raises(UnreadableError, match=why):
       read()
 
@@ -291,7 +291,7 @@ LARGE = PICTURES['blocks'].repeat(8, 0).repeat(8, 1)
 def test_large_jpegs_are_decoded_at_a_part_of_their_size(factor):
   whole = encoded(Image.fromarray(LARGE), 'JPEG')
   found = read_image(whole, 128 // factor).pixels.astype(int)
-  expected = Image.fromarray(read_whole(whole)).resize(found.shape[:2], Image.Resampling.BOX)
+  expected = Image.fromarray(read_full_size(whole)).resize(found.shape[:2], Image.Resampling.BOX)
   assert np.abs(found - np.asarray(expected)).mean() < 8
 
 
@@ -306,7 +306,7 @@ def test_the_verdict_does_not_depend_on_the_size():
     except UnreadableError:
       verdicts.append(False)
   try:
-    verdicts.append(read_whole(broken).shape == (256, 256, 3))
+    verdicts.append(read_full_size(broken).shape == (256, 256, 3))
   except UnreadableError:
     verdicts.append(False)
   assert len(set(verdicts)) == 1
@@ -401,5 +401,5 @@ def test_headers_that_are_remembered_are_those_of_the_picture():
   expected = [np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))) for content in contents]
   for _ in range(2):
     for content, pixels in zip(contents, expected):
-      np.testing.assert_allclose(read_whole(content).astype(int), pixels, atol=2)
+      np.testing.assert_allclose(read_full_size(content).astype(int), pixels, atol=2)
       assert read_sides(content) == pixels.shape[1::-1]

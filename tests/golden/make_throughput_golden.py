@@ -1,4 +1,4 @@
-"""Writes throughput_torch.json: names and shapes of what benchmarks/throughput_torch.py trains, as PyTorch has them.
+"""Writes throughput_torch.json: names and shapes of the network in benchmarks/throughput/torch_step.py.
 
 Not part of the tests, which read the file alone: pip install torch==2.13.0, then in the project's root
 PYTHONPATH=. python tests/golden/make_throughput_golden.py
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import torch
 
-from benchmarks.throughput_torch import Network, names
+from benchmarks.throughput.torch_step import Network, names
 
 COMMON = {'size': 112, 'd': 512, 'l': 5, 'v': 13, 'projection': 128, 'dtype': 'float32'}
 NETWORKS = {
@@ -21,8 +21,8 @@ NETWORKS = {
 
 def main():
   with torch.device('meta'):
-    found = {name: names(Network(SimpleNamespace(**COMMON, **shape))) for name, shape in NETWORKS.items()}
-  lines = [json.dumps(name) + ': ' + json.dumps(shapes) for name, shapes in found.items()]
+    shapes_of = {name: names(Network(SimpleNamespace(**COMMON, **shape))) for name, shape in NETWORKS.items()}
+  lines = [json.dumps(name) + ': ' + json.dumps(shapes) for name, shapes in shapes_of.items()]
   Path(__file__).with_name('throughput_torch.json').write_text('{' + ',\n'.join(lines) + '}\n')
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from gif_jax.models.checkpoint.manager import Checkpoints
-from gif_jax.training import train_step
+from gif_jax.training.state import TrainState
 
 ORIGIN = {'config.model': {'d': 4}, 'table': 'a'}
 
@@ -12,7 +12,7 @@ def state_of(step):
   """A state with everything a state may have; every value tells the step."""
   rows = jnp.full((8, 4), step, jnp.float32)
   params = {'backbone': {'kernel': jnp.arange(600, dtype=jnp.float32).reshape(20, 30) + step}}
-  return train_step.TrainState(
+  return TrainState(
     jnp.int32(step),
     params,
     {'backbone': {'mean': jnp.full(3, step, jnp.float32)}},

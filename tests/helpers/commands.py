@@ -23,20 +23,22 @@ class Commands:
     self.output = folder / 'output.txt'
     self.warm: Popen[str] | None = None
 
-  def start(self, verb: str, *arguments, devices: int = 1) -> Popen[str]:
+  def start(self, verb: str, *arguments, devices: int = 1, folder: Path = ROOT) -> Popen[str]:
     """Starts Python, for tests that look at a process while it runs."""
     call = [sys.executable, '-m', 'gif_jax', verb, *map(str, arguments)]
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
-    return Popen(call, cwd=ROOT, env=environment(devices), **pipes)
+    return Popen(call, cwd=folder, env=environment(devices), **pipes)
 
-  def run(self, verb: str, *arguments, devices: int = 1, cold: bool = False) -> CompletedProcess[str]:
-    """Runs a command to its end. cold: with a start of Python, for tests of how commands start."""
+  def run(
+    self, verb: str, *arguments, devices: int = 1, cold: bool = False, folder: Path = ROOT
+  ) -> CompletedProcess[str]:
+    """Runs a command to its end, in a folder. cold: with a start of Python, for tests of how commands start."""
     call = [verb, *map(str, arguments)]
     if cold or sys.platform != 'linux':  # elsewhere a fork need not have what was imported
-      process = self.start(verb, *arguments, devices=devices)
+      process = self.start(verb, *arguments, devices=devices, folder=folder)
       output = process.communicate()[0]
       return CompletedProcess(call, process.returncode, output)
-    reply = self._ask({'arguments': call, 'devices': devices, 'output': str(self.output)})
+    reply = self._ask({'arguments': call, 'devices': devices, 'folder': str(folder), 'output': str(self.output)})
     cpu_time.spent_elsewhere(reply['seconds'])
     return CompletedProcess(call, reply['status'], self.output.read_text())
 

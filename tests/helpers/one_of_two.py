@@ -16,9 +16,10 @@ from gif_jax.data.sets.open import open_faces
 from gif_jax.evaluation.all_pairs.exact_cosines import sorted_images
 from gif_jax.evaluation.all_pairs.impostors import most_alike
 from gif_jax.evaluation.predictions import predictions
-from gif_jax.models.extraction.extract import extract, identity_moments
+from gif_jax.models.extraction.extract import extract
+from gif_jax.models.extraction.identity_moments import identity_moments
 from gif_jax.training.program import make_predictor
-from gif_jax.training.train_step import TrainState
+from gif_jax.training.state import TrainState
 from tests.helpers import tiny
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (37, 4, 5, 3), np.uint8)

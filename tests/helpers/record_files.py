@@ -5,8 +5,9 @@ import zlib
 import numpy as np
 
 from gif_jax.data.formats.bin_pairs import write_pairs
+from gif_jax.data.formats.packed import Packed, write_index
 from gif_jax.data.formats.recordio import RecordWriter, framing
-from gif_jax.data.formats.records import Packed, Person, write_index
+from gif_jax.data.formats.records import Person
 from tests.helpers.pictures import encode
 
 

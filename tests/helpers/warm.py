@@ -4,8 +4,8 @@ A start of Python that imports JAX and the package takes seconds, and there are 
 no device and no thread, and forks for every command it is asked for. The fork runs what `python -m gif_jax` runs, as
 `__main__`, in a new process with its own output, flags, devices and end.
 
-Requests are lines of JSON on standard input: arguments, output (a file), devices. Replies are lines of JSON on standard
-output: status, as subprocess gives it, and seconds of CPU time.
+Requests are lines of JSON on standard input: arguments, output (a file), devices, folder (to run in). Replies are lines
+of JSON on standard output: status, as subprocess gives it, and seconds of CPU time.
 """
 
 import gc
@@ -46,6 +46,7 @@ def _become(request):
   for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (output, 1), (output, 2)):
     os.dup2(source, target)
   os.closerange(3, 256)
+  os.chdir(request['folder'])
   jax.config.update('jax_num_cpu_devices', request['devices'])
   os.environ['JAX_NUM_CPU_DEVICES'] = str(request['devices'])
   sys.argv = ['gif_jax', *request['arguments']]

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from gif_jax.codes.tokenizer import make_table
 from gif_jax.models.clip import ImageEncoder, Spec, WeightsError, open_clip
-from gif_jax.models.resize import bicubic
+from gif_jax.models.encoders import bicubic
 from gif_jax.training import sharding
 from tests.helpers import places
 

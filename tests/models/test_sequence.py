@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gif_jax.config import default
 from gif_jax.identification.beam_search import build_index, decode, decode_sequence
 from gif_jax.models import gif
-from gif_jax.models.sequence import SequenceDecoder
-from gif_jax.training.flops import training_flops
+from gif_jax.models.heads import SequenceDecoder
+from gif_jax.training.cost.flops import training_flops
 from gif_jax.training.objectives.fixed import sequence_loss
 from gif_jax.training.train_step import make_read_digit
 from tests.helpers import places

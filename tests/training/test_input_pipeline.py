@@ -44,16 +44,16 @@ def test_workers_change_nothing(tiny_faces, tiny_table, workers):
 
 @pytest.mark.parametrize('start', [1, 7, 12, 25])
 def test_a_stream_can_start_at_any_step(tiny_faces, tiny_table, start):
-  whole = _take(tiny_faces.train, tiny_table, start + 3)
+  uninterrupted = _take(tiny_faces.train, tiny_table, start + 3)
   resumed = _take(tiny_faces.train, tiny_table, 3, start=start)
-  assert all(_same(a, b) for a, b in zip(whole[start:], resumed))
+  assert all(_same(a, b) for a, b in zip(uninterrupted[start:], resumed))
 
 
 def test_a_stream_can_end_at_any_step(tiny_faces, tiny_table):
-  whole = _take(tiny_faces.train, tiny_table, 13)
+  uninterrupted = _take(tiny_faces.train, tiny_table, 13)
   batches = input_pipeline.batches(tiny_faces.train, tiny_table, batch_size=8, seed=3, start=9, stop=13, chances=FLIP)
   part = list(batches)
-  assert len(part) == 4 and all(_same(a, b) for a, b in zip(whole[9:], part))
+  assert len(part) == 4 and all(_same(a, b) for a, b in zip(uninterrupted[9:], part))
 
 
 def test_processes_share_the_same_global_batch(tiny_faces, tiny_table):
@@ -76,7 +76,7 @@ def test_an_epoch_holds_every_example_once_and_the_next_in_another_order(tiny_fa
 
 
 def test_batches_straddle_epochs(tiny_faces, tiny_table):
-  # 80 images, batches of 32: two and a half to an epoch; five batches are two whole epochs.
+  # 80 images, batches of 32: two and a half to an epoch; five batches are two full epochs.
   batches = _take(tiny_faces.train, tiny_table, 5, batch_size=32, chances=PLAIN)
   once = sorted(image.tobytes() for image in tiny_faces.train[:])
   assert sorted(image.tobytes() for b in batches for image in b['image']) == sorted(once * 2)

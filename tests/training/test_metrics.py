@@ -26,7 +26,7 @@ def test_rows_that_will_be_written_again_are_dropped(workdir, caplog, start, ste
   assert not caplog.records
 
 
-@pytest.mark.parametrize('torn', [0, 9])  # the end of a line is gone, or lines as a whole
+@pytest.mark.parametrize('torn', [0, 9])  # the end of a line is gone, or entire lines
 @pytest.mark.parametrize(('left', 'missing'), [(2, '5 to 6'), (1, '3 to 6'), (0, '1 to 6')])
 def test_rows_that_were_cut_off_are_named(workdir, caplog, torn, left, missing):
   lines = (workdir / 'metrics.jsonl').read_bytes().splitlines(keepends=True)

@@ -95,15 +95,15 @@ def test_all_who_are_most_alike_and_all_their_images_are_drawn(faces, table):
 
 
 def test_batches_are_a_function_of_seed_and_step(faces, table):
-  whole = _take(faces, table, 9, chances=Chances(flip=0.5))
+  batches = _take(faces, table, 9, chances=Chances(flip=0.5))
   for options in ({'start': 6}, {'start': 6, 'workers': 2}):
-    for a, b in zip(whole[6:], _take(faces, table, 3, chances=Chances(flip=0.5), **options), strict=True):
+    for a, b in zip(batches[6:], _take(faces, table, 3, chances=Chances(flip=0.5), **options), strict=True):
       assert all(np.array_equal(a[name], b[name]) for name in a)
   shares = [_take(faces, table, 9, chances=Chances(flip=0.5), process=p, processes=3) for p in range(3)]
-  for step, batch in enumerate(whole):
+  for step, batch in enumerate(batches):
     for p in range(3):
       np.testing.assert_array_equal(shares[p][step]['image'], batch['image'][p::3])
-  assert not np.array_equal(_take(faces, table, 1, seed=4)[0]['label'], whole[0]['label'])
+  assert not np.array_equal(_take(faces, table, 1, seed=4)[0]['label'], batches[0]['label'])
 
 
 def test_worker_processes_change_nothing(tiny_faces, tiny_table):

@@ -37,14 +37,14 @@ FORMS = {
 @pytest.fixture(scope='module')
 def finished(command, tmp_path_factory):
   """form -> the working directory, summary and rows of a run that nothing interrupted."""
-  found = {}
+  runs = {}
   for form, flags in FORMS.items():
     workdir = tmp_path_factory.mktemp(form)
     done = command('train', '--config=tests/helpers/tiny.py', f'--workdir={workdir}', *flags)
     assert done.returncode == 0, done.stdout
     rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-    found[form] = workdir, json.loads((workdir / 'summary.json').read_text()), rows
-  return found
+    runs[form] = workdir, json.loads((workdir / 'summary.json').read_text()), rows
+  return runs
 
 
 def _newest_step(workdir):
@@ -125,7 +125,7 @@ def test_killed_tokenisation_makes_the_same_table(command, tiny_config, tmp_path
   assert done.returncode == 0, done.stdout
   assert f'moments-0.npz: continuing from {position}' in done.stdout
   assert not draft.exists()
-  never_killed = tokenizer.make_table(config, open_faces(config, None), tmp_path / 'whole')
+  never_killed = tokenizer.make_table(config, open_faces(config, None), tmp_path / 'uninterrupted')
   assert CodeTable.open(tmp_path / 'table').fingerprint == never_killed.fingerprint
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gif_jax.config import default
 from gif_jax.core.errors import ConfigError
-from gif_jax.core.storage.files import read_json_lines
+from gif_jax.core.storage.json_lines import read_json_lines
 from gif_jax.training import run_record
 
 FAR = optax.constant_schedule(0.5)

@@ -23,8 +23,8 @@ from gif_jax.core.distributed import processes, roll_call
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.core.errors import ConfigError
 from gif_jax.training.program import make_program, open_checkpoints
+from gif_jax.training.state import state_sha256
 from gif_jax.training.train import train
-from gif_jax.training.train_step import state_sha256
 from tests.helpers.places import ROOT
 from tests.helpers.ports import free_port
 from tests.helpers.record_files import packed_faces
@@ -335,8 +335,8 @@ def test_process_0_listens_at_the_address_given_alone():
 
 
 def test_a_name_that_others_cannot_reach_is_listened_to_everywhere(monkeypatch, caplog):
-  found = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.1.1', 1234))]  # Debian's own name of a machine
-  monkeypatch.setattr(socket, 'getaddrinfo', lambda *args, **kwargs: found)
+  addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.1.1', 1234))]  # Debian's own name of a machine
+  monkeypatch.setattr(socket, 'getaddrinfo', lambda *args, **kwargs: addresses)
   with caplog.at_level('WARNING', 'gif_jax'):
     assert roll_call.listening_address('node0', 1234) in ('[::]:1234', '0.0.0.0:1234')
   assert 'listens at all' in caplog.text

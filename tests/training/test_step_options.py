@@ -8,8 +8,7 @@ import pytest
 from gif_jax.codes.identities import Identities
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.models import gif
-from gif_jax.models.heads import CodeHeads
-from gif_jax.models.sequence import SequenceDecoder
+from gif_jax.models.heads import CodeHeads, SequenceDecoder
 from gif_jax.models.trained import open_network
 from gif_jax.training import sharding
 from gif_jax.training.program import make_predictor, make_program, open_checkpoints
@@ -23,7 +22,7 @@ FORMS = {
 
 
 def _config(tiny_config, changes):
-  """The tiny run without what amplifies rounding: see test_training.py."""
+  """The tiny run without what amplifies rounding: see test_train_step.py."""
   config = tiny_config.copy_and_resolve_references()
   config.update_from_flattened_dict({'optim.lr': 1e-4, 'optim.warmup': 0.0, 'optim.clip': 0.0} | changes)
   return config
@@ -43,29 +42,29 @@ def _steps(config, table, batch, devices=8, steps=3):
   """Metrics of steps on one batch, and the state after them."""
   mesh = make_mesh(jax.devices()[:devices], config.train.fsdp)
   program = make_program(config, Identities(table.m, '') if config.softmax.enabled else table, 10, mesh)
-  state, found = program.init(), []
+  state, history = program.init(), []
   for _ in range(steps):
     state, metrics = program.train_step(state, sharding.put_batch(batch, mesh))
-    found.append(jax.device_get(metrics))
-  return found, state, program
+    history.append(jax.device_get(metrics))
+  return history, state, program
 
 
-def _same(found, wanted, rtol=1e-5):
-  assert found[0].keys() == wanted[0].keys()
-  for step, expected in zip(found, wanted):
+def _same(history, wanted, rtol=1e-5):
+  assert history[0].keys() == wanted[0].keys()
+  for step, expected in zip(history, wanted):
     for name in expected:
       np.testing.assert_allclose(step[name], expected[name], rtol=1e-3 if name == 'grad_norm' else rtol, err_msg=name)
 
 
 @pytest.mark.parametrize('form', FORMS)
 def test_parts_of_a_batch_make_one_step_of_it(tiny_config, tiny_faces, tiny_table, form):
-  """Where every part has the same images, BatchNorm sees in each what it sees in the whole."""
+  """Where every part has the same images, BatchNorm sees in each what it sees in all of them."""
   config = _config(tiny_config, FORMS[form])
   batch = _batch(config, tiny_table, tiny_faces, np.repeat(np.arange(0, 32, 4), 2))
-  whole, one, _ = _steps(config, tiny_table, batch, 4)
+  at_once, one, _ = _steps(config, tiny_table, batch, 4)
   config.train.accumulate = 2
   parts, two, _ = _steps(config, tiny_table, batch, 4)
-  _same(parts, whole)
+  _same(parts, at_once)
   for left, right in zip(jax.tree.leaves(one.batch_stats), jax.tree.leaves(two.batch_stats)):
     np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
   for left, right in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params)):
@@ -86,9 +85,9 @@ def _compiled(config, table, devices=8):
 
 def test_parts_take_the_memory_of_a_part(tiny_config, tiny_table):
   config = _config(tiny_config, {'train.batch_size': 256})
-  whole = _compiled(config, tiny_table, 1).temp_size_in_bytes
+  at_once = _compiled(config, tiny_table, 1).temp_size_in_bytes
   config.train.accumulate = 4
-  assert _compiled(config, tiny_table, 1).temp_size_in_bytes < 0.5 * whole
+  assert _compiled(config, tiny_table, 1).temp_size_in_bytes < 0.5 * at_once
 
 
 def _kept_for_the_backward_pass(config):
@@ -119,8 +118,8 @@ def test_blocks_computed_again_change_nothing_else(tiny_config, tiny_faces, tiny
   batch = _batch(config, tiny_table, tiny_faces, np.arange(16))
   wanted, kept, _ = _steps(config, tiny_table, batch, 2)
   config.model.remat = True
-  found, again, _ = _steps(config, tiny_table, batch, 2)
-  _same(found, wanted)
+  history, again, _ = _steps(config, tiny_table, batch, 2)
+  _same(history, wanted)
   assert jax.tree.structure(again) == jax.tree.structure(kept)
 
 
@@ -130,8 +129,8 @@ def test_split_parameters_train_as_copies_do(tiny_config, tiny_faces, tiny_table
   batch = _batch(config, tiny_table, tiny_faces, np.arange(16))
   wanted, copied, copying = _steps(config, tiny_table, batch)
   config.train.fsdp = 4
-  found, split, splitting = _steps(config, tiny_table, batch)
-  _same(found, wanted)
+  history, split, splitting = _steps(config, tiny_table, batch)
+  _same(history, wanted)
   kernel = ['backbone', 'stage3_block1', 'conv2', 'kernel']
   for tree in (split.params, split.ema['params'], split.opt_state[2][0].trace):
     for key in kernel:
@@ -167,14 +166,14 @@ def test_the_moving_average_follows_the_weights_and_is_what_predicts(tiny_config
   for left, right in zip(jax.tree.leaves(state.ema), jax.tree.leaves(wanted)):
     np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
   images = tiny_faces.test[:8]
-  found = make_predictor(program, state)(images)['embedding']
-  np.testing.assert_allclose(found, program.predict(wanted, images)['embedding'], rtol=1e-4, atol=1e-4)
-  assert np.abs(found - program.predict(now, images)['embedding']).max() > 1e-3
+  embedding = make_predictor(program, state)(images)['embedding']
+  np.testing.assert_allclose(embedding, program.predict(wanted, images)['embedding'], rtol=1e-4, atol=1e-4)
+  assert np.abs(embedding - program.predict(now, images)['embedding']).max() > 1e-3
   checkpoints = open_checkpoints(config, tmp_path, tiny_table)
   checkpoints.save(3, state)
   checkpoints.close()
   opened = open_network(tmp_path).encoder().encode(images)['embedding']
-  np.testing.assert_allclose(opened, found, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(opened, embedding, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(('until', 'reached'), [(0.2, [True, True, False, False]), (0.0, [True] * 4)])
@@ -214,9 +213,9 @@ def test_the_share_of_the_digits_gradient_that_reaches_the_features():
     out = model.apply({'params': params}, images, code=code, reach=reach)
     return (out.cosines**2).sum() + (out.sequence**2).sum()
 
-  (value, whole), (same, part) = (of_digits(params, reach) for reach in (1.0, 0.25))
+  (value, full), (same, part) = (of_digits(params, reach) for reach in (1.0, 0.25))
   assert value == same
   for readers in ('heads', 'sequence'):
-    jax.tree.map(np.testing.assert_array_equal, whole[readers], part[readers])
-  whole, part = jax.tree.leaves(whole['backbone']), jax.tree.leaves(part['backbone'])
-  assert all(np.allclose(0.25 * x, y, rtol=1e-5) and np.any(x) for x, y in zip(whole, part, strict=True))
+    jax.tree.map(np.testing.assert_array_equal, full[readers], part[readers])
+  full, part = jax.tree.leaves(full['backbone']), jax.tree.leaves(part['backbone'])
+  assert all(np.allclose(0.25 * x, y, rtol=1e-5) and np.any(x) for x, y in zip(full, part, strict=True))

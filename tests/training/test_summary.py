@@ -31,8 +31,8 @@ def picture(path):
 
 def test_roc_plot(tmp_path):
   fpr = np.linspace(0, 1, 200_001)
-  summary.plot_roc({'this model': (fpr, np.sqrt(fpr)), 'raw pixels': (fpr, fpr)}, tmp_path / 'figures' / 'roc.png')
-  picture(tmp_path / 'figures' / 'roc.png')
+  summary.plot_roc({'this model': (fpr, np.sqrt(fpr)), 'raw pixels': (fpr, fpr)}, tmp_path / 'plots' / 'roc.png')
+  picture(tmp_path / 'plots' / 'roc.png')
 
 
 def test_training_plot_tolerates_missing_and_null_values(tmp_path):

@@ -15,7 +15,7 @@ EQUAL = 1e-12  # a variance below this share of the energy is rounding
 
 
 class Quality(NamedTuple):
-  """Figures of codes and vectors. NaN is what cannot be measured; a control is computed on the same vectors.
+  """Metrics of codes and vectors. NaN is what cannot be measured; a control is computed on the same vectors.
 
   explained: float64 [l]: share of the vectors' variance explained by the first 1, 2 .. l digits (the last is 1); NaN if
     all vectors are equal.
@@ -40,22 +40,22 @@ class Quality(NamedTuple):
 def measure(
   codes: np.ndarray, vectors: np.ndarray, *, sample: int = SAMPLE, seed: int = 0, progress: bool = True
 ) -> Quality:
-  """All figures of codes uint8 [m, l], unique rows, and vectors float [m, d], memory-mapped or not.
+  """All metrics of codes uint8 [m, l], unique rows, and vectors float [m, d], memory-mapped or not.
 
   Vectors are read in blocks; what grows with m beside the arguments is the order of the codes (8 m bytes) and copies of
   them. sample: identities whose neighbours are looked for. seed: of the controls and the sample. progress: show bars.
   """
   dealt = codes[np.random.default_rng(seed).permutation(len(codes))]
-  figures = tree_figures(codes, vectors, seed=seed, progress=progress and 'tree')
-  chance = tree_figures(dealt, vectors, seed=seed, progress=progress and 'tree, by chance')
+  metrics = tree_metrics(codes, vectors, seed=seed, progress=progress and 'tree')
+  chance = tree_metrics(dealt, vectors, seed=seed, progress=progress and 'tree, by chance')
   near = neighbours(codes, vectors, sample=sample, seed=seed, progress=progress) if len(codes) > 1 else None
   return Quality(
-    figures.explained,
+    metrics.explained,
     chance.explained,
     explained_alone(codes, vectors),
     explained_alone(dealt, vectors),
-    figures.consistency,
-    figures.consistency_chance,
+    metrics.consistency,
+    metrics.consistency_chance,
     near,
   )
 
@@ -67,7 +67,8 @@ def explained_alone(codes: np.ndarray, vectors: np.ndarray) -> np.ndarray:
   Random codes explain (v - 1) / (m - 1). NaN where all vectors are equal.
   """
   (m, l), d, v = codes.shape, vectors.shape[1], int(codes.max()) + 1
-  total, energy = np.zeros((l * v, d)), 0.0
+  total = np.zeros((l * v, d))
+  energy = np.float64(0)
   entry = codes.astype(np.int64) + v * np.arange(l)
   for start in range(0, m, ROWS):
     rows = np.arange(start, min(start + ROWS, m))
@@ -80,7 +81,7 @@ def explained_alone(codes: np.ndarray, vectors: np.ndarray) -> np.ndarray:
   return between / (energy - rest) if energy - rest > EQUAL * energy else np.full(l, np.nan)
 
 
-class TreeFigures(NamedTuple):
+class TreeMetrics(NamedTuple):
   """See `Quality`."""
 
   explained: np.ndarray
@@ -88,7 +89,7 @@ class TreeFigures(NamedTuple):
   consistency_chance: np.ndarray
 
 
-def tree_figures(codes: np.ndarray, vectors: np.ndarray, *, seed: int = 0, progress: str | bool = False) -> TreeFigures:
+def tree_metrics(codes: np.ndarray, vectors: np.ndarray, *, seed: int = 0, progress: str | bool = False) -> TreeMetrics:
   """Variance explained and consistency of names, in one pass from the leaves to the root, a block of leaves at a time.
 
   codes: uint8 [m, l], unique rows. vectors: float [m, d]. progress: the title of a bar, if any.
@@ -101,7 +102,7 @@ def tree_figures(codes: np.ndarray, vectors: np.ndarray, *, seed: int = 0, progr
   (root,) = nodes  # pulls everything through
   energy = np.array([level.energy for level in levels]) - _energy(root)
   unequal = energy[-1] > EQUAL * levels[-1].energy
-  return TreeFigures(
+  return TreeMetrics(
     energy / energy[-1] if unequal else np.full(l, np.nan),
     np.array([level.consistency(level.named) for level in levels]),
     np.array([level.consistency(level.renamed) for level in levels]),
@@ -147,14 +148,15 @@ def _climb(children: Iterator[_Nodes], level: '_Level') -> Iterator[_Nodes]:
 
 def _families(blocks: Iterator[_Nodes]) -> Iterator[_Nodes]:
   """The same nodes in blocks that hold all children of a parent, or none."""
-  rest = None
+  rest: _Nodes | None = None
   for block in blocks:
     block = block if rest is None else _Nodes(*map(np.concatenate, zip(rest, block)))
     last = starts(block.code[:, :-1])[-1]
     if last:
       yield block.part(slice(last))
     rest = block.part(slice(last, None))
-  yield rest
+  if rest is not None:
+    yield rest
 
 
 class _Level:
@@ -212,7 +214,7 @@ class Balance(NamedTuple):
   levels: list[Level]  # of the first 1, 2 .. l digits
 
 
-def balance(codes: np.ndarray, v: int) -> Balance:
+def measure_balance(codes: np.ndarray, v: int) -> Balance:
   """Balance of codes uint8 [m, l], unique rows, digits 0..v-1."""
   m, l = codes.shape
   share = np.stack([np.bincount(codes[:, j], minlength=v) / m for j in range(l)])

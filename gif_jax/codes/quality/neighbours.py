@@ -149,9 +149,9 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 def _chance(ordered: np.ndarray, place: np.ndarray) -> np.ndarray:
   """Mean share of the others who have the same first 1, 2 .. l digits: float64 [l]; codes uint8 [m, l] in order."""
   m, l = ordered.shape
-  found = []
+  shares = []
   for j in range(1, l + 1):
     first = starts(ordered[:, :j])
     size = np.diff(first, append=m)
-    found.append(np.mean(size[np.searchsorted(first, place, 'right') - 1] - 1) / (m - 1))
-  return np.array(found)
+    shares.append(np.mean(size[np.searchsorted(first, place, 'right') - 1] - 1) / (m - 1))
+  return np.array(shares)

@@ -1,20 +1,24 @@
-"""Plots of an identity-code table: its figures, and the people below a few prefixes."""
+"""Plots of an identity-code table: its metrics, and the people below a few prefixes."""
 
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import AutoLocator
 from tqdm import tqdm
 
-from gif_jax.codes.quality.measure import Balance, Quality, balance, measure
+from gif_jax.codes.quality.measure import Balance, Quality, measure, measure_balance
 from gif_jax.codes.quality.neighbours import BINS, Neighbours, code_order, starts
 from gif_jax.codes.quality.text import describe, spaced
 from gif_jax.codes.table import CodeTable
 from gif_jax.core.plots import new_figure, save, tidy
 from gif_jax.core.texts import for_plot, one_line
+from gif_jax.data.sets.base import FaceSets
 
 BRANCHES = ((), (8,), (4, 3), (3, 2, 2))  # children drawn of each node, by the number of levels drawn
 ACROSS = 8  # people drawn below a prefix
@@ -25,11 +29,13 @@ DOTS = 6  # digits of a code up to which a prefix shows how many are missing
 CODE = 13  # characters of a code in a line
 NAME = 16  # characters of a name
 INCHES = 0.8  # side of a face
-CHANCE = {'color': '0.6', 'label': 'chance'}
+CHANCE: dict[str, Any] = {'color': '0.6', 'label': 'chance'}
+
+_Portrait = Callable[[int], np.ndarray]  # of a person, by label: uint8 [h, w, 3]
 
 
-def plot_report(meta: dict, figures: Balance, quality: Quality, path: Path) -> None:
-  """Draws the figures of a table whose meta.json is `meta`; what cannot be measured is said in its panel."""
+def plot_report(meta: dict, balance: Balance, quality: Quality, path: Path) -> None:
+  """Draws the metrics of a table whose meta.json is `meta`; what cannot be measured is said in its panel."""
   figure = new_figure(12, 7)
   grid = figure.add_gridspec(2, 3)
   figure.suptitle(f'm = {meta["m"]} identities, l = {meta["l"]} digits of v = {meta["v"]} values, d = {meta["d"]}')
@@ -46,7 +52,7 @@ def plot_report(meta: dict, figures: Balance, quality: Quality, path: Path) -> N
     {'code vectors': quality.alone} | clustered,
     quality.alone_chance,
   )
-  _plot_digits(_panel(figure, grid[0, 1], 'Digits, share of identities', 'good: one colour'), figures.share)
+  _plot_digits(_panel(figure, grid[0, 1], 'Digits, share of identities', 'good: one colour'), balance.share)
   _plot_names(_panel(figure, grid[0, 2], 'Digit names, mean cosine', 'good: above random names'), quality)
   _plot_shared(
     _panel(figure, grid[1, 1], 'Nearest neighbours with the same first digits', 'good: far above chance'),
@@ -59,7 +65,7 @@ def plot_report(meta: dict, figures: Balance, quality: Quality, path: Path) -> N
   save(figure, path)
 
 
-def _panel(figure, place, title: str, good: str) -> Axes:
+def _panel(figure: Figure, place: SubplotSpec, title: str, good: str) -> Axes:
   axes = figure.add_subplot(place)
   axes.set_title(f'{title}\n', fontsize='medium')
   axes.text(0.5, 1.02, good, transform=axes.transAxes, ha='center', color='0.4', fontsize='small')
@@ -86,7 +92,7 @@ def _plot_explained(axes: Axes, name: str, rows: dict[str, np.ndarray], chance: 
   l = len(chance)
   if l == 1 or np.isnan(chance[0]):
     return _cannot(axes)
-  styles = ({}, {'color': '#a6c8e4'})
+  styles: tuple[dict[str, Any], ...] = ({}, {'color': '#a6c8e4'})
   bars = [(row, {'label': label} | style) for (label, row), style in zip(rows.items(), styles)]
   _bars(axes, np.arange(1, l + 1), [*bars, (chance, CHANCE)])
   axes.set_xlabel(name)
@@ -96,7 +102,9 @@ def _plot_digits(axes: Axes, share: np.ndarray) -> None:
   l, v = share.shape
   image = axes.imshow(share, aspect='auto', vmin=0, vmax=max(share.max(), 2 / v), extent=(-0.5, v - 0.5, l + 0.5, 0.5))
   axes.set(xlabel='value', ylabel='digit', yticks=np.arange(1, l + 1))
-  axes.xaxis.get_major_locator().set_params(integer=True)
+  locator = AutoLocator()
+  locator.set_params(integer=True)
+  axes.xaxis.set_major_locator(locator)
   axes.figure.colorbar(image, ax=axes)
 
 
@@ -145,7 +153,7 @@ def branches(codes: np.ndarray, seed: int = 0) -> list[list[Branch]]:
   order, rng = code_order(codes), np.random.default_rng(seed)
   ordered = codes[order]
 
-  def branch(j, start, stop):
+  def branch(j: int, start: int, stop: int) -> Branch:
     people = np.sort(start + rng.permutation(stop - start)[:ACROSS])
     return Branch(tuple(map(int, ordered[start, :j])), stop - start, order[people])
 
@@ -161,12 +169,10 @@ def branches(codes: np.ndarray, seed: int = 0) -> list[list[Branch]]:
   return levels
 
 
-def plot_tree(
-  codes: np.ndarray, portrait: Callable[[int], np.ndarray] | None, path: Path, names: Sequence[str] = ()
-) -> None:
+def plot_tree(codes: np.ndarray, portrait: _Portrait | None, path: Path, names: Sequence[str] = ()) -> None:
   """Draws a few branches of the tree of codes uint8 [m, l], with people below each.
 
-  portrait: label -> uint8 [h, w, 3]; None draws labels in place of faces. names: of the m people, () for none.
+  portrait: of a person; None draws labels in place of faces. names: of the m people, () for none.
   """
   levels = branches(codes)
   left = COLUMN * len(levels)
@@ -222,7 +228,7 @@ def shown(name: str) -> str:
   return for_plot(name if len(name) <= NAME else f'{name[: NAME - 3]}...')
 
 
-def _draw_person(axes: Axes, x: float, y: float, person: int, below: str, portrait) -> None:
+def _draw_person(axes: Axes, x: float, y: float, person: int, below: str, portrait: _Portrait | None) -> None:
   if portrait:
     axes.imshow(portrait(person), extent=(x + 0.03, x + 0.97, y + 0.97, y + 0.03), interpolation='bilinear')
   else:
@@ -230,11 +236,8 @@ def _draw_person(axes: Axes, x: float, y: float, person: int, below: str, portra
   axes.text(x + 0.5, y + (1.0 if portrait else 0.55), below, fontsize=6, color='0.35', ha='center', va='top')
 
 
-def portraits(faces) -> Callable[[int], np.ndarray]:
-  """Gives the most typical photograph of a training person, the one nearest to the mean of the first few.
-
-  faces: `data.sets.base.FaceSets`.
-  """
+def portraits(faces: FaceSets) -> _Portrait:
+  """Gives the most typical photograph of a training person, the one nearest to the mean of the first few."""
   labels = faces.train.labels()
 
   def portrait(person: int) -> np.ndarray:
@@ -245,11 +248,11 @@ def portraits(faces) -> Callable[[int], np.ndarray]:
   return portrait
 
 
-def inspect(table: CodeTable, faces, output: Path) -> str:
+def inspect(table: CodeTable, faces: FaceSets | None, output: Path) -> str:
   """Measures `table`, writes report.png and tree.png to the folder `output` and returns the report in words."""
   codes = np.asarray(table.codes)
-  figures, quality = balance(codes, table.v), measure(codes, table.vectors)
-  plot_report(table.meta, figures, quality, output / 'report.png')
+  balance, quality = measure_balance(codes, table.v), measure(codes, table.vectors)
+  plot_report(table.meta, balance, quality, output / 'report.png')
   names = faces.names() if faces else []
   plot_tree(codes, portraits(faces) if faces else None, output / 'tree.png', names)
-  return describe(table.meta, codes, figures, quality, names)
+  return describe(table.meta, codes, balance, quality, names)

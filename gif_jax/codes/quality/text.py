@@ -1,4 +1,4 @@
-"""The quality of a table in words: every figure with a line that says what it means, and what is good or bad."""
+"""The quality of a table in words: every number with a line that says what it means, and what is good or bad."""
 
 import math
 import textwrap
@@ -16,7 +16,7 @@ _WIDTH = 100
 
 
 def describe(meta: dict, codes: np.ndarray, balance: Balance, quality: Quality, names: Sequence[str] = ()) -> str:
-  """The whole report. meta: of the table; codes: uint8 [m, l]; names: of the m people, () where labels must do."""
+  """The full report. meta: of the table; codes: uint8 [m, l]; names: of the m people, () where labels must do."""
   sections = {
     'Table': _table_itself(meta),
     'Variance explained by the digits': _explained(meta, quality),

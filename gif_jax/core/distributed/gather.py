@@ -1,4 +1,4 @@
-"""Arrays that are spread over processes: put together, added up, read row by row without a copy of the whole."""
+"""Arrays that are spread over processes: put together, added up, read row by row without a copy of everything."""
 
 import contextlib
 import itertools
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax.experimental import multihost_utils
 
 from gif_jax.core.storage.files import remove, writing
@@ -22,7 +23,7 @@ def in_blocks(array: jax.Array, rows: int | None = None) -> Iterator[np.ndarray]
 
   Rows may lie on any devices; each block is sent by the process that has it to all others, which must take all blocks,
   too, whether they have a use for them or not. Memory: a block on the host and one on a device of every process. An
-  array that is split along another axis than its first, as weights may be, is gathered whole.
+  array that is split along another axis than its first, as weights may be, is gathered in one piece.
   """
   if array.ndim == 0 or array.is_fully_replicated:
     yield np.asarray(array)[:rows] if array.ndim else np.asarray(array)
@@ -37,14 +38,16 @@ def in_blocks(array: jax.Array, rows: int | None = None) -> Iterator[np.ndarray]
   for start, stop, process in parts:
     for first in range(start, min(stop, rows), size):
       last = min(first + size, stop, rows)
-      here = process == jax.process_index()
-      block = np.asarray(own[start][first - start : last - start]) if here else None
-      yield block if jax.process_count() == 1 else _sent(block, (last - first, *array.shape[1:]), array.dtype, here)
+      if here := process == jax.process_index():
+        block = np.asarray(own[start][first - start : last - start])
+      else:
+        block = np.zeros((last - first, *array.shape[1:]), array.dtype)
+      yield block if jax.process_count() == 1 else _sent(block, here)
 
 
-def _parts(array):
-  """(first row, row after the last, a process that has them), in order; None where rows are not whole on a device."""
-  parts = {}
+def _parts(array) -> list[tuple[int, int, int]] | None:
+  """(first row, row after the last, a process that has them), in order; None where devices have parts of rows."""
+  parts: dict[int, tuple[int, int, int]] = {}
   for device, index in array.sharding.devices_indices_map(array.shape).items():
     if any(part.indices(size) != (0, size, 1) for part, size in zip(index[1:], array.shape[1:])):
       return None
@@ -53,15 +56,15 @@ def _parts(array):
   return [parts[start] for start in sorted(parts)]
 
 
-def _sent(block, shape, dtype, here):
+def _sent(block: np.ndarray, here: bool) -> np.ndarray:
   """The block of the process that has it, in all of them: as bytes, as sums of floats would turn -0 into 0."""
-  size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-  content = np.ascontiguousarray(block).view(np.uint8).reshape(-1) if here else np.zeros(size, np.uint8)
-  return np.asarray(multihost_utils.broadcast_one_to_all(content, is_source=here)).view(dtype).reshape(shape)
+  content = np.ascontiguousarray(block).reshape(-1).view(np.uint8)
+  received = np.asarray(multihost_utils.broadcast_one_to_all(content, is_source=here))
+  return received.view(block.dtype).reshape(block.shape)
 
 
 @contextlib.contextmanager
-def on_disk(folder: Path, array: jax.Array, rows: int, dtype) -> Iterator[np.ndarray | None]:
+def on_disk(folder: Path, array: jax.Array, rows: int, dtype: npt.DTypeLike) -> Iterator[np.ndarray | None]:
   """The first rows of an array as a memory-mapped file in `folder`, in process 0; None in the others.
 
   The file, rows times the bytes of one in `dtype`, is gone afterwards. Raises DiskError where the disk is full.
@@ -75,7 +78,7 @@ def on_disk(folder: Path, array: jax.Array, rows: int, dtype) -> Iterator[np.nda
       stored = open_rows(path, (rows, *array.shape[1:]), dtype, resume=False)
     done = 0
     for block in in_blocks(array, rows):
-      if first:
+      if stored is not None:
         stored[done : done + len(block)] = block
       done += len(block)
     yield stored
@@ -97,12 +100,12 @@ def joined(rows: np.ndarray, parts: list[range]) -> np.ndarray:
   """This process's rows [len(its part), ...] -> those of all processes in order, [n, ...], the same everywhere."""
   if len(parts) == 1:
     return rows
-  whole = np.empty((parts[-1].stop, *rows.shape[1:]), rows.dtype)
+  result = np.empty((parts[-1].stop, *rows.shape[1:]), rows.dtype)
   for first, blocks in _of_all(rows, max(map(len, parts))):
     for part, block in zip(parts, blocks):
-      here = whole[part.start + first : part.stop][: len(block)]
+      here = result[part.start + first : part.stop][: len(block)]
       here[:] = block[: len(here)]
-  return whole
+  return result
 
 
 def added(rows: np.ndarray, parts: list[range]) -> np.ndarray:

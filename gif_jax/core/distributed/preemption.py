@@ -2,6 +2,7 @@
 
 import signal
 from collections import deque
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +21,16 @@ class Stop:
   (`reached_preemption_sync_point`) would swallow SIGTERM from the start of the program to its end and know no SIGINT.
   """
 
-  def __init__(self):
-    self.wanted, self.previous, self.queued = False, {}, deque()
+  def __init__(self) -> None:
+    self.wanted = False
+    self.previous: dict[int, Any] = {}  # handlers of signals
+    self.queued: deque[jax.Array] = deque()
     if jax.process_count() > 1:
       mesh = jax.make_mesh((jax.device_count(),), ('all',), axis_types=(AxisType.Auto,))
       self.place = NamedSharding(mesh, PartitionSpec('all'))
       self.any = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     self.previous = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
     return self
 
@@ -37,7 +40,7 @@ class Stop:
     if number == signal.SIGINT:
       signal.signal(number, self.previous[number])
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     for number, handler in self.previous.items():
       signal.signal(number, handler)
 

@@ -79,7 +79,7 @@ def _start(coordinator, processes, process):
   given = _checked(coordinator, processes, process)
   if not coordinator:
     return False
-  jax.config.update('jax_enable_preemption_service', False)  # it would swallow SIGTERM: see core.preemption
+  jax.config.update('jax_enable_preemption_service', False)  # it would swallow SIGTERM: see core.distributed.preemption
   if given:
     host, port = roll_call.parse_address(coordinator)
     roll_call.call(host, port, processes, process)
@@ -250,12 +250,12 @@ def after_first(make: Callable[[], Any]) -> Any:
 def check_same(what: dict[str, Any]) -> None:
   """Raises ConfigError, naming this process, where a JSON value is another one than in process 0."""
   here = json.dumps(flatten_dict(what | {'gif_jax': gif_jax.__version__, 'jax': jax.__version__}, sep='.'))
-  there = json.loads(from_first(lambda: here))
+  first_has = json.loads(from_first(lambda: here))
   for name, value in json.loads(here).items():
-    if json.dumps(value) != json.dumps(there.get(name)):  # as texts: NaN is no number that is equal to itself
+    if json.dumps(value) != json.dumps(first_has.get(name)):  # as texts: NaN is no number that is equal to itself
       raise ConfigError(
         f'process {jax.process_index()} on {socket.gethostname()} has {name}={value!r}, process 0 has '
-        f'{there.get(name)!r}. Start all processes with the same command, code, packages and data.'
+        f'{first_has.get(name)!r}. Start all processes with the same command, code, packages and data.'
       )
   wait()  # nobody goes on, or writes, while another may still find a difference
 

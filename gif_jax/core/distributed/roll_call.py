@@ -48,13 +48,13 @@ def listening_address(host: str, port: int) -> str:
   A name that is none of this machine's addresses (behind a router), or only of its loopback though the name is not
   localhost, leaves nothing but all addresses, with a warning.
   """
-  for family, _, _, _, found in _resolved(host, port):
-    address = ipaddress.ip_address(found[0].partition('%')[0])
+  for family, _, _, _, (numeric, *_) in _resolved(host, port):
+    address = ipaddress.ip_address(numeric.partition('%')[0])
     if address.is_loopback and not _is_loopback(host):
       continue  # some systems give their own name to the loopback, where no other machine comes in
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as one:
-      one.bind((found[0], 0))
-      return f'[{found[0]}]:{port}' if family == socket.AF_INET6 else f'{found[0]}:{port}'
+      one.bind((numeric, 0))
+      return f'[{numeric}]:{port}' if family == socket.AF_INET6 else f'{numeric}:{port}'
   _LOG.warning('--coordinator=%s:%d is no address of this machine: process 0 listens at all it has', host, port)
   return f'[::]:{port}' if socket.has_dualstack_ipv6() else f'0.0.0.0:{port}'
 
@@ -102,20 +102,21 @@ class _Wait:
 
 def _hear_all(host, port, processes):
   address = listening_address(host, port)
-  there, wait = {}, _Wait(f'process 0 of {processes}')
+  connected: dict[int, socket.socket] = {}
+  wait = _Wait(f'process 0 of {processes}')
   with _listening(address) as server, selectors.DefaultSelector() as selector:
     selector.register(server, selectors.EVENT_READ)
-    while len(there) < processes - 1:
+    while len(connected) < processes - 1:
       for key, _ in selector.select(_LOOK / 4):
         if key.fileobj is server:
-          _welcome(server, selector, there, processes)
+          _welcome(server, selector, connected, processes)
         else:  # whoever waits says nothing more: it is gone
           selector.unregister(key.fileobj)
-          there.pop(key.data).close()
-      if missing := sorted(set(range(1, processes)) - there.keys()):
+          connected.pop(key.data).close()
+      if missing := sorted(set(range(1, processes)) - connected.keys()):
         listed = ', '.join(map(str, missing[:_NAMED])) + (' ...' if len(missing) > _NAMED else '')
         wait.more(f'nobody has come to {address} with --process={listed}')
-    for one in there.values():
+    for one in connected.values():
       with contextlib.suppress(OSError):
         one.sendall(_GO)
       one.close()
@@ -137,33 +138,30 @@ def _listening(address) -> Iterator[socket.socket]:
     yield server
 
 
-def _welcome(server, selector, there, processes):
+def _welcome(server, selector, connected, processes):
   """Takes the number of whoever connects, or says why not."""
-  one, where = server.accept()
+  one, _ = server.accept()
   one.settimeout(_ANSWER)
   try:
-    match = re.fullmatch(rb'process (\d{1,6}) of (\d{1,6})\n', _line(one))
-    problem = _problem(match, there, processes, where)
-    if not problem:
-      there[int(match[1])] = one
-      selector.register(one, selectors.EVENT_READ, int(match[1]))
-      return
-    if match:
+    if match := re.fullmatch(rb'process (\d{1,6}) of (\d{1,6})\n', _line(one)):
+      number = int(match[1])
+      problem = _problem(number, int(match[2]), connected, processes)
+      if not problem:
+        connected[number] = one
+        selector.register(one, selectors.EVENT_READ, number)
+        return
       one.sendall(_NO + f'{problem}\n'.encode())
   except OSError:
     pass  # it went away, or is somebody else who looks for open ports
   one.close()
 
 
-def _problem(match, there, processes, where):
-  if not match:
-    return 'it is none of ours'
-  process, count = int(match[1]), int(match[2])
+def _problem(process, count, connected, processes):
   if count != processes:
     return f'process 0 was started with --processes={processes}, this one with --processes={count}'
   if not 0 < process < processes:
     return f'there is no --process={process} among {processes}, but for process 0 that is there'
-  return f'--process={process} is there already, started elsewhere' if process in there else ''
+  return f'--process={process} is there already, started elsewhere' if process in connected else ''
 
 
 def _line(one):
@@ -208,12 +206,12 @@ def _told(one, wait, state):
   """
   while True:
     try:
-      found = _line(one)
+      answer = _line(one)
     except TimeoutError:
       wait.more(state)
       continue
-    if found == _GO:
+    if answer == _GO:
       return True
-    if found.startswith(_NO):
-      raise ConfigError(f'{found.removeprefix(_NO).decode(errors="replace").strip()}. {_CURE}')
+    if answer.startswith(_NO):
+      raise ConfigError(f'{answer.removeprefix(_NO).decode(errors="replace").strip()}. {_CURE}')
     return False

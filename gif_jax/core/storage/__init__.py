@@ -1,1 +1,1 @@
-"""What is on disk: files and arrays that are whole or absent, checksums, locks, work in the making."""
+"""What is on disk: files and arrays that are complete or absent, checksums, locks, work in the making."""

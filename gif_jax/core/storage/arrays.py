@@ -11,12 +11,15 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from gif_jax.core.errors import DataError, UserError, reason
-from gif_jax.core.storage.files import replacing, reserve
+from gif_jax.core.storage.files import replacing
+
+if TYPE_CHECKING:
+  from _typeshed import ReadableBuffer
 
 _MARK = b'\nSHA256 '  # stands before the checksum
 TRAILER = len(_MARK) + hashlib.sha256().digest_size
@@ -38,6 +41,11 @@ class _Form(NamedTuple):
   def size(self) -> int:
     """Bytes up to the end of the data."""
     return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+def as_bytes(array: np.ndarray) -> memoryview:
+  """What an array holds, byte by byte and row by row; without a copy where its rows lie in this order."""
+  return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def load_array(
@@ -110,14 +118,14 @@ def _ends_in_mark(file, size):
 
 
 def _check_kind(form, dtype, shape):
-  found = f'{form.dtype} {list(form.shape)}'
+  held = f'{form.dtype} {list(form.shape)}'
   kinds, words = _KINDS.get(dtype, ('', ''))
   if dtype is not None and not (form.dtype.kind in kinds if kinds else form.dtype == dtype):
-    raise ValueError(f'holds {found}, wanted {words or np.dtype(dtype)}')
+    raise ValueError(f'holds {held}, wanted {words or np.dtype(dtype)}')
   if shape is not None and (
     len(shape) != len(form.shape) or any(want not in (None, have) for want, have in zip(shape, form.shape))
   ):
-    raise ValueError(f'holds {found}, wanted {["any" if want is None else want for want in shape]}')
+    raise ValueError(f'holds {held}, wanted {["any" if want is None else want for want in shape]}')
 
 
 def _check_sum(file, form):
@@ -168,16 +176,16 @@ class _Summed(io.RawIOBase):
   NumPy writes to it piece by piece: to a file of the system it would write by C, which does not say why it failed.
   """
 
-  def __init__(self, file):
+  def __init__(self, file: BinaryIO) -> None:
     self.file, self.digest = file, hashlib.sha256()
 
-  def write(self, content) -> int:
+  def write(self, content: 'ReadableBuffer') -> int:
     self.digest.update(content)
     return self.file.write(content)
 
 
 def save_array(path: str | Path, array: np.ndarray) -> None:
-  """Writes a .npy with a checksum behind its data, whole or not at all. Raises DiskError."""
+  """Writes a .npy with a checksum behind its data, complete or not at all. Raises DiskError."""
   with replacing(path) as temporary, open(temporary, 'wb') as file:
     summed = _Summed(file)
     np.lib.format.write_array(summed, np.asanyarray(array), allow_pickle=False)
@@ -198,6 +206,21 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: Any) -> np.memmap:
   return np.memmap(path, dtype, 'r+', offset, shape)
 
 
+def reserve(path: Path, size: int) -> None:
+  """Takes the disk space of a file of `size` bytes at once, before it is mapped into memory.
+
+  A full disk would otherwise kill the process in the middle, with no message. Raises OSError.
+  """
+  with open(path, 'r+b') as file:
+    if size and hasattr(os, 'posix_fallocate'):  # macOS has none
+      os.posix_fallocate(file.fileno(), 0, size)
+      return
+    block = bytes(1 << 20)
+    file.seek(0, os.SEEK_END)
+    while (left := size - file.tell()) > 0:
+      file.write(block[:left])
+
+
 def seal(path: Path) -> None:
   """Puts the checksum behind the data of a .npy that was filled in place. Raises OSError."""
   with open(path, 'r+b') as file:
@@ -208,9 +231,10 @@ def seal(path: Path) -> None:
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes several arrays as one .npz, whole or not at all; the archive has a checksum of each. Raises DiskError."""
+  """Writes several arrays as one .npz, complete or not at all; the archive has a checksum of each. Raises DiskError."""
   with replacing(path) as temporary, open(temporary, 'wb') as file:
-    np.savez(file, **arrays)
+    content: dict[str, Any] = dict(arrays)  # Any, as NumPy's own keywords are of other types
+    np.savez(file, **content)
 
 
 def load_arrays(path: str | Path, *, error: type[UserError] = DataError, fix: str = _AGAIN) -> dict[str, np.ndarray]:

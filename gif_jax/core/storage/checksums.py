@@ -34,8 +34,8 @@ def folder_sums(folder: Path, left_out: Collection[str] = ()) -> str:
   """The text of SHA256SUMS for a folder: a line for every file in it, but for those `left_out`."""
   names = _files(folder, {SUMS, *left_out})
   with ThreadPoolExecutor(_THREADS) as pool:
-    found = pool.map(lambda name: sha256(folder / name), names)
-  return ''.join(f'{digest}  {name}\n' for digest, name in zip(found, names))
+    digests = pool.map(lambda name: sha256(folder / name), names)
+  return ''.join(f'{digest}  {name}\n' for digest, name in zip(digests, names))
 
 
 def write_sums(folder: Path, left_out: Collection[str] = ()) -> None:
@@ -78,11 +78,11 @@ def fault(
 
 def _fault_of(folder, digest, name):
   try:
-    found = sha256(folder / name)
+    actual = sha256(folder / name)
   except FileNotFoundError:
     return f'{name} is missing'
   except OSError as error:
     if error.errno not in _OF_FILES:  # the disk is away, or too many files are open: that says nothing of this file
       raise disk_error(error, folder / name, 'read') from error
     return f'{name} cannot be read ({reason(error)})'
-  return '' if found == digest else f'{name} is not as it was written'
+  return '' if actual == digest else f'{name} is not as it was written'

@@ -1,4 +1,4 @@
-"""The one way to write files and folders: whole or not at all, also where the disk is full; and JSON read back.
+"""The one way to write files and folders: complete or not at all, also where the disk is full; and JSON read back.
 
 A file is written under another name, brought to the disk and renamed. What goes wrong on the way is a DiskError that
 names the file, and leaves what was there before.
@@ -8,7 +8,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import logging
 import math
 import os
 import re
@@ -20,10 +19,8 @@ from typing import Any
 
 from gif_jax.core.errors import ConfigError, DiskError, UserError, cure, disk_error, reason, removed
 
-_LOG = logging.getLogger(__name__)
-
 PARTIAL = '.partial'  # what names of unfinished files end in; they begin with a dot
-_LARGEST_JSON = 1 << 28  # bytes; whole data sets are described in less
+_LARGEST_JSON = 1 << 28  # bytes; large data sets are described in less
 _CHECKSUM = 'checksum'  # key of a JSON object
 
 
@@ -58,7 +55,7 @@ def _beside(path: Path) -> Path:
 def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
   """A temporary path beside `path` that takes its name when the block ends well, and vanishes when it does not.
 
-  sync: whether the content is on the disk before it has the name, so that it is whole after a power cut too.
+  sync: whether the content is on the disk before it has the name, so that it is complete after a power cut too.
   Raises DiskError.
   """
   path = Path(path)
@@ -202,21 +199,6 @@ def set_aside(path: Path) -> Path:
   return aside
 
 
-def reserve(path: Path, size: int) -> None:
-  """Takes the disk space of a file of `size` bytes at once, before it is mapped into memory.
-
-  A full disk would otherwise kill the process in the middle, with no message. Raises OSError.
-  """
-  with open(path, 'r+b') as file:
-    if size and hasattr(os, 'posix_fallocate'):  # macOS has none
-      os.posix_fallocate(file.fileno(), 0, size)
-      return
-    block = bytes(1 << 20)
-    file.seek(0, os.SEEK_END)
-    while (left := size - file.tell()) > 0:
-      file.write(block[:left])
-
-
 def write_bytes(path: str | Path, content: bytes, *, sync: bool = True) -> None:
   """Writes bytes; sync as for `replacing`."""
   with replacing(path, sync=sync) as temporary, open(temporary, 'wb') as file:
@@ -234,8 +216,8 @@ def write_json(path: str | Path, content: Mapping[str, Any], *, checksum: bool =
   Arrays become lists, named tuples become objects, and what JSON cannot say (NaN, infinities) becomes null.
   checksum: for files that are read back: one of the content is added, which `read_json` checks.
   """
-  content = plain(content)
-  text = json.dumps(sealed(content) if checksum else content, indent=2, allow_nan=False)
+  converted = plain(content)
+  text = json.dumps(sealed(converted) if checksum else converted, indent=2, allow_nan=False)
   # A line break after a bracket is never part of a string, where it would be \n.
   text = re.sub(r'\[\n([^][{}"]*)\]', lambda numbers: f'[{" ".join(numbers[1].split())}]', text)
   write_text(path, text + '\n')
@@ -277,33 +259,6 @@ def opened(content: dict) -> dict:
 def _digest(content):
   text = json.dumps(content, sort_keys=True, separators=(',', ':'))
   return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
-
-
-def json_line(content: dict) -> str:
-  """A JSON object as a line of a file, with its checksum."""
-  return json.dumps(sealed(content)) + '\n'
-
-
-def read_json_lines(path: Path, key: str) -> list[dict]:
-  """The objects in a file that has one on every line, none where there is no file.
-
-  key: of the integer that each of them has. A last line that is not finished is left out, and with a warning whatever
-  is damaged. Raises DiskError.
-  """
-  try:
-    lines = path.read_bytes().split(b'\n')[:-1]
-  except FileNotFoundError:
-    return []
-  except OSError as error:
-    raise disk_error(error, path, 'read') from error
-  found = []
-  for number, line in enumerate(lines, 1):
-    try:
-      content = opened(json.loads(line))
-      found.append(content | {key: int(content[key])})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-      _LOG.warning('%s, line %d is damaged (%s) and is left out', path, number, error)
-  return found
 
 
 def read_json(path: str | Path, error: type[UserError], fix: str) -> dict:

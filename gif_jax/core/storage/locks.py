@@ -107,7 +107,7 @@ def _sign(descriptor):
 
 def _holder(descriptor):
   try:
-    found = json.loads(os.pread(descriptor, 4096, 0))
-    return f'by process {found["process"]} on {found["host"]} since {found["since"]}'
+    note = json.loads(os.pread(descriptor, 4096, 0))
+    return f'by process {note["process"]} on {note["host"]} since {note["since"]}'
   except (OSError, ValueError, KeyError, TypeError, RecursionError):  # just being written, or cut
     return 'by another process'

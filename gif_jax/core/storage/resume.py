@@ -5,14 +5,14 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gif_jax.core.errors import DataError
-from gif_jax.core.storage.arrays import load_array, load_arrays, new_array, save_array, save_arrays, seal
+from gif_jax.core.storage.arrays import as_bytes, load_array, load_arrays, new_array, save_array, save_arrays, seal
 from gif_jax.core.storage.files import move_file, read_json, remove, replacing, write_json, writing
 
 _LOG = logging.getLogger(__name__)
@@ -29,17 +29,20 @@ class Progress:
   done. What was saved of anything else is deleted, and the log says so. part: of the process, which has its own file.
   """
 
-  def __init__(self, folder: Path | None, name: str, origin: dict, part: int = 0):
+  def __init__(self, folder: Path | None, name: str, origin: dict, part: int = 0) -> None:
     self.folder, self.origin = folder, json.loads(json.dumps(origin))
     self.stem = f'{name}-{part}'
     self.next = 0.0  # the first part is saved at once: a full disk shows itself now and not after hours of work
-    self.sums = []  # [first row, row after the last, CRC-32 of these rows in each of the filled arrays]
+    self.sums: list[list[Any]] = []  # [first row, row after the last, CRC-32 of these in each of the filled arrays]
     if folder:
       with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
   @property
   def path(self) -> Path:
+    """The file that says how far it has come."""
+    if self.folder is None:
+      raise ValueError('nothing is saved without a folder')
     return self.folder / f'{self.stem}.npz'
 
   def load(self, start: int) -> tuple[int, dict[str, np.ndarray]]:
@@ -76,10 +79,18 @@ class Progress:
     """Whether it is time to save."""
     return self.folder is not None and time.monotonic() >= self.next
 
-  def save(self, done: int, *, filled: Sequence[np.memmap] = (), rows: int | None = None, **arrays: np.ndarray) -> None:
+  def save(
+    self,
+    done: int,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    *,
+    filled: Sequence[np.memmap] = (),
+    rows: int | None = None,
+  ) -> None:
     """Notes that all before `done` is dealt with, once the files `filled` are on the disk.
 
-    rows: how many rows of the filled arrays that is; all of them where it is not said. Raises DiskError.
+    arrays: what else is needed to go on. rows: how many rows of the filled arrays that is; all of them where it is not
+    said. Raises DiskError.
     """
     if not self.folder:
       return
@@ -89,6 +100,7 @@ class Progress:
         array.flush()
     if filled:
       self._sum_up(filled, len(filled[0]) if rows is None else rows)
+    arrays = arrays or {}
     note = {'done': done, 'origin': self.origin, 'sums': self.sums, 'arrays': sorted(arrays)}
     save_arrays(self.path, {'note': np.array(json.dumps(note)), **arrays})
     now = time.monotonic()
@@ -99,11 +111,11 @@ class Progress:
     if rows > start:
       self.sums.append([start, rows, [_crc(array[start:rows]) for array in filled]])
 
-  def whole(self, filled: Sequence[np.ndarray]) -> bool:
+  def is_intact(self, filled: Sequence[np.ndarray]) -> bool:
     """Whether the rows that were noted as done are as they were written."""
     return all(
-      len(found) == len(filled) and found == [_crc(array[start:stop]) for array in filled]
-      for start, stop, found in self.sums
+      len(sums) == len(filled) and sums == [_crc(array[start:stop]) for array in filled]
+      for start, stop, sums in self.sums
     )
 
   def remove(self) -> None:
@@ -113,13 +125,13 @@ class Progress:
 
 
 def _crc(rows: np.ndarray) -> int:
-  return zlib.crc32(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
+  return zlib.crc32(as_bytes(rows))
 
 
 def open_rows(path: Path, shape: tuple[int, ...], dtype: Any, *, resume: bool) -> np.memmap:
   """A .npy of rows [n, ...] to fill in place, memory-mapped; with `resume` the one that is there, if it is such a one.
 
-  The disk space is taken at once: see `files.reserve`. Raises DiskError.
+  The disk space is taken at once: see `arrays.reserve`. Raises DiskError.
   """
   if resume:
     with contextlib.suppress(DataError):
@@ -156,7 +168,7 @@ def fill(
   progress = Progress(path.parent, draft.name, origin | {'shape': list(shape), 'dtype': np.dtype(dtype).str})
   done, saved = progress.load(0)
   rows = open_rows(draft, shape, dtype, resume=done > 0)
-  if not progress.whole([rows]):
+  if not progress.is_intact([rows]):
     progress.forget('was damaged')
     done, saved = 0, {}
   noted = {} if noted is None else noted
@@ -165,7 +177,7 @@ def fill(
   state = done, json.dumps(noted)  # in one name, which no Ctrl-C can divide
 
   def save():
-    progress.save(state[0], filled=[rows], rows=state[0], noted=np.array(state[1]))
+    progress.save(state[0], {'noted': np.array(state[1])}, filled=[rows], rows=state[0])
 
   try:
     for block in blocks(done):
@@ -186,8 +198,8 @@ def fill(
   progress.remove()
 
 
-def is_whole(path: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
-  """Whether the .npy that `fill` makes is there and as it was written; one that is not is removed, with a warning."""
+def is_complete(path: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
+  """Whether the .npy that `fill` makes exists and is as it was written; a damaged one is removed, with a warning."""
   if not path.exists():
     return False
   try:
@@ -202,7 +214,7 @@ def is_whole(path: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
 class Draft:
   """A folder of arrays, each the state of one stage after so many steps of it."""
 
-  def __init__(self, path: Path, made_with: dict):
+  def __init__(self, path: Path, made_with: dict) -> None:
     """Opens the folder at `path`, or begins it anew where it was made with other settings than `made_with` (JSON)."""
     self.path = Path(path)
     note, wanted = self.path / _MADE_WITH, json.loads(json.dumps(made_with))

@@ -74,12 +74,12 @@ def find_face(image: np.ndarray, detector: Detector) -> np.ndarray | None:
 def _look_again(image, points, detector):
   """The points [5, 2] of a face, found once more where it is upright and of one size, which halves their error."""
   expected = template(_CLOSE) + _MARGIN
-  found = _run(detector, warp(image, points, expected, _CLOSE + 2 * _MARGIN)).points
-  away = np.linalg.norm(found - expected, axis=-1).mean(-1)
-  if not len(found) or away.min() > _SAME:
+  seen = _run(detector, warp(image, points, expected, _CLOSE + 2 * _MARGIN)).points
+  away = np.linalg.norm(seen - expected, axis=-1).mean(-1)
+  if not len(seen) or away.min() > _SAME:
     return points
   matrix = similarity(points, expected)
-  return (found[away.argmin()] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+  return (seen[away.argmin()] - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
 
 
 def _run(detector, image):
@@ -136,9 +136,9 @@ def _mtcnn():
   def detect(image):
     with warnings.catch_warnings():
       warnings.simplefilter('ignore', DeprecationWarning)  # it is of 2021, and NumPy has moved on
-      found = net.detect_faces(image)
-    points = [[face['keypoints'][name] for name in order] for face in found]
-    boxes = [face['box'] for face in found]
+      faces = net.detect_faces(image)
+    points = [[face['keypoints'][name] for name in order] for face in faces]
+    boxes = [face['box'] for face in faces]
     return Faces(np.array(boxes, np.float64).reshape(-1, 4), np.array(points, np.float64).reshape(-1, 5, 2))
 
   return detect

@@ -106,7 +106,7 @@ def wrong_order(points: np.ndarray) -> tuple[str, np.ndarray] | None:
   A few faces may look so, such as profiles found badly. Raises PointsError as `similarity` does.
   """
   some = points[:: max(1, len(points) // _SAMPLE)]
-  found = {}
+  orders = {}
   for (order, ordered), (mirror, turned) in itertools.product(_ORDERS.items(), _MIRRORS.items()):
     if not order and not mirror:
       continue
@@ -116,14 +116,16 @@ def wrong_order(points: np.ndarray) -> tuple[str, np.ndarray] | None:
 
     if _better(some, mend(some)).sum() > len(some) / 2:
       misfit, upright = fit(mend(some))
-      found[' and '.join(filter(None, (order, mirror)))] = np.where(upright, misfit, 1).mean(), mend
-  if not found:
+      orders[' and '.join(filter(None, (order, mirror)))] = np.where(upright, misfit, 1).mean(), mend
+  if not orders:
     return None
-  what = min(found, key=lambda what: (round(found[what][0], 6), len(what)))
-  return what, _better(points, found[what][1](points))
+  what = min(orders, key=lambda what: (round(orders[what][0], 6), len(what)))
+  return what, _better(points, orders[what][1](points))
 
 
-def faults(points: np.ndarray, width=np.inf, height=np.inf) -> dict[str, np.ndarray]:
+def faults(
+  points: np.ndarray, width: float | np.ndarray = np.inf, height: float | np.ndarray = np.inf
+) -> dict[str, np.ndarray]:
   """What no face in a picture of that size has: {reason: which of points [..., 5, 2] are so, bool [...]}.
 
   width, height: of all pictures, or [...], of each.
@@ -144,8 +146,8 @@ def faults(points: np.ndarray, width=np.inf, height=np.inf) -> dict[str, np.ndar
 
 def _plane(points):
   """Points that can be fitted, as complex numbers [..., 5]."""
-  found = faults(points)
-  _refuse({reason: found[reason] for reason in (_NO_NUMBERS, _TOO_CLOSE)})
+  problems = faults(points)
+  _refuse({reason: problems[reason] for reason in (_NO_NUMBERS, _TOO_CLOSE)})
   return _complex(np.asarray(points, np.float64))
 
 
@@ -161,8 +163,8 @@ def _squares(p):
   return np.square(np.abs(p)).sum(-1)
 
 
-def _refuse(found):
-  for reason, bad in found.items():
+def _refuse(problems):
+  for reason, bad in problems.items():
     if bad.any():
       raise PointsError(reason)
 

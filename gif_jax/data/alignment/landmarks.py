@@ -2,11 +2,11 @@
 
 Landmark files say where the faces of photographs are, found before. A line per photograph: its path below the folder,
 x1 y1 .. x5 y5, and a score or nothing; between them white space or commas. The points are in pixels of the photograph
-as it is seen (turned as its EXIF orientation says), in the order of data/align.py. IJB's `ijbc_name_5pts_score.txt` has
-this form (benchmarks/templates.py).
+as it is seen (turned as its EXIF orientation says), in the order of geometry.py. IJB's `ijbc_name_5pts_score.txt` has
+this form (evaluation/ijb).
 
 What is wrong with most lines is wrong with the file, and an error with both. A single face that cannot be used is left
-out of photographs, of which others remain, and an error with IJB, whose figures are of all images. The score is not
+out of photographs, of which others remain, and an error with IJB, whose metrics are of all images. The score is not
 used for photographs, so that it may be any number, such as a logit; IJB weights images with it: it must be above 0.
 """
 
@@ -48,10 +48,10 @@ def read_landmarks(path: str | Path, root: Path, names: list[str]) -> np.ndarray
       raise DataError(f'{path}, line {line}: {quoted(name)} is in line {rows[row]} too; a photograph has one face.')
     rows[row] = line
     numbers[10 * row : 10 * row + 10] = array('d', values)
-  points, rows = np.array(numbers).reshape(-1, 5, 2), np.array(rows)
-  found = np.isfinite(points).all((1, 2)) & (points != points[:, :1]).any((1, 2))
-  points[~found] = np.nan
-  check_points(path, points[found], rows[found].item, most=0.5)
+  points, lines = np.array(numbers).reshape(-1, 5, 2), np.array(rows)
+  known = np.isfinite(points).all((1, 2)) & (points != points[:, :1]).any((1, 2))
+  points[~known] = np.nan
+  check_points(path, points[known], lines[known].item, most=0.5)
   return points
 
 
@@ -86,13 +86,13 @@ def check_points(path: str | Path, points: np.ndarray, line: Callable[[int], int
   """Raises DataError, naming a line, where more than the share `most` of the points in a list are no face's.
 
   And, whatever `most` is, where they are in another order in most lines. Points [n, 5, 2] that can be told apart from a
-  face's without its picture: see `align.faults`; line: row -> line of the file.
+  face's without its picture: see `geometry.faults`; line: row -> line of the file.
   """
-  found = faults(points)
-  for what, bad in found.items():
+  problems = faults(points)
+  for what, bad in problems.items():
     if bad.sum() > most * len(points):
       raise _error(path, what, np.flatnonzero(bad), line)
-  good = np.flatnonzero(~np.any([*found.values()], 0))
+  good = np.flatnonzero(~np.any([*problems.values()], 0))
   if order := wrong_order(points[good]):
     raise _error(path, order[0], good[order[1]], line)
 

@@ -21,7 +21,7 @@ from gif_jax.core.workers import on_all_cores
 from gif_jax.data.alignment.detectors import FaceError, find_face, open_detector
 from gif_jax.data.alignment.geometry import PointsError, crop, mirrored
 from gif_jax.data.alignment.landmarks import read_landmarks
-from gif_jax.data.images import read_whole
+from gif_jax.data.images import read_full_size
 from gif_jax.data.listing import Photo, Skipped, list_people
 from gif_jax.data.plain_images import png_chunks
 
@@ -73,7 +73,7 @@ class _Job(NamedTuple):
 def align_people(root: Path, output: Path, size: int, source: Source) -> Outcome:
   """Aligns the photographs below `root` into the folder `output`, on all cores, with a progress bar.
 
-  A crop has the time of its photograph: one of the same time is there from a run before and is not made again.
+  A crop has the time of its photograph: one of the same time is of a run before and is not made again.
   Skipped photographs and why are in output/skipped.tsv; some crops are drawn in a picture beside `output`.
   Raises ConfigError for folders or a size that cannot be used, DetectorError for a detector that cannot be had,
   DataError for input that cannot be used, and where nothing could be aligned; InUseError where somebody else writes
@@ -81,9 +81,9 @@ def align_people(root: Path, output: Path, size: int, source: Source) -> Outcome
   """
   _check(root, output, size)
   with locks.locked(locks.beside(output), f'--output={output}'):
-    found = _align_people(root, output, size, source)
+    outcome = _align_people(root, output, size, source)
     _draw_sheet(output)
-    return found
+    return outcome
 
 
 def _align_people(root, output, size, source):
@@ -97,15 +97,15 @@ def _align_people(root, output, size, source):
   _claim(output, {'size': size, 'points': source.name()})
   remove_left_over(output, deep=True)
   reasons, before = _align_all(_Job(root, output, size, source, photos, targets, points))
-  _check_there(output, [target for target, reason in zip(targets, reasons) if not reason])
+  _check_exist(output, [target for target, reason in zip(targets, reasons) if not reason])
   skipped = [Skipped(name, reason) for name, reason in zip(names, reasons) if reason]
   write_rows(output / _SKIPPED, sorted(skipped + listing.skipped + listing.empty + listing.not_images), '\t')
   if len(skipped) == len(names):
     raise DataError(f'{root}: not one of {len(names)} photographs is aligned: {_counted(skipped)}; see {output}.')
   kept = {normal(target) for target, reason in zip(targets, reasons) if not reason}
-  found = list_people(output).people
-  stale = [photo.name for own in found.values() for photo in own if normal(photo.name) not in kept]
-  lost = [name for name in listing.people if name not in found]
+  aligned = list_people(output).people
+  stale = [photo.name for own in aligned.values() for photo in own if normal(photo.name) not in kept]
+  lost = [name for name in listing.people if name not in aligned]
   return Outcome(len(names) - before - len(skipped), before, skipped, lost, stale)
 
 
@@ -125,15 +125,15 @@ def target_names(names: list[str]) -> list[str]:
 
 def _align_all(work: _Job) -> tuple[list[str], int]:
   """Aligns what is not done: for every photograph why it is skipped or '', and how many were done before."""
-  found = np.ones(len(work.photos), bool) if work.points is None else np.isfinite(work.points).all((1, 2))
-  reasons = ['' if known else f'no points in {work.source.landmarks}' for known in found.tolist()]
-  todo = [row for row in np.flatnonzero(found).tolist() if not _is_done(work, row)]
+  usable = np.ones(len(work.photos), bool) if work.points is None else np.isfinite(work.points).all((1, 2))
+  reasons = ['' if known else f'no points in {work.source.landmarks}' for known in usable.tolist()]
+  todo = [row for row in np.flatnonzero(usable).tolist() if not _is_done(work, row)]
   jobs = [_part(work, todo[i : i + _BLOCK]) for i in range(0, len(todo), _BLOCK)]
   done = on_all_cores(_align, jobs) if len(todo) > _FEW else map(_align, jobs)
   bar = tqdm(itertools.chain.from_iterable(done), 'aligning faces', len(todo), unit='image')
   for row, reason in zip(todo, bar, strict=True):
     reasons[row] = reason
-  return reasons, int(found.sum()) - len(todo)
+  return reasons, int(usable.sum()) - len(todo)
 
 
 def _is_done(work, row):
@@ -176,7 +176,7 @@ def _claim(output, settings):
   write_json(path, settings, checksum=True)
 
 
-def _check_there(output, targets=()):
+def _check_exist(output, targets=()):
   """Raises DiskError where somebody has removed the folder or a crop since: what is written after would hide it."""
   if missing := [name for name in (_SETTINGS, *targets) if not (output / name).exists()]:
     raise removed(output / missing[0])
@@ -198,13 +198,13 @@ def _align(job):
 def _align_one(job, photo, target, points, detector):
   target = job.output / target
   try:
-    image = read_whole(job.root / photo.name)
+    image = read_full_size(job.root / photo.name)
     if points is None and (points := find_face(image, detector)) is None:
       reason = 'no face found'
     elif mirrored(points):
       reason = 'left and right of its points are swapped'
     else:
-      _check_there(job.output)  # a folder that is gone would be made anew
+      _check_exist(job.output)  # a folder that is gone would be made anew
       _write(job.output, target, crop(image, points, job.size), photo.modified)
       return ''
   except UnreadableError as error:
@@ -231,16 +231,18 @@ def _counted(skipped):
   return ', '.join(f'{count} {reason}' for reason, count in reasons.most_common())
 
 
-def described(output: Path, found: Outcome) -> str:
+def described(output: Path, outcome: Outcome) -> str:
   """What became of the photographs, in words."""
-  before = f' ({found.before} in a run before)' if found.before else ''
-  skipped = f'{len(found.skipped)} photographs skipped' + (f': {_counted(found.skipped)}' if found.skipped else '')
-  lost = f'\nNo face of {len(found.lost)} people, such as {found.lost[0]}.' if found.lost else ''
-  stale = f'\n{len(found.stale)} crops are of no photograph any more, such as {found.stale[0]}.' if found.stale else ''
-  return (
-    f'{output}: {found.made + found.before} faces aligned{before}, {skipped}.{lost}{stale}\n'
-    f'A few of them: {_sheet(output)}. What was skipped, and why: {output / _SKIPPED}.'
-  )
+  made, before, skipped, lost, stale = outcome
+  earlier = f' ({before} in a run before)' if before else ''
+  reasons = f': {_counted(skipped)}' if skipped else ''
+  lines = [f'{output}: {made + before} faces aligned{earlier}, {len(skipped)} photographs skipped{reasons}.']
+  if lost:
+    lines.append(f'No face of {len(lost)} people, such as {lost[0]}.')
+  if stale:
+    lines.append(f'{len(stale)} crops are of no photograph any more, such as {stale[0]}.')
+  lines.append(f'A few of them: {_sheet(output)}. What was skipped, and why: {output / _SKIPPED}.')
+  return '\n'.join(lines)
 
 
 def _sheet(output):
@@ -254,9 +256,9 @@ def _draw_sheet(output):
   from gif_jax.core.plots import contact_sheet
 
   people = list(list_people(output).people.values())[:_SHEET]
-  size = len(read_whole(output / people[0][0].name))
+  size = len(read_full_size(output / people[0][0].name))
   sheet = np.full((len(people), max(len(own[:_SHEET]) for own in people), size, size, 3), 255, np.uint8)
   for row, own in zip(sheet, people):
     for place, photo in zip(row, own):
-      place[:] = read_whole(output / photo.name)
+      place[:] = read_full_size(output / photo.name)
   contact_sheet(sheet, _sheet(output))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,13 +17,16 @@ from gif_jax.core.storage.resume import Draft
 from gif_jax.data.convert.merge import Merged, open_inputs
 from gif_jax.data.convert.pack import PACKING, Packing
 from gif_jax.data.convert.pair_list import read_pair_list
-from gif_jax.data.convert.select import choose, choose_rows, who_stays
+from gif_jax.data.convert.select import Chosen, choose, choose_rows, who_stays
 from gif_jax.data.formats.folder import Photos
 from gif_jax.data.formats.open import state
+from gif_jax.data.formats.packed import Packed
 from gif_jax.data.formats.recordio import list_path, people_path, write_insightface
-from gif_jax.data.formats.records import Packed
+from gif_jax.data.formats.records import StoredRecords
 from gif_jax.data.listing import Skipped, counted
 from gif_jax.data.odd_sizes import CURE, described
+
+_Pairs = tuple[np.ndarray, np.ndarray]  # image numbers int64 [pairs, 2], and whether same: bool [pairs]
 
 _SIZE = 112  # of InsightFace's data sets
 _SMALLEST = 16
@@ -64,7 +68,7 @@ def convert(settings: Settings) -> str:
     return _convert(settings)
 
 
-def _convert(settings):
+def _convert(settings: Settings) -> str:
   output, wheres = settings.output, parts(settings.input)
   _check_output(settings, wheres)
   index = output.with_name(f'.{output.name}.index')
@@ -100,21 +104,21 @@ def _convert(settings):
   return f'{text}\n{delivered}'.rstrip()
 
 
-def _draft_of(output):
+def _draft_of(output: Path) -> Path:
   return output.with_name(f'.{output.name}.draft')
 
 
-def _beside(output):
+def _beside(output: Path) -> list[Path]:
   """What is written beside an output that is one file."""
   return [*_of_rec(output), Path(f'{output}.skipped.tsv')]
 
 
-def _of_rec(output):
+def _of_rec(output: Path) -> list[Path]:
   """What belongs to a .rec file of that name, and is written with it."""
   return [output.with_suffix('.idx'), list_path(output), people_path(output)] if output.suffix == '.rec' else []
 
 
-def _check_output(settings, wheres):
+def _check_output(settings: Settings, wheres: Sequence[str]) -> None:
   output, ending = settings.output, settings.output.suffix[1:]
   if 0 < settings.size < _SMALLEST:
     raise ConfigError(f'--size={settings.size}: crops are {_SMALLEST} pixels a side or more; 0 takes those of --input.')
@@ -122,7 +126,7 @@ def _check_output(settings, wheres):
     raise ConfigError(f'--output={output}: .{ending} is none of the forms that are written, {_FORMS}.')
   if ending != 'bin' and settings.pairs != Settings._field_defaults['pairs']:
     raise ConfigError(f'--pairs={settings.pairs} is for --output=NAME.bin, which {output} is not; leave it out.')
-  begun = _draft_of(output).exists()  # then what is there may be what the command wrote before it was killed
+  begun = _draft_of(output).exists()  # then files may be those that the command wrote before it was killed
   more = [output.with_name('property')] if output.suffix == '.rec' else []
   for path in () if begun else (output, *_of_rec(output), *more):
     if path.exists():
@@ -132,12 +136,12 @@ def _check_output(settings, wheres):
       raise ConfigError(f'--output={output} lies inside --input={where}, which must not change; name another place.')
 
 
-def _in_the_way(output, path):
+def _in_the_way(output: Path, path: Path) -> ConfigError:
   return ConfigError(f'--output={output}: {path} exists; remove it, or write to another folder.')
 
 
-def _listed_pairs(inputs, settings):
-  """The file that --pairs names: image numbers [pairs, 2], and whether same; None where it names none."""
+def _listed_pairs(inputs: Mapping[str, StoredRecords], settings: Settings) -> _Pairs | None:
+  """The pairs in the file that --pairs names; None where it names none."""
   if settings.output.suffix != '.bin' or _is_number(settings.pairs):
     return None
   photos, *more = inputs.values()
@@ -149,11 +153,11 @@ def _listed_pairs(inputs, settings):
   return read_pair_list(Path(settings.pairs), photos)
 
 
-def _is_number(pairs):
+def _is_number(pairs: str) -> bool:
   return pairs.isascii() and pairs.isdigit() and len(pairs) < _DIGITS
 
 
-def _choose(records, pairs, settings):
+def _choose(records: Merged, pairs: _Pairs | None, settings: Settings) -> Chosen:
   if pairs:
     return choose_rows(records, np.unique(pairs[0]))
   chosen = choose(records, settings.people, settings.without, settings.min_images, settings.without_images)
@@ -165,7 +169,7 @@ def _choose(records, pairs, settings):
   return chosen
 
 
-def _complete(packing, records, chosen, size, settings):
+def _complete(packing: Packing, records: Merged, chosen: Chosen, size: int, settings: Settings) -> str:
   """Writes the index and skipped.tsv. What became of images and people, in words."""
   reasons, people = packing.reasons(), records.people()
   usable = packing.usable(chosen.labels, len(people))
@@ -191,16 +195,16 @@ def _complete(packing, records, chosen, size, settings):
   return '\n'.join(filter(None, lines))
 
 
-def _odd(records, rows, sides):
+def _odd(records: Merged, rows: np.ndarray, sides: np.ndarray) -> str:
   text = described(lambda place: records.where(int(rows[place])), sides)
   return f'{text}. {CURE}.' if text else ''
 
 
-def _counted(reasons):
+def _counted(reasons: Counter[str]) -> str:
   return ', '.join(f'{count} {reason}' for reason, count in reasons.most_common())
 
 
-def _deliver(folder, output, rows, pairs, settings):
+def _deliver(folder: Path, output: Path, rows: np.ndarray, pairs: _Pairs | None, settings: Settings) -> str:
   """Brings the finished `folder` to `output`, in the form that its name asks for; notes go beside a single file.
 
   Returns what is to be said of the form.
@@ -217,7 +221,7 @@ def _deliver(folder, output, rows, pairs, settings):
   return ''
 
 
-def _write_pairs(packed, output, images, same):
+def _write_pairs(packed: Packed, output: Path, images: np.ndarray, same: np.ndarray) -> str:
   from gif_jax.data.formats.bin_pairs import write_pairs
 
   which, place = np.unique(images, return_inverse=True)
@@ -227,8 +231,8 @@ def _write_pairs(packed, output, images, same):
   return f'{len(same)} pairs, {genuine} genuine and {len(same) - genuine} impostor, of {different} different pictures'
 
 
-def _pairs(packed, rows, listed, settings):
-  """Pairs of images of `packed`, int64 [pairs, 2], and whether same: those listed by row, or drawn in 10 folds."""
+def _pairs(packed: Packed, rows: np.ndarray, listed: _Pairs | None, settings: Settings) -> _Pairs:
+  """Pairs of images of `packed`: those listed by row, or drawn in 10 folds."""
   from gif_jax.data.drawn_pairs import balanced_pairs
 
   if listed:

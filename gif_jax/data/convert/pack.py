@@ -9,6 +9,8 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from io import BufferedRandom
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -21,13 +23,14 @@ from gif_jax.core.storage.files import writing
 from gif_jax.core.storage.resume import Draft
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.convert.select import Chosen
-from gif_jax.data.formats.records import Person, Records, names_of, write_index
-from gif_jax.data.images import DECODING, is_plain, read_image, read_sides
+from gif_jax.data.formats.packed import write_index
+from gif_jax.data.formats.records import Person, Records, names_of
+from gif_jax.data.images import DECODING, is_plain, read_image
 from gif_jax.data.listing import Skipped
 
 _LOG = logging.getLogger(__name__)
 
-PACKING = [3, DECODING]  # raised whenever `fitted` gives other bytes, so that no draft is continued with them
+PACKING = [3, DECODING]  # raised whenever `fit` gives other bytes, so that no draft is continued with them
 BLOCK = 128  # images of a job
 FEW = 512  # images that are done sooner than processes start
 SAVE_SECONDS = 5
@@ -35,16 +38,30 @@ _NOTED = 11  # numbers in a note of how far it has come
 _READ = 1 << 24  # bytes read at a time
 
 
-def fitted(encoded: bytes, size: int) -> bytes:
-  """The same bytes where they are a whole, upright JPEG or PNG, 8-bit RGB or grey, of size x size; else made a PNG.
+class Fitted(NamedTuple):
+  """An encoded image of size x size pixels, and the sides that it had before."""
+
+  encoded: bytes
+  width: int
+  height: int
+
+
+def fit(encoded: bytes, size: int) -> Fitted:
+  """The same bytes where they are a complete, upright JPEG or PNG, 8-bit RGB or grey, of size x size; else made a PNG.
 
   Others are brought to [size, size, 3] as `read_image` does; a PNG loses no more.
-  Raises UnreadableError, with the reason, for what cannot be read whole.
+  Raises UnreadableError, with the reason, for what cannot be decoded to its end.
   """
   if is_plain(encoded, size):
-    return encoded
-  pixels = read_image(encoded, size).pixels
-  return cv2.imencode('.png', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return Fitted(encoded, size, size)
+  picture = read_image(encoded, size)
+  png = cv2.imencode('.png', cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+  return Fitted(png, picture.width, picture.height)
+
+
+def fitted(encoded: bytes, size: int) -> bytes:
+  """The bytes alone of what `fit` gives."""
+  return fit(encoded, size).encoded
 
 
 class _Done(NamedTuple):
@@ -62,22 +79,23 @@ class _Done(NamedTuple):
 class _Fit:
   """What a worker does with a block: the numbers of its records -> _Done."""
 
-  def __init__(self, records, size):
+  def __init__(self, records: Records, size: int):
     self.records, self.size = records, size
 
-  def __call__(self, rows):
-    images, sides, skipped, unchanged = [], [], [], 0
+  def __call__(self, rows: np.ndarray) -> _Done:
+    images, sides, unchanged = [], [], 0
+    skipped: list[Skipped] = []
     for row in rows.tolist():
       try:
         encoded = self.records[row]
-        image, own = fitted(encoded, self.size), read_sides(encoded)
+        image, *own = fit(encoded, self.size)
         images.append(image)
         sides.append(own)
         unchanged += image is encoded
       except (UnreadableError, DataError) as error:
         where = self.records.where(row)
         images.append(b'')
-        sides.append((0, 0))
+        sides.append([0, 0])
         skipped.append(Skipped(where, str(error).removeprefix(where).lstrip(': ')))
     lengths = np.array([len(image) for image in images], np.int32)
     crcs = np.array([*map(zlib.crc32, images)], np.uint32)
@@ -87,11 +105,13 @@ class _Fit:
 class _Part:
   """A file that grows, and the CRC-32 of what is in it so far."""
 
-  def __init__(self, path):
-    self.path, self.crc, self.stream = path, 0, None
+  stream: BufferedRandom  # once it has begun
+
+  def __init__(self, path: Path):
+    self.path, self.crc = path, 0
 
   def begin(self, size: int, crc: int) -> bool:
-    """Opens the file at its first `size` bytes; False where these are not there, or not those of the CRC-32."""
+    """Opens the file at its first `size` bytes; False where it has fewer, or others than those of the CRC-32."""
     self.stream, self.crc, left = self.path.open('a+b'), 0, size
     self.stream.seek(0)
     while left and (block := self.stream.read(min(left, _READ))):
@@ -154,8 +174,8 @@ class Packing:
           self._save()
           saved = time.monotonic()
 
-  def _resume(self):
-    """Brings the files back to where all of them were noted to be, or begins again where they are not whole."""
+  def _resume(self) -> None:
+    """Brings the files back to where all of them were noted to be, or begins again where they are damaged."""
     self.done, noted = self.draft.load('images') or (0, np.zeros(_NOTED, np.int64))
     *sizes, self.unchanged = noted.tolist() if noted.shape == (_NOTED,) else [0] * _NOTED
     if not all([part.begin(*at) for part, at in zip(self.parts, zip(sizes[::2], sizes[1::2]))]):
@@ -164,7 +184,7 @@ class Packing:
       for part in self.parts:
         part.empty()
 
-  def _append(self, block):
+  def _append(self, block: _Done) -> None:
     lines = table_text(block.skipped, '\t').encode('utf-8', 'surrogateescape')
     contents = (block.encoded, lines, block.lengths.tobytes(), block.crcs.tobytes(), block.sides.tobytes())
     for part, content in zip(self.parts, contents):
@@ -172,7 +192,7 @@ class Packing:
     self.done += len(block.lengths)
     self.unchanged += block.unchanged
 
-  def _save(self):
+  def _save(self) -> None:
     noted = [*itertools.chain.from_iterable(part.to_disk() for part in self.parts), self.unchanged]
     self.draft.save('images', self.done, np.array(noted, np.int64))
 
@@ -180,14 +200,14 @@ class Packing:
     """Images that were kept of each of m people, where labels int64 [n] are those of the rows: int64 [m]."""
     return np.bincount(labels[self._lengths() > 0], minlength=m)
 
-  def _lengths(self):
+  def _lengths(self) -> np.ndarray:
     return np.fromfile(self.parts[2].path, np.int32)
 
   def sides(self) -> np.ndarray:
     """Width and height of every row's image as it came: int32 [n, 2], 0 where left out."""
     return np.fromfile(self.parts[4].path, np.int32).reshape(-1, 2)
 
-  def reasons(self) -> Counter:
+  def reasons(self) -> Counter[str]:
     """How many images were left out for each reason; reasons that differ in numbers are one."""
     return Counter(re.sub(r'\d+', 'N', row[1]) for _, row in read_rows(self.parts[1].path, '\t'))
 
@@ -198,12 +218,14 @@ class Packing:
     people: Sequence[Person],
     stay: np.ndarray,
     notes: Iterable[Skipped],
-    **described,
+    *,
+    size: int,
+    origin: str,
   ) -> None:
     """Makes `folder` a data set of the people for whom `stay`, bool [m], holds; their labels follow their order.
 
-    records, chosen: what was fitted, and of whom; notes: what else is to stand in skipped.tsv; described: size and
-    origin, for `write_index`. Raises DiskError, DataError for names that cannot be read.
+    records, chosen: what was fitted, and of whom; notes: what else is to stand in skipped.tsv; size, origin: see
+    `write_index`. Raises DiskError, DataError for names that cannot be read.
     """
     path, lengths, crcs = self.parts[1].path, self._lengths(), np.fromfile(self.parts[3].path, np.uint32)
     write_rows(path, [*(row for _, row in read_rows(path, '\t')), *notes], '\t')
@@ -212,4 +234,5 @@ class Packing:
     people = [person for person, stays in zip(people, stay.tolist()) if stays]
     whose = (np.cumsum(stay) - 1)[chosen.labels[kept]]
     names = names_of(records, chosen.rows[kept])
-    write_index(self.folder, offsets[kept], lengths[kept], whose, crcs[kept], people, names=names, **described)
+    arrays = offsets[kept], lengths[kept], whose, crcs[kept]
+    write_index(self.folder, *arrays, people, size=size, origin=origin, names=names)

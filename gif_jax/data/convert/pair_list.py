@@ -43,54 +43,54 @@ def read_pair_list(path: Path, photos: Photos) -> tuple[np.ndarray, np.ndarray]:
   (vis-www.cs.umass.edu/lfw/README.txt).
   Raises DataError, with file and line, for lines of another form, images that do not exist or whose name is that of
   two, lines that contradict each other, and another number of lines than the header says. Warns, with lines, where
-  pairs are there twice, are of an image and itself, or differ from the folders.
+  pairs occur twice, are of an image and itself, or differ from the folders.
   """
   lines = list(read_lines(path, fix=f'--pairs is a number, or a file with {_PLAIN} in each line'))
   header = _header(lines)
   lines = lines[1:] if header else lines
-  lfw = header or (lines and _is_lfw(lines[0][1]))
+  lfw = bool(header) or (bool(lines) and _is_lfw(lines[0][1]))
   images = _names(photos, lfw)
-  pairs, same = [], []
+  listed, labels = [], []
   for number, line in lines:
     try:
       cuts = [*(_lfw_cuts if lfw else _plain_cuts)(line)]
       if not cuts:
         raise ValueError(f'{quoted(line)} is not {_LFW if lfw else _PLAIN}')
-      left, right, one = _chosen(cuts, images)
-      pairs.append([images.one(left, 'LEFT'), images.one(right, 'RIGHT')])
+      left, right, is_same = _chosen(cuts, images)
+      listed.append([images.one(left, 'LEFT'), images.one(right, 'RIGHT')])
     except (LookupError, ValueError) as error:
       hints = [hint for signs, hint in _HINTS.items() if set(signs) & set(line)]
       raise DataError(f'{path}, line {number}: {"; ".join([error.args[0], *hints])}.') from error
-    same.append(one)
-  if not pairs:
+    labels.append(is_same)
+  if not listed:
     raise DataError(f'{path} names no pairs; write {_PLAIN} in each line.')
-  pairs, same = np.array(pairs, np.int64), np.array(same, bool)
+  pairs, same = np.array(listed, np.int64), np.array(labels, bool)
   if header:
     _check_header(path, header, same)
   _check_pairs(path, [number for number, _ in lines], pairs, same, photos)
   return pairs, same
 
 
-def _header(lines):
+def _header(lines: Sequence[tuple[int, str]]) -> str:
   """LFW's first line, without blanks around: folds and pairs of each kind in each, or pairs alone; '' for another."""
   words = lines[0][1].split() if lines else []
   return ' '.join(words) if 1 <= len(words) <= 2 and all(map(_NUMBER.fullmatch, words)) else ''
 
 
-def _is_lfw(line):
+def _is_lfw(line: str) -> bool:
   """Whether a line without a header above has LFW's form: numbers, and nothing that is called as a file."""
   return not any(map(is_image_name, line.split())) and any(_lfw_cuts(line))
 
 
-def _names(photos, lfw):
+def _names(photos: Photos, lfw: bool) -> Names:
   names = (photos.name(index) for index in range(len(photos)))
   named = [(name.rpartition('.')[0] if lfw else name, index) for index, name in enumerate(names)]
   return Names(f'image below {photos.path}', named, tidy, shown=lambda index: quoted(photos.name(index)))
 
 
-def _words(line):
+def _words(line: str) -> list[tuple[int, int]]:
   """Where each word of a line begins and ends."""
-  words = [found.span() for found in re.finditer(r'\S+', line)]
+  words = [match.span() for match in re.finditer(r'\S+', line)]
   return words if len(words) <= _WORDS else []
 
 
@@ -111,34 +111,33 @@ def _plain_cuts(line: str) -> Iterator[_Cut]:
 def _lfw_cuts(line: str) -> Iterator[_Cut]:
   """All that a line in LFW's form may mean."""
   words = _words(line)
-  number = [_NUMBER.fullmatch(line[slice(*word)]) for word in words]
-  if len(words) < 3 or not number[-1]:
+  numbers = [int(line[slice(*word)]) if _NUMBER.fullmatch(line[slice(*word)]) else None for word in words]
+  if len(words) < 3 or (last := numbers[-1]) is None:
     return
-  last = int(number[-1][0])
-  if number[-2]:
+  if (earlier := numbers[-2]) is not None:
     name = line[words[0][0] : words[-3][1]]
-    yield _Cut(_of_lfw(name, int(number[-2][0])), _of_lfw(name, last), True)
+    yield _Cut(_of_lfw(name, earlier), _of_lfw(name, last), True)
   for k in range(1, len(words) - 2):
-    if number[k]:
+    if (number := numbers[k]) is not None:
       first, second = line[words[0][0] : words[k - 1][1]], line[words[k + 1][0] : words[-2][1]]
-      yield _Cut(_of_lfw(first, int(number[k][0])), _of_lfw(second, last), False)
+      yield _Cut(_of_lfw(first, number), _of_lfw(second, last), False)
 
 
-def _of_lfw(name, number):
+def _of_lfw(name: str, number: int) -> str:
   return f'{name}/{name}_{number:04}'
 
 
 def _chosen(cuts: Sequence[_Cut], images: Names) -> _Cut:
   """The cut of which both images exist, or the likeliest where none has both. Raises ValueError where two have."""
-  there = [bool(images.find(cut.left)) + bool(images.find(cut.right)) for cut in cuts]
-  if there.count(2) > 1:
-    both = [f'{quoted(cut.left)} and {quoted(cut.right)}' for cut, count in zip(cuts, there) if count == 2]
+  known = [bool(images.find(cut.left)) + bool(images.find(cut.right)) for cut in cuts]
+  if known.count(2) > 1:
+    both = [f'{quoted(cut.left)} and {quoted(cut.right)}' for cut, count in zip(cuts, known) if count == 2]
     raise ValueError(f'this may be {" or ".join(both[:2])}: rename one of them')
-  likely = [(count, is_image_name(cut.left) + is_image_name(cut.right)) for cut, count in zip(cuts, there)]
+  likely = [(count, is_image_name(cut.left) + is_image_name(cut.right)) for cut, count in zip(cuts, known)]
   return cuts[likely.index(max(likely))]
 
 
-def _check_header(path, header, same):
+def _check_header(path: Path, header: str, same: np.ndarray) -> None:
   """Whether the lines are as many as the header says; a warning where a fold is not half and half."""
   folds, each = (1, *map(int, header.split()))[-2:]
   genuine, wanted = int(same.sum()), folds * each
@@ -160,9 +159,10 @@ def _check_header(path, header, same):
     )
 
 
-def _check_pairs(path, lines, pairs, same, photos):
+def _check_pairs(path: Path, lines: Sequence[int], pairs: np.ndarray, same: np.ndarray, photos: Photos) -> None:
   """Raises DataError where the list contradicts itself, warns where it contradicts the folders or adds nothing."""
-  earlier, again = {}, np.zeros(len(lines), bool)
+  earlier: dict[tuple[int, ...], tuple[int, bool]] = {}
+  again = np.zeros(len(lines), bool)
   for k, (line, pair, one) in enumerate(zip(lines, np.sort(pairs).tolist(), same.tolist())):
     before, said = earlier.setdefault(tuple(pair), (line, one))
     again[k] = before != line

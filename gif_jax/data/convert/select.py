@@ -19,7 +19,7 @@ class Chosen(NamedTuple):
   rows: np.ndarray  # int64 [n], rising: the images
   labels: np.ndarray  # int64 [n], whose they are
   wanted: np.ndarray  # bool [m], whom the lists leave
-  images: np.ndarray  # int64 [m], images there are of everybody, before any is opened
+  images: np.ndarray  # int64 [m], images of everybody, before any is opened
   least: int  # images a person must have
 
 
@@ -27,8 +27,8 @@ def choose(records: Merged, people: str, without: str, least: int, without_image
   """The images of those in the list `people`, but not in `without` ('' for no list), with at least so many images.
 
   without_images: a list of images that are left out before anything else, as audits write them; '' for none.
-  Raises DataError for names in the lists that nobody has, for a list `people` of nobody, and for a list of images of
-  which none is there.
+  Raises DataError for names in the lists that nobody has, for a list `people` of nobody, and for a list of images none
+  of which is in the input.
   """
   labels = records.labels()
   taken = ~_listed(Path(without_images), records) if without_images else np.ones(len(labels), bool)
@@ -42,20 +42,20 @@ def choose(records: Merged, people: str, without: str, least: int, without_image
   return Chosen(rows, labels[rows], wanted, images, least)
 
 
-def _listed(path, records):
+def _listed(path: Path, records: Merged) -> np.ndarray:
   """Which images a list names in its first column, as messages call them: bool [n].
 
   Lists of what cannot be used name files that are no images, too: these say nothing here.
   """
   lines = {path_key(row[0]): line for line, row in read_rows(path, '\t')}
-  found = np.array([lines.pop(path_key(records.where(i)), 0) > 0 for i in range(len(records))])
-  if lines and not found.any():
+  listed = np.array([lines.pop(path_key(records.where(i)), 0) > 0 for i in range(len(records))])
+  if lines and not listed.any():
     raise DataError(f'{path} names no image of --input; give --input as it was given to python -m gif_jax audit.')
-  _LOG.info('%s: %d images are left out', path, found.sum())
+  _LOG.info('%s: %d images are left out', path, listed.sum())
   if lines:
     name, line = min(lines.items(), key=lambda item: item[1])
     _LOG.warning('%s, line %d: no image is called %r (%d such lines)', path, line, name, len(lines))
-  return found
+  return listed
 
 
 def choose_rows(records: Merged, rows: np.ndarray) -> Chosen:
@@ -72,7 +72,7 @@ def who_stays(chosen: Chosen, usable: np.ndarray) -> tuple[np.ndarray, dict[int,
   return stay, {k: _reason(chosen.images[k], usable[k], chosen.least) for k in gone}
 
 
-def _reason(images, usable, least):
+def _reason(images: int, usable: int, least: int) -> str:
   if images < least:
     return f'fewer than {least} images'
   return f'fewer than {least} usable images' if usable else 'no usable image'

@@ -3,20 +3,22 @@
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from gif_jax.core.errors import ConfigError, DataError, UnreadableError
 from gif_jax.core.lists import normal
 from gif_jax.core.storage.arrays import load_array
 from gif_jax.data.formats.folder import Photos
 from gif_jax.data.images import read_image
-from gif_jax.data.listing import Skipped, counted, list_people
+from gif_jax.data.listing import Listing, Skipped, counted, list_people
 from gif_jax.data.odd_sizes import CURE, described, odd_sizes
-from gif_jax.data.sets.base import FaceSets, Named, check_enough
-from gif_jax.data.sets.decode import survey
+from gif_jax.data.sets.base import FaceSets, Named, Rows, check_enough
+from gif_jax.data.sets.decode import Kind, survey
 
 _LOG = logging.getLogger(__name__)
 _NAMED = 5  # skipped files that the warning names
@@ -53,24 +55,31 @@ def split(people: dict[str, list[str]], *, seed: int, test: int, validation: int
   return sets
 
 
-def _ranked(seed, names):
-  def rank(name):
+def _ranked(seed: int, names: Iterable[str]) -> list[str]:
+  def rank(name: str) -> tuple[bytes, str]:
     return hashlib.sha256(_bytes(f'{seed}/{normal(name)}')).digest(), name
 
   return sorted(names, key=rank)
 
 
-def _bytes(text):
+def _bytes(text: str) -> bytes:
   return text.encode('utf-8', 'surrogateescape')  # names of files need not be Unicode
 
 
-class _Files:
-  """Pixels of photographs by number, decoded when asked for: uint8 [k, size, size, 3]."""
+class Pixels(Protocol):
+  """Pixels of photographs by number."""
 
-  def __init__(self, root, names, size):
+  def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+    """For int64 [k]: uint8 [k, size, size, 3]."""
+
+
+class _Files:
+  """Pixels of photographs, decoded when asked for."""
+
+  def __init__(self, root: Path, names: Sequence[str], size: int):
     self.root, self.names, self.size = root, names, size
 
-  def __getitem__(self, rows):
+  def __getitem__(self, rows: np.ndarray) -> np.ndarray:
     images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
     for image, row in zip(images, rows):
       path = self.root / self.names[row]
@@ -82,15 +91,16 @@ class _Files:
 
 
 class _Stored:
-  """Pixels of photographs by number, from a memory-mapped file."""
+  """Pixels of photographs, from a memory-mapped file."""
 
-  def __init__(self, path):
-    self.path, self.pixels = path, None
+  def __init__(self, path: Path):
+    self.path = path
+    self.pixels: np.ndarray | None = None
 
-  def __getstate__(self):
+  def __getstate__(self) -> dict[str, Any]:
     return {'path': self.path, 'pixels': None}
 
-  def __getitem__(self, rows):
+  def __getitem__(self, rows: np.ndarray) -> np.ndarray:
     if self.pixels is None:
       self.pixels = load_array(self.path, check=False)
     return np.asarray(self.pixels[rows])
@@ -102,21 +112,21 @@ class FolderFaces:
   Indexed with integers or a slice: uint8 [n, size, size, 3].
   """
 
-  def __init__(self, pixels, rows, label):
+  def __init__(self, pixels: Pixels, rows: Sequence[int], label: Sequence[int]):
     self.pixels, self.rows, self.label = pixels, np.asarray(rows, np.int64), np.asarray(label, np.int64)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.rows)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: Rows) -> np.ndarray:
     return self.pixels[self.rows[index]]
 
-  def labels(self, index=slice(None)) -> np.ndarray:
+  def labels(self, index: Rows = slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64, the number of the person in the order of names."""
     return self.label[index]
 
 
-def open_folder(config, cache: Path | None) -> FaceSets:
+def open_folder(config: ConfigDict, cache: Path | None) -> FaceSets:
   """The sets of the photographs below data.path; with data.cache their pixels go to the folder `cache`, unless None.
 
   Raises ConfigError if data.path is no folder, DataError if what is in it cannot be used.
@@ -127,8 +137,8 @@ def open_folder(config, cache: Path | None) -> FaceSets:
     raise ConfigError(f"config.data.path={data.path!r} is no folder; data.source='folder' needs the one with people.")
   listing = list_people(root)
   photos = [photo for own in listing.people.values() for photo in own]
-  found = survey(root, photos, data.size, cache if data.cache else None)
-  people, skipped = _usable(root, listing, found.unreadable, data.bad_images)
+  pictures = survey(root, photos, data.size, cache if data.cache else None)
+  people, skipped = _usable(root, listing, pictures.unreadable, data.bad_images)
   try:
     sets = split(
       people,
@@ -140,10 +150,10 @@ def open_folder(config, cache: Path | None) -> FaceSets:
     )
   except ValueError as error:
     raise DataError(f'{root}: {error}') from error
-  _LOG.info('%s: %s; %s', root, _described(found.counts(), len(people), data.size), _counted(sets))
+  _LOG.info('%s: %s; %s', root, _described(pictures.counts(), len(people), data.size), _counted(sets))
   names = [photo.name for photo in photos]
-  odd = _odd(root, names, found.sides())
-  pixels = _Stored(found.pixels) if found.pixels else _Files(root, names, data.size)
+  odd = _odd(root, names, pictures.sides())
+  pixels = _Stored(pictures.pixels) if pictures.pixels else _Files(root, names, data.size)
   number = {name: row for row, name in enumerate(names)}
   space = hashlib.sha256(_bytes('\0'.join(map(normal, sets.train)))).hexdigest()[:16]
   return FaceSets(
@@ -155,19 +165,21 @@ def open_folder(config, cache: Path | None) -> FaceSets:
   )
 
 
-def _named(root, listing, sets, number):
+def _named(root: Path, listing: Listing, sets: Split, number: dict[str, int]) -> Named:
   place = {name: label for label, name in enumerate(listing.people)}
   trained, kept = ([place[name] for name in names] for names in (sets.train, [*sets.validation, *sets.test]))
   rows = sorted(number[file] for chosen in (sets.train, sets.held_out) for own in chosen.values() for file in own)
-  return Named(Photos(root, listing=listing), *(np.array(one, np.int64) for one in (trained, kept, rows)))
+  return Named(Photos(root, listing=listing), *(np.array(values, np.int64) for values in (trained, kept, rows)))
 
 
-def _faces(pixels, number, chosen):
+def _faces(pixels: Pixels, number: dict[str, int], chosen: dict[str, list[str]]) -> FolderFaces:
   pairs = [(number[name], label) for label, files in enumerate(chosen.values()) for name in files]
   return FolderFaces(pixels, *zip(*pairs)) if pairs else FolderFaces(pixels, [], [])
 
 
-def _usable(root, listing, unreadable, bad_images):
+def _usable(
+  root: Path, listing: Listing, unreadable: dict[str, str], bad_images: str
+) -> tuple[dict[str, list[str]], list[Skipped]]:
   """People with the names of their readable images, and all that is skipped, with a warning.
 
   Raises DataError at the first bad image or empty folder with bad_images='error'.
@@ -200,11 +212,13 @@ def _usable(root, listing, unreadable, bad_images):
   return people, skipped
 
 
-def _record(root, sets, skipped, not_images, odd):
+def _record(
+  root: Path, sets: Split, skipped: list[Skipped], not_images: list[Skipped], odd: list[dict[str, str]]
+) -> dict[str, Any]:
   """Who is who, as people.json says it: training people in the order of their labels."""
   own = root.resolve().name
 
-  def named(people):
+  def named(people: dict[str, list[str]]) -> list[dict[str, Any]]:
     return [{'name': name, 'origin': f'{own}:{name}', 'images': len(files)} for name, files in people.items()]
 
   return {
@@ -220,7 +234,7 @@ def _record(root, sets, skipped, not_images, odd):
   }
 
 
-def _odd(root, names, sides):
+def _odd(root: Path, names: list[str], sides: np.ndarray) -> list[dict[str, str]]:
   """Photographs of an odd size, as people.json names them, with a warning."""
   if text := described(names.__getitem__, sides):
     _LOG.warning('%s: %s. All are in people.json and are used as they are; %s.', root, text, CURE)
@@ -228,9 +242,10 @@ def _odd(root, names, sides):
   return [{'name': names[row], 'size': '{}x{}'.format(*sides[row])} for row in odd]
 
 
-def _described(kinds, people, size):
+def _described(kinds: Counter[Kind], people: int, size: int) -> str:
   """What the files held and what became of it, in words."""
-  sides, pixels = Counter(), Counter()
+  sides: Counter[tuple[int, int]] = Counter()
+  pixels: Counter[str] = Counter()
   for (width, height, kind), count in kinds.items():
     sides[width, height] += count
     pixels[kind] += count
@@ -242,7 +257,7 @@ def _described(kinds, people, size):
   return f'{sum(sides.values())} images of {people} people, {measure} {what}; {padded}scaled to {size}x{size}{grey}'
 
 
-def _counted(sets):
+def _counted(sets: Split) -> str:
   images = {name: sum(map(len, chosen.values())) for name, chosen in sets._asdict().items()}
   return (
     f'{len(sets.train)} people to train on ({images["train"]} images, {images["held_out"]} held out), '

@@ -4,7 +4,7 @@ import numpy as np
 
 from gif_jax.core import counter_rng
 from gif_jax.core.errors import ConfigError
-from gif_jax.data.sets.base import Faces, numbers
+from gif_jax.data.sets.base import Faces, Rows, numbers
 
 _STREAM = 3 << 40  # of random numbers, apart from those faces are rendered by
 _WHETHER, _WHOSE = 0, 1
@@ -34,15 +34,16 @@ class Mislabelled:
 
   @property
   def in_processes(self) -> bool:
+    """Whether processes, not threads, are to read them."""
     return getattr(self.faces, 'in_processes', False)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.faces)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: Rows) -> np.ndarray:
     return self.faces[index]
 
-  def labels(self, index=slice(None)) -> np.ndarray:
+  def labels(self, index: Rows = slice(None)) -> np.ndarray:
     """Labels of the faces asked for, right and wrong: int64."""
     label = self.faces.labels(index)
     index = numbers(index, len(self))

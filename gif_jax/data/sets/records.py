@@ -2,17 +2,20 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from gif_jax.core import counter_rng
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.data.crops import Crops
 from gif_jax.data.formats.folder import Photos
 from gif_jax.data.formats.open import open_records
-from gif_jax.data.formats.records import Packed, Records, fingerprint
+from gif_jax.data.formats.packed import Packed
+from gif_jax.data.formats.records import Records, fingerprint
 from gif_jax.data.odd_sizes import CURE, look_at
-from gif_jax.data.sets.base import FaceSets, Named, check_enough
+from gif_jax.data.sets.base import FaceSets, Named, Rows, check_enough, numbers
 
 _LOG = logging.getLogger(__name__)
 _PEOPLE, _IMAGES = 0, 1  # streams of random numbers
@@ -26,21 +29,24 @@ class Rest:
     self.apart, self.count = apart, n - len(apart)
     self.gaps = apart - np.arange(len(apart))
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self.count
 
-  def __getitem__(self, index):
-    index = np.arange(*index.indices(self.count)) if isinstance(index, slice) else np.asarray(index, np.int64)
+  def __getitem__(self, index: Rows | int) -> np.ndarray:
+    index = numbers(index, self.count)
     return index + np.searchsorted(self.gaps, index, side='right')
 
 
 class _RestLabels:
   """Labels of the records in `rows`, renumbered as if the people in `apart` (sorted) did not exist."""
 
-  def __init__(self, records, rows, apart):
+  def __init__(self, records: Records, rows: Rest, apart: np.ndarray):
     self.records, self.rows, self.apart = records, rows, apart
 
-  def __getitem__(self, index):
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def __getitem__(self, index: Rows) -> np.ndarray:
     labels = self.records.labels()
     if not len(self.rows.apart):
       return np.asarray(labels[index])
@@ -71,7 +77,7 @@ def first_images(labels: np.ndarray, most: np.ndarray, seed: int) -> np.ndarray:
   return chosen
 
 
-def open_record_sets(config, cache: Path | None) -> FaceSets:
+def open_record_sets(config: ConfigDict, cache: Path | None) -> FaceSets:
   """The sets of the records at data.path. Raises ConfigError without a path, DataError for data that cannot be used."""
   data, evaluation = config.data, config.eval
   if not data.path:
@@ -115,14 +121,14 @@ def open_record_sets(config, cache: Path | None) -> FaceSets:
   )
 
 
-def _warn_of_odd_sizes(records):
+def _warn_of_odd_sizes(records: Records) -> None:
   if records.size:  # all are of one
     return
   if text := look_at(records):
     _LOG.warning('Looking at a few: %s. They are used as they are; %s.', text, CURE)
 
 
-def _images_apart(labels, apart, held_out, seed):
+def _images_apart(labels: np.ndarray, apart: np.ndarray, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """Row numbers of the images held out of the training people, and of all those of the people in `apart`: sorted."""
   of_apart = np.isin(labels, apart) if len(apart) else np.zeros(0, bool)
   if not held_out:
@@ -132,7 +138,7 @@ def _images_apart(labels, apart, held_out, seed):
   return np.flatnonzero(first_images(labels, most, seed)), np.flatnonzero(of_apart)
 
 
-def _people(records, labels, people, rows, config):
+def _people(records: Records, labels: np.ndarray, people: np.ndarray, rows: np.ndarray, config: ConfigDict) -> Crops:
   """At most eval.images crops of each of `people`, out of `rows`, labelled 0, 1 .. in the order of `people`."""
   rows = rows[np.isin(labels[rows], people)]
   label = np.searchsorted(people, labels[rows])
@@ -140,25 +146,26 @@ def _people(records, labels, people, rows, config):
   return Crops(records, config.data.size, rows[chosen], label[chosen])
 
 
-def _label_space(records, apart, seed):
-  whole = (
-    records.meta['fingerprint'] if isinstance(records, Packed) else fingerprint(records.people(), records.labels())
-  )
+def _label_space(records: Records, apart: np.ndarray, seed: int) -> str:
+  labels = records.labels()
+  everybody = records.meta['fingerprint'] if isinstance(records, Packed) else fingerprint(records.people(), labels)
   kept = f' without {len(apart)} of them (seed {seed})' if len(apart) else ''
-  return f'records of {int(records.labels().max()) + 1} people, {whole}{kept}'
+  return f'records of {int(labels.max()) + 1} people, {everybody}{kept}'
 
 
-def _record(records: Records, test, validation, apart, held_out):
+def _record(
+  records: Records, test: np.ndarray, validation: np.ndarray, apart: np.ndarray, held_out: np.ndarray
+) -> dict[str, Any]:
   """Who is who, as people.json says it."""
   people, labels = records.people(), records.labels()
   counts = np.bincount(labels, minlength=len(people))
   out = np.bincount(labels[held_out], minlength=len(people))
 
-  def named(chosen):
+  def named(chosen: np.ndarray) -> list[dict[str, Any]]:
     return [people[label]._asdict() | {'images': int(counts[label])} for label in chosen.tolist()]
 
   rest = Rest(len(people), apart)
-  train = f'everybody else, {len(rest)} people, in the order of their labels'
+  train: str | list[dict[str, Any]] = f'everybody else, {len(rest)} people, in the order of their labels'
   if len(rest) <= _NAMED:
     train = [
       {'label': i} | people[old]._asdict() | {'images': int(counts[old] - out[old]), 'held_out': int(out[old])}

@@ -4,17 +4,20 @@ import hashlib
 import logging
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.storage.arrays import load_array
-from gif_jax.core.storage.resume import fill, is_whole
+from gif_jax.core.storage.resume import fill, is_complete
 from gif_jax.core.texts import duration
 from gif_jax.core.workers import cores, on_all_cores
-from gif_jax.data.sets.base import FaceSets, numbers
+from gif_jax.data.sets.base import Faces, FaceSets, Rows, numbers
 from gif_jax.data.synthetic import FaceRenderer
 
 _LOG = logging.getLogger(__name__)
@@ -27,12 +30,16 @@ _VALIDATION, _TEST = 1 << 40, 2 << 40
 _SPACE = re.compile(r'synthetic faces, seed (-?\d+), (\d+) identities(?: from (\d+))?')  # a label space
 
 
-def open_synthetic(config, cache):
+def open_synthetic(config: ConfigDict, cache: Path | None) -> FaceSets:
+  """The sets of rendered people; with data.cache their pixels go to the folder `cache`, unless None.
+
+  Raises ConfigError where data.path, data.size or data.first_identity cannot be.
+  """
   data, evaluation = config.data, config.eval
   if data.path:
     raise ConfigError(f"config.data.path={data.path}: data.source='synthetic' reads no files; leave data.path empty.")
 
-  def faces(name, *args, **kwargs):
+  def faces(name: str, *args: Any, **kwargs: Any) -> Faces:
     try:
       rendered = SyntheticFaces(data.seed, data.size, *args, **kwargs)
     except ValueError as error:
@@ -73,21 +80,31 @@ class SyntheticFaces:
 
   in_processes = True  # NumPy holds the interpreter's lock while it renders: threads would wait for each other
 
-  def __init__(self, seed, size, identities, images, *, first_identity=0, first_image=0, imbalance=1.0):
+  def __init__(
+    self,
+    seed: int,
+    size: int,
+    identities: int,
+    images: int,
+    *,
+    first_identity: int = 0,
+    first_image: int = 0,
+    imbalance: float = 1.0,
+  ):
     self.renderer = FaceRenderer(seed, size)
     self.identities, self.images, self.imbalance = identities, images, imbalance
     self.start = np.append(0, np.cumsum(long_tail(identities, images, imbalance)))  # where a person's faces begin
     self.first_identity, self.first_image = first_identity, first_image
 
-  def __len__(self):
+  def __len__(self) -> int:
     return int(self.start[-1])
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: Rows) -> np.ndarray:
     index = numbers(index, len(self))
     person = self.labels(index)
     return self.renderer.render(self.first_identity + person, self.first_image + index - self.start[person])
 
-  def labels(self, index=slice(None)) -> np.ndarray:
+  def labels(self, index: Rows = slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64, 0..identities-1."""
     index = numbers(index, len(self))
     return np.searchsorted(self.start, index, side='right') - 1
@@ -95,35 +112,37 @@ class SyntheticFaces:
   def fingerprint(self) -> str:
     """Names what rendering would give, the renderer included (through one of its images)."""
     renderer = self.renderer
-    which = (renderer.seed, renderer.size, self.first_identity, self.identities, self.first_image, self.images)
-    which += (self.imbalance,) if self.imbalance != 1 else ()  # caches made before there was a long tail stay valid
-    return hashlib.sha256(repr(which).encode() + self[:1].tobytes()).hexdigest()[:16]
+    people, images = (self.first_identity, self.identities), (self.first_image, self.images)
+    tail = (self.imbalance,) if self.imbalance != 1 else ()  # caches made before there was a long tail stay valid
+    return hashlib.sha256(
+      repr((renderer.seed, renderer.size, *people, *images, *tail)).encode() + self[:1].tobytes()
+    ).hexdigest()[:16]
 
 
 class CachedFaces:
   """The faces of another set, decoded once into a memory-mapped file [n, size, size, 3] uint8."""
 
-  def __init__(self, path, faces):
+  def __init__(self, path: Path, faces: Faces):
     self.path, self.faces = path, faces
-    self.pixels = None
+    self.pixels: np.ndarray | None = None
 
-  def __getstate__(self):
+  def __getstate__(self) -> dict[str, Any]:
     return {**self.__dict__, 'pixels': None}
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.faces)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: Rows) -> np.ndarray:
     if self.pixels is None:
       self.pixels = load_array(self.path, check=False)
     return self.pixels[index]
 
-  def labels(self, index=slice(None)) -> np.ndarray:
+  def labels(self, index: Rows = slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64."""
     return self.faces.labels(index)
 
 
-def _render(job):
+def _render(job: tuple[SyntheticFaces, int, int]) -> np.ndarray:
   faces, start, stop = job
   return faces[start:stop]
 
@@ -135,7 +154,7 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
   path = folder / f'{name}-{faces.fingerprint()}.npy'
   size = faces.renderer.size
   shape = (len(faces), size, size, 3)
-  if not is_whole(path, np.uint8, shape):
+  if not is_complete(path, np.uint8, shape):
     block = faces.images * 25
     if len(faces) >= _MANY:
       _LOG.info(
@@ -146,7 +165,7 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
         duration(rendering_seconds(faces) / cores()),
       )
 
-    def blocks(start):
+    def blocks(start: int) -> Iterator[np.ndarray]:
       jobs = [(faces, i, min(i + block, len(faces))) for i in range(start, len(faces), block)]
       with tqdm(total=len(faces), initial=start, desc=f'rendering {name} faces', unit='image') as bar:
         for images in on_all_cores(_render, jobs):
@@ -157,8 +176,8 @@ def cached(faces: SyntheticFaces, folder: Path, name: str) -> SyntheticFaces | C
   return CachedFaces(path, faces)
 
 
-def rendering_seconds(faces, *, shuffled: bool = False) -> float:
-  """About how long rendering all of a set takes one core, found with a few of them; 0 for a set that is read.
+def rendering_seconds(faces: Faces, *, shuffled: bool = False) -> float:
+  """About how long rendering all of a set takes one core, measured with a few of them; 0 for a set that is read.
 
   In their order, or shuffled, which is slower: a person is then made anew for every picture.
   """
@@ -172,7 +191,7 @@ def rendering_seconds(faces, *, shuffled: bool = False) -> float:
   return (time.perf_counter() - started) / tried * len(faces)
 
 
-def _synthetic_space(seed, people, first):
+def _synthetic_space(seed: int, people: int, first: int) -> str:
   return f'synthetic faces, seed {seed}, {people} identities' + (f' from {first}' if first else '')
 
 
@@ -185,7 +204,7 @@ def joined_space(space: str, more: str) -> str:
     return ''
   old, new = (_SPACE.fullmatch(text) for text in (space, more))
   if old and new and old[1] == new[1]:
-    (seed, m, first), (_, k, then) = (tuple(int(part or 0) for part in found.groups()) for found in (old, new))
+    (seed, m, first), (_, k, then) = (tuple(int(part or 0) for part in match.groups()) for match in (old, new))
     if then < first + m and first < then + k:
       raise ConfigError(f'"{space}" and "{more}" share people: set config.data.first_identity={first + m}.')
     if then == first + m:

@@ -1,7 +1,7 @@
 """Who a run is trained on and with which pictures, noted beside it.
 
     WORKDIR/trained_people.txt     NAME<TAB>ORIGIN of everybody trained on, in the order of their labels
-    WORKDIR/kept_people.txt        the same of those kept for validation and for the figures
+    WORKDIR/kept_people.txt        the same of those kept for validation and for the metrics
     WORKDIR/trained_pictures.npy   uint64, rising: length << 32 | CRC-32 of every encoded image of those trained on
     WORKDIR/trained.json           which data they are of, checksums
 
@@ -13,7 +13,7 @@ import json
 import logging
 import zlib
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -23,11 +23,11 @@ from gif_jax.core.lists import write_rows
 from gif_jax.core.storage.arrays import save_array
 from gif_jax.core.storage.checksums import sha256
 from gif_jax.core.storage.files import read_json, remove, write_json
-from gif_jax.core.storage.resume import is_whole
+from gif_jax.core.storage.resume import is_complete
 from gif_jax.core.workers import on_all_cores
 from gif_jax.data.formats.open import state
-from gif_jax.data.formats.records import Packed
-from gif_jax.data.sets.base import FaceSets
+from gif_jax.data.formats.packed import Packed
+from gif_jax.data.sets.base import FaceSets, Named
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,35 +56,37 @@ def picture_keys(images: Encoded, title: str) -> np.ndarray:
   if ready is not None:
     return ready
   n = len(images)
-  found, look = np.empty(n, np.uint64), _Look(images)
+  keys, look = np.empty(n, np.uint64), _Look(images)
   jobs = [(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
   with tqdm(total=n, desc=title, unit='image', unit_scale=True) as bar:
     for (start, stop), block in zip(jobs, on_all_cores(look, jobs) if n > _FEW else map(look, jobs)):
-      found[start:stop] = block
+      keys[start:stop] = block
       bar.update(stop - start)
-  return found
+  return keys
 
 
-def _ready(images):
+def _ready(images: Encoded) -> np.ndarray | None:
   """The keys, where the training format has them; None where the bytes must be read."""
-  records = getattr(images, 'records', None)
-  keys = records.picture_keys() if isinstance(records, Packed) else None
-  return None if keys is None else keys[images.rows[:]]
+  records, rows = getattr(images, 'records', None), getattr(images, 'rows', None)
+  if not isinstance(records, Packed) or rows is None:
+    return None
+  keys = records.picture_keys()
+  return None if keys is None else keys[rows[:]]
 
 
 class _Look:
   """What a worker does; images open their files when first read."""
 
-  def __init__(self, images):
+  def __init__(self, images: Encoded):
     self.images = images
 
-  def __call__(self, job):
+  def __call__(self, job: tuple[int, int]) -> np.ndarray:
     encoded = map(self.images.encoded, range(*job))
     return np.array([len(content) << 32 | zlib.crc32(content) for content in encoded], np.uint64)
 
 
 def note_trained(workdir: Path, faces: FaceSets) -> None:
-  """Writes the lists of a run into its folder, unless those of the same data are there and whole.
+  """Writes the lists of a run into its folder, unless it has those of the same data, undamaged.
 
   Of people without names (synthetic faces) there are none. Raises DataError for images that cannot be read, DiskError.
   """
@@ -105,13 +107,13 @@ def note_trained(workdir: Path, faces: FaceSets) -> None:
   write_json(workdir / NOTE, {'data': data, 'people_sha256': people, 'pictures': pictures}, checksum=True)
 
 
-def _data_of(faces):
+def _data_of(faces: FaceSets) -> str:
   """What the lists are of, in so many digits."""
   parts = [[state(part.records), len(part), hashlib.sha256(part.kept.tobytes()).hexdigest()] for part in faces.named]
   return hashlib.sha256(json.dumps([faces.label_space, parts]).encode()).hexdigest()[:16]
 
 
-def _is_noted(workdir, data):
+def _is_noted(workdir: Path, data: str) -> bool:
   try:
     note = read_note(workdir)
     if not note or note['data'] != data or not all((workdir / name).exists() for name in (PEOPLE, KEPT)):
@@ -120,10 +122,10 @@ def _is_noted(workdir, data):
   except DataError as error:
     _LOG.warning('%s', error)
     return False
-  return note['pictures'] is None or is_whole(workdir / PICTURES, np.uint64, (note['pictures'],))
+  return note['pictures'] is None or is_complete(workdir / PICTURES, np.uint64, (note['pictures'],))
 
 
-def _trained_keys(faces):
+def _trained_keys(faces: FaceSets) -> np.ndarray | None:
   """All keys, each once: uint64 [k], rising; None, with a word in the log, where too many images would be read."""
   unread = sum(len(part) for part in faces.named if not _has_keys(part))
   if unread > _MOST:
@@ -137,12 +139,12 @@ def _trained_keys(faces):
   return keys[np.append(True, keys[1:] != keys[:-1])]  # np.unique takes ten times as long
 
 
-def _has_keys(part):
+def _has_keys(part: Named) -> bool:
   return isinstance(part.records, Packed) and part.records.picture_keys() is not None
 
 
-def read_note(workdir):
-  """trained.json; {} where it is not there. Raises DataError for a damaged one."""
+def read_note(workdir: Path) -> dict[str, Any]:
+  """trained.json; {} where there is none. Raises DataError for a damaged one."""
   path = workdir / NOTE
   if not path.exists():
     return {}
@@ -152,7 +154,7 @@ def read_note(workdir):
   return note
 
 
-def check_listed(workdir, note):
+def check_listed(workdir: Path, note: dict[str, Any]) -> None:
   """Raises DataError where trained_people.txt is not as it was written."""
   path = workdir / PEOPLE
   if path.exists() and note and sha256(path) != note['people_sha256']:

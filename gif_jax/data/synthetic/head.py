@@ -4,6 +4,7 @@ Everything here works on flat arrays over the pixels the head covers; a plane is
 """
 
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,7 @@ class Pose:
     key, fill: colours of the key and the fill light, exposure included: linear float32 [3, 1].
   """
 
-  def __init__(self, face: SimpleNamespace, sample: SimpleNamespace):
+  def __init__(self, face: SimpleNamespace, sample: SimpleNamespace) -> None:
     self.axes = (face.height * face.aspect, face.height, face.height * face.aspect * face.depth)
     (cy, sy), (cp, sp) = shapes.turn(sample.yaw), shapes.turn(sample.pitch)
     self.right, self.down, self.toward = (cy, 0.0, sy), (sp * sy, cp, -sp * cy), (-cp * sy, sp, cp * cy)
@@ -48,7 +49,7 @@ class Pose:
     self.key = _tinted(sample.key * sample.exposure, sample.key_warm, sample.key_green)
     self.fill = _tinted(sample.fill * sample.exposure, sample.fill_warm, 0.0)
 
-  def in_head(self, vector) -> tuple[float, ...]:
+  def in_head(self, vector: Sequence[float]) -> tuple[float, ...]:
     """A direction of the picture in the frame of the head."""
     return tuple(vector[0] * r + vector[1] * d + vector[2] * t for r, d, t in zip(self.right, self.down, self.toward))
 
@@ -61,16 +62,20 @@ def _tinted(light: float, warm: float, green: float) -> np.ndarray:
   return np.array([[light * (1 + warm)], [light * (1 + green)], [light * (1 - warm)]], np.float32)
 
 
-def dot(a, b) -> float:
+def dot(a: Sequence[float], b: Sequence[float]) -> float:
+  """The scalar product of two vectors of the space."""
   return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def normal(vector) -> tuple[float, ...]:
+def normal(vector: Sequence[float]) -> tuple[float, ...]:
+  """The vector at length 1."""
   length = math.sqrt(dot(vector, vector))
   return tuple(v / length for v in vector)
 
 
-def outline(face: SimpleNamespace, sample: SimpleNamespace, pose: Pose, x: np.ndarray, y: np.ndarray):
+def outline(
+  face: SimpleNamespace, sample: SimpleNamespace, pose: Pose, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Shapes the ellipsoid into a head: `x`, `y` in which it is an ellipsoid, and `inside`, 1 at its middle and 0 at its
   outline; float32, shaped like the arguments."""
   high = y * (1 / pose.half_height)
@@ -85,7 +90,15 @@ def outline(face: SimpleNamespace, sample: SimpleNamespace, pose: Pose, x: np.nd
   return x, y, inside
 
 
-def shade(face, baked: texture.Texture, sample, pose: Pose, x, y, inside) -> tuple[np.ndarray, np.ndarray]:
+def shade(
+  face: SimpleNamespace,
+  baked: texture.Texture,
+  sample: SimpleNamespace,
+  pose: Pose,
+  x: np.ndarray,
+  y: np.ndarray,
+  inside: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
   """Linear colour of the pixels of the head, and how much of the hair behind it shows through.
 
   Args:
@@ -234,5 +247,5 @@ def _cast_shadow(baked, light, texel) -> np.ndarray:
   steep = 0.12 / max(light[2], 0.35)
   step = int(steep * light[0] * baked.scale_u) + baked.columns * int(steep * light[1] * baked.scale_v)
   # Texels next to the border may reach across it; there is only hair and the back of the head.
-  rise_there = baked.height.take(texel + step, mode='clip') - baked.height.take(texel)
-  return unit((rise_there - 0.075) * 11) * 0.75
+  ahead = baked.height.take(texel + step, mode='clip') - baked.height.take(texel)
+  return unit((ahead - 0.075) * 11) * 0.75

@@ -155,9 +155,9 @@ def draw(seed: int, identity: int) -> SimpleNamespace:
 
 
 def _moles(draws: list[float]) -> list[tuple[float, float, float]]:
-  """Up to three moles; each is there in every other face."""
+  """Up to three moles; each is in every other face."""
   moles = zip(draws[0::4], draws[1::4], draws[2::4], draws[3::4])
-  return [(1.5 * u - 0.75, 1.35 * v - 0.35, 0.014 + 0.018 * size) for u, v, size, there in moles if there < 0.5]
+  return [(1.5 * u - 0.75, 1.35 * v - 0.35, 0.014 + 0.018 * size) for u, v, size, gate in moles if gate < 0.5]
 
 
 def _choose_hair(face: SimpleNamespace) -> None:

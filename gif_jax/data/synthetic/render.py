@@ -8,6 +8,7 @@ made one at a time, so that none can depend on its neighbours and every buffer s
 """
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class FaceRenderer:
     ValueError: for a size that is not a whole number from 32 to 224.
   """
 
-  def __init__(self, seed: int = 0, size: int = 112):
+  def __init__(self, seed: int = 0, size: int = 112) -> None:
     if size != int(size) or not _SMALLEST <= size <= _LARGEST:
       raise ValueError(
         f'faces cannot be rendered {size} pixels wide: choose a whole size from {_SMALLEST} to {_LARGEST}'
@@ -42,7 +43,7 @@ class FaceRenderer:
     self._bake = functools.lru_cache(maxsize=_CACHED)(self._bake_face)
     self._axis = (np.arange(self.size, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / self.size) - np.float32(1)
 
-  def __reduce__(self):
+  def __reduce__(self) -> tuple:
     return FaceRenderer, (self.seed, self.size)
 
   def render(self, identities: np.ndarray, samples: np.ndarray) -> np.ndarray:
@@ -77,7 +78,7 @@ class FaceRenderer:
     total = pairs[:, 0] + pairs[:, 1] + pairs[:, 2] + pairs[:, 3]
     return (total - 131070).astype(np.float32) * np.float32(1 / 37837)
 
-  def _bake_face(self, person: int):
+  def _bake_face(self, person: int) -> tuple[SimpleNamespace, texture.Texture, np.ndarray]:
     face = identity.draw(self.seed, person)
     return face, texture.Texture(face, self.size), texture.hair_strands(face, 64, 1)[:, 0]
 
@@ -132,7 +133,7 @@ def _blur(planes: np.ndarray, strength: float) -> None:
   flat = planes.reshape(-1)
   for _ in range(passes):
     _spread(planes[:, :-2], planes[:, 1:-1], planes[:, 2:], weight)
-    # Along the whole memory, which is faster than row by row; the ends of the rows, which would mix, are put back.
+    # Along all of the memory, which is faster than row by row; the ends of the rows, which would mix, are put back.
     ends = planes[:, :, 0].copy(), planes[:, :, -1].copy()
     _spread(flat[:-2], flat[1:-1], flat[2:], weight)
     planes[:, :, 0], planes[:, :, -1] = ends

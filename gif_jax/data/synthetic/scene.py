@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from gif_jax.data.synthetic import shapes
-from gif_jax.data.synthetic.shapes import bump, colour, mix, rise, square, turn, unit, wave
+from gif_jax.data.synthetic.head import Pose
+from gif_jax.data.synthetic.shapes import Values, bump, colour, mix, rise, square, turn, unit, wave
 
 
 def lay(planes: np.ndarray, rgb: np.ndarray, alpha: np.ndarray) -> None:
@@ -29,9 +30,9 @@ def lay_at(planes: np.ndarray, pixels: np.ndarray, rgb: np.ndarray, alpha: np.nd
     plane[pixels] = values
 
 
-def glow(pose, x, y, z) -> np.ndarray:
+def glow(pose: Pose, x: Values, y: Values, z: Values) -> np.ndarray:
   """Light that falls on normals (x, y, z) in the frame of the picture: float32 [3, ...]."""
-  lit = unit(x * pose.light[0] + y * pose.light[1] + z * pose.light[2])
+  lit = unit(np.asarray(x * pose.light[0] + y * pose.light[1] + z * pose.light[2]))
   broadcast = (3, *[1] * lit.ndim)
   lit = pose.key.reshape(broadcast) * lit
   lit += pose.fill.reshape(broadcast) * (0.78 - 0.3 * y)
@@ -68,7 +69,9 @@ def background(sample: SimpleNamespace, size: int) -> np.ndarray:
   return planes
 
 
-def clothes(planes, face, sample, pose, x, y) -> None:
+def clothes(
+  planes: np.ndarray, face: SimpleNamespace, sample: SimpleNamespace, pose: Pose, x: np.ndarray, y: np.ndarray
+) -> None:
   """Shoulders, with the neckline."""
   shoulder = pose.half_height * 1.1 + 0.06
   rows = _below(y, shoulder)
@@ -84,7 +87,15 @@ def clothes(planes, face, sample, pose, x, y) -> None:
   lay(planes, rgb * glow(pose, slope, -0.4 + 0.3 * y, 0.75), cover)
 
 
-def back_hair(planes, face, strands, pose, x, y, inside) -> None:
+def back_hair(
+  planes: np.ndarray,
+  face: SimpleNamespace,
+  strands: np.ndarray,
+  pose: Pose,
+  x: np.ndarray,
+  y: np.ndarray,
+  inside: np.ndarray,
+) -> None:
   """The hair around and below the head, where the head (`inside` of `head.outline`) does not hide it."""
   size, reach = planes.shape[-1], 1 + face.volume
   wide, high = pose.half_width * reach * 1.25, pose.half_height * (1 + 1.2 * face.volume) + 0.08
@@ -103,7 +114,7 @@ def back_hair(planes, face, strands, pose, x, y, inside) -> None:
   lay_at(planes, pixels, rgb, cover)
 
 
-def neck(planes, face, pose, x, y) -> None:
+def neck(planes: np.ndarray, face: SimpleNamespace, pose: Pose, x: np.ndarray, y: np.ndarray) -> None:
   """The neck, in the shadow of the chin."""
   rows = _below(y, 0.5 * pose.half_height)
   planes, x, y = planes[:, rows], x[rows], y[rows]
@@ -114,7 +125,9 @@ def neck(planes, face, pose, x, y) -> None:
   lay(planes, colour(face.skin_rgb)[:, :, None] * shadow * glow(pose, across, 0.15, depth), cover)
 
 
-def ears(planes, face, sample, pose, x, y) -> None:
+def ears(
+  planes: np.ndarray, face: SimpleNamespace, sample: SimpleNamespace, pose: Pose, x: np.ndarray, y: np.ndarray
+) -> None:
   """What stands out of the ears beside the head; what is seen on the head is in the texture."""
   wide, tall = 0.055 + 0.035 * face.ear_out, face.ear * pose.axes[1] * 0.85
   skin = colour(face.skin_rgb)[:, :, None]
@@ -124,11 +137,11 @@ def ears(planes, face, sample, pose, x, y) -> None:
     rows, columns = _around(sample, centre, 1.3 * tall, planes.shape[-1])
     r2 = square((x[rows, columns] - centre[0]) * (1 / wide)) + square((y[rows, columns] - centre[1]) * (1 / tall))
     cover = unit((1 - r2) * (0.3 * wide * planes.shape[-1]))
-    light = glow(pose, np.float32([[side * 0.6]]), 0.0, 0.7)
+    light = glow(pose, np.array([[side * 0.6]], np.float32), 0.0, 0.7)
     lay(planes[:, rows, columns], skin * light * (1 - 0.5 * bump(r2 * 2.5)), cover)
 
 
-def obstacle(planes, sample, pose, x, y) -> None:
+def obstacle(planes: np.ndarray, sample: SimpleNamespace, pose: Pose, x: np.ndarray, y: np.ndarray) -> None:
   """Sometimes a scarf, a hand or a thing in front of the face."""
   draw = {'scarf': _scarf, 'hand': _hand, 'thing': _thing}.get(sample.obstacle)
   if draw:

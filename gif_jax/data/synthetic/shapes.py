@@ -4,18 +4,24 @@ Each is elementwise in float32 and uses nothing but + - * / and comparisons, whi
 """
 
 import functools
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
+
+Values = float | np.ndarray
+_Values = TypeVar('_Values', float, np.ndarray)
 
 
-def unit(x):
+def unit(x: np.ndarray) -> np.ndarray:
   """The array `x` limited to 0..1."""
   t = np.maximum(x, 0)
   return np.minimum(t, 1, out=t)
 
 
-def rise(x, low: float, high: float):
+def rise(x: np.ndarray, low: float, high: float) -> np.ndarray:
   """Smooth step: 0 below `low`, 1 above `high` (or falling, where `low` > `high`)."""
   t = unit((x - low) * (1 / (high - low)))
   smooth = 3 - 2 * t
@@ -24,39 +30,41 @@ def rise(x, low: float, high: float):
   return smooth
 
 
-def bump(r2):
+def bump(r2: np.ndarray) -> np.ndarray:
   """Compact bell of a squared radius: 1 at 0, 0 from 1 on."""
   t = np.maximum(1 - r2, 0)
   t *= t
   return t
 
 
-def hill(r2):
+def hill(r2: np.ndarray) -> np.ndarray:
   """Bell with a long tail of a squared radius: 1 at 0, 1/4 at 1."""
   t = 1 / (1 + r2)
   return t * t
 
 
-def square(x):
+def square(x: _Values) -> _Values:
+  """The square of a number, or of each."""
   return x * x
 
 
-def wave(x):
+def wave(x: np.ndarray) -> np.ndarray:
   """A sine-like wave of period 1 between -1 and 1, of parabolas."""
   t = (x - np.floor(x)) * 2 - 1
   return 4 * t * (1 - np.abs(t))
 
 
-def mix(a, b, weight):
+def mix(a: Values, b: Values, weight: Values) -> Any:
+  """`a` where the weight is 0, `b` where it is 1, and between them in proportion: a number where all are numbers."""
   return a + (b - a) * weight
 
 
-def colour(rgb) -> np.ndarray:
+def colour(rgb: npt.ArrayLike) -> np.ndarray:
   """Display colour (3 values in 0..1) as linear light, shaped [3, 1] for broadcasting over pixels: float32."""
   return square(np.asarray(rgb, np.float32))[:, None]
 
 
-def palette(stops, position: float) -> tuple[float, ...]:
+def palette(stops: Sequence[Sequence[float]], position: float) -> tuple[float, ...]:
   """The colour at `position` in 0..1 along evenly spaced `stops`."""
   place = position * (len(stops) - 1)
   first = min(int(place), len(stops) - 2)
@@ -86,7 +94,7 @@ def upsample(grid: np.ndarray, height: int, width: int) -> np.ndarray:
   """Smooth noise: float32 [..., rows, columns] of at least 2 x 2 control values to [..., height, width]."""
   first, weight = _stops(grid.shape[-1], width)
   wide = mix(grid.take(first, axis=-1), grid.take(first + 1, axis=-1), weight)
-  # Rows last: they are copied whole.
+  # Rows last: each is copied at once.
   first, weight = _stops(grid.shape[-2], height)
   low = wide.take(first, axis=-2)
   high = wide.take(first + 1, axis=-2)

@@ -26,7 +26,7 @@ class Texture:
     texel: height of a texel in face coordinates.
   """
 
-  def __init__(self, face: SimpleNamespace, size: int):
+  def __init__(self, face: SimpleNamespace, size: int) -> None:
     """Bakes `face` (`identity.draw`) for images of `size` pixels; the texels are slightly finer than the pixels."""
     self.rows, self.columns = 3 * size // 2, 5 * size // 4
     self.scale_u, self.scale_v = self.columns / (2 * HALF_U), self.rows / (BOTTOM_V - TOP_V)
@@ -102,7 +102,7 @@ def _paint(part: SimpleNamespace, rgb, alpha: np.ndarray) -> None:
 
 
 def _noise(face: SimpleNamespace, canvas: _Canvas, rows: int, columns: int, start: int = 0) -> np.ndarray:
-  """A smooth noise field in 0..1 with rows x columns control values, over the whole canvas."""
+  """A smooth noise field in 0..1 with rows x columns control values, over all of the canvas."""
   grid = face.noise[start : start + rows * columns].reshape(rows, columns)
   return shapes.upsample(grid, *canvas.height.shape)
 

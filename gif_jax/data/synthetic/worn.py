@@ -1,5 +1,7 @@
 """What is worn on the face, in face coordinates: glasses and masks."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from gif_jax.data.synthetic import shapes, texture
@@ -8,7 +10,9 @@ from gif_jax.data.synthetic.shapes import mix, rise, square, unit, wave
 _GLASSES = 0.16  # share of the pictures
 
 
-def lay_on_face(face, sample, surface: np.ndarray, u: np.ndarray, v: np.ndarray, texel: float) -> None:
+def lay_on_face(
+  face: SimpleNamespace, sample: SimpleNamespace, surface: np.ndarray, u: np.ndarray, v: np.ndarray, texel: float
+) -> None:
   """Changes `surface` (planes as the columns of the texels) where something worn covers the skin.
 
   Args:

@@ -11,7 +11,8 @@ from gif_jax.core.errors import DataError
 from gif_jax.core.storage.arrays import load_array
 from gif_jax.data.crops import Crops
 from gif_jax.data.formats.open import open_records, state
-from gif_jax.data.formats.records import Packed, Person, fingerprint
+from gif_jax.data.formats.packed import Packed
+from gif_jax.data.formats.records import Person, fingerprint
 from gif_jax.data.images import DECODING
 from gif_jax.evaluation.all_pairs.protocol import check_all_pairs, evaluate_all_pairs
 from gif_jax.evaluation.result import Result

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gif_jax.core.errors import DataError
-from gif_jax.core.lists import read_lines, whole
+from gif_jax.core.lists import parse_int, read_lines
 from gif_jax.core.texts import quoted
 
 
@@ -133,7 +133,7 @@ def _check_header(path, text):
 def _pair(text):
   """The first two columns; None where they are no integers of 64 bits."""
   try:
-    first, second = map(whole, text.split(',', 2)[:2])
+    first, second = map(parse_int, text.split(',', 2)[:2])
   except ValueError:
     return None
   return first, second

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gif_jax.core.errors import DataError, cure, reason
-from gif_jax.core.lists import indexed, is_number, open_text, path_key, read_lines, whole
+from gif_jax.core.lists import indexed, is_number, open_text, parse_int, path_key, read_lines
 from gif_jax.core.texts import quoted
 
 LISTS: dict[str, tuple[str, Any]] = {
@@ -65,7 +65,7 @@ def _complaint(path, form, error):
     if len(fields) != len(wanted):
       return f'{where}: {len(fields)} columns, wanted {form} between white space; copy the file again.'
     for column, (field, kind) in enumerate(zip(fields, wanted), 1):
-      if kind != 'IMAGE' and not is_number(field, whole if kind in _INTEGERS else float):
+      if kind != 'IMAGE' and not is_number(field, parse_int if kind in _INTEGERS else float):
         what = 'whole number' if kind in _INTEGERS else 'number'
         return f'{where}, column {column}: {quoted(field)} is not a {what} that can be a {kind}; copy the file again.'
     first = False

@@ -9,7 +9,7 @@ import numpy as np
 
 from gif_jax.core.errors import DataError
 from gif_jax.data.alignment.geometry import faults, similarity, template
-from gif_jax.data.images import read_whole
+from gif_jax.data.images import read_full_size
 from gif_jax.evaluation.image_files import ImageFiles
 
 
@@ -29,7 +29,7 @@ class LooseCrops(ImageFiles):
     sizes = np.empty((len(rows), 2), np.int64)
     matrices = similarity(self._points[rows], template(self.size))
     for crop, row, size, matrix in zip(crops, rows.tolist(), sizes, matrices):
-      image = self._read(row, read_whole)
+      image = self._read(row, read_full_size)
       size[:] = image.shape[1::-1]
       # Not `geometry.warp`: that shrinks large faces first, so that no pixel of them is left out. The field does not
       # when it measures on IJB, and metrics are comparable only on the same pixels.

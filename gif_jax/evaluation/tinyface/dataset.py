@@ -12,7 +12,7 @@ import numpy as np
 from gif_jax.core.errors import DataError
 from gif_jax.core.lists import path_key
 from gif_jax.data.formats.records import Person
-from gif_jax.data.images import DECODING, is_image_name, read_whole
+from gif_jax.data.images import DECODING, is_image_name, read_full_size
 from gif_jax.evaluation.image_files import ImageFiles
 from gif_jax.evaluation.result import Result
 from gif_jax.evaluation.tinyface.matlab import read_names
@@ -37,7 +37,7 @@ class FaceFiles(ImageFiles):
     rows = np.arange(len(self.names))[index].tolist()
     images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
     for image, row in zip(images, rows):
-      image[:] = self._fitted(self._read(row, read_whole))
+      image[:] = self._fitted(self._read(row, read_full_size))
     return images
 
   def _fitted(self, image):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -34,7 +35,7 @@ _STATE = 'state'
 class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
   """A checkpoint in the making, which gets checksums of all its files before it has its name."""
 
-  async def finalize(self):
+  async def finalize(self) -> None:
     if self.get_final().name.isdecimal():  # orbax makes the parts of a checkpoint in the same way
       await asyncio.to_thread(checksums.write_sums, Path(self.get()), LATER)
     await super().finalize()
@@ -49,7 +50,7 @@ class Checkpoints:
   many there are. The rows of `joint` do.
   """
 
-  def __init__(self, folder: Path, keep: int, origin: dict, extends: Collection[str] = ()):
+  def __init__(self, folder: Path, keep: int, origin: dict, extends: Collection[str] = ()) -> None:
     self.folder, self.keep, self.origin, self.extends = folder, keep, with_input(origin), extends
 
   @cached_property
@@ -73,24 +74,24 @@ class Checkpoints:
     with _saving(self.folder):
       return ocp.CheckpointManager(self.folder.absolute(), options=options)
 
-  def restore(self, like):
-    """The newest state that is whole, on the shardings of `like` (a tree of jax.ShapeDtypeStruct); None without any.
+  def restore(self, like: Any) -> Any:
+    """The newest state that is intact, on the shardings of `like` (a tree of jax.ShapeDtypeStruct); None without any.
 
     What is damaged is set aside, under a name that says so, and an earlier checkpoint is used, with a warning.
-    Raises CheckpointError if there are checkpoints and none of them is whole, if the newest was trained with another
+    Raises CheckpointError if there are checkpoints and none of them is intact, if the newest was trained with another
     network or another table, or is one of `joint` and its table was extended since.
     """
-    there = steps(self.folder)
-    for step in there[:-1]:  # that figures decide which of them stays is all they are looked at for
+    saved = steps(self.folder)
+    for step in saved[:-1]:  # they are looked at only because metrics decide which of them stays
       self._check(step, lambda name: not name.startswith(_STATE))
-    for step in there[::-1]:
+    for step in saved[::-1]:
       if (self.folder / str(step)).exists() and self._check(step):
         state = self._restored(step, like)
         if state is not None:
           return state
-    if there:
+    if saved:
       raise CheckpointError(
-        f'{self.folder}: none of {len(there)} checkpoints is whole; copy one from where it is, or remove the folder to '
+        f'{self.folder}: none of {len(saved)} checkpoints is whole; copy one from where it is, or remove the folder to '
         'start afresh.'
       )
     return None
@@ -111,7 +112,7 @@ class Checkpoints:
         problem,
         aside.name,
       )
-    self.__dict__.pop('manager', None)  # what it knew is not there any more
+    self.__dict__.pop('manager', None)  # what it knew is gone
     processes.wait()
 
   def _restored(self, step, like):
@@ -136,12 +137,12 @@ class Checkpoints:
   def _check_origin(self, step, joint):
     stored = with_input(self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin'])
     for name in sorted(self.origin.keys() | stored.keys()):
-      here, there = self.origin.get(name), stored.get(name)
-      if name == 'table' and there in self.extends:
+      ours, theirs = self.origin.get(name), stored.get(name)
+      if name == 'table' and theirs in self.extends:
         self._check_extended(step, joint)
-      elif here != there:
+      elif ours != theirs:
         raise CheckpointError(
-          f'{self.folder / str(step)} was trained with {name}={there!r}, this run has {name}={here!r}. '
+          f'{self.folder / str(step)} was trained with {name}={theirs!r}, this run has {name}={ours!r}. '
           f'Use the same {name}, or start afresh with another --workdir.'
         )
 
@@ -154,8 +155,8 @@ class Checkpoints:
         '--workdir.'
       )
 
-  def save(self, step: int, state, figures: dict | None = None) -> None:
-    """Starts writing the state of `step` in the background; figures[verification_accuracy] ranks it.
+  def save(self, step: int, state: Any, metrics: dict | None = None) -> None:
+    """Starts writing the state of `step` in the background; metrics[verification_accuracy] ranks it.
 
     Raises DiskError, also for what could not be written of an earlier step.
     """
@@ -163,8 +164,7 @@ class Checkpoints:
       if step in self.manager.all_steps():
         return
       arguments = ocp.args.Composite(**{_STATE: ocp.args.StandardSave(state)}, origin=ocp.args.JsonSave(self.origin))
-      metrics = {_BEST: figures[_BEST]} if figures else None
-      self.manager.save(step, args=arguments, metrics=metrics)
+      self.manager.save(step, args=arguments, metrics={_BEST: metrics[_BEST]} if metrics else None)
 
   def close(self) -> None:
     """Waits for what is still being written, all processes together. Raises DiskError."""
@@ -172,10 +172,10 @@ class Checkpoints:
       self.manager.wait_until_finished()
       self.manager.close()
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, kind, *_):
+  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
     if kind is None:
       self.close()
     elif jax.process_count() == 1:  # a process that failed does not find the others here
@@ -196,6 +196,6 @@ def _saving(folder: Path) -> Iterator[None]:
     raise errors.disk_error(problem, folder, 'written') from error
 
 
-def abstract(state, shardings):
+def abstract(state: Any, shardings: Any) -> Any:
   """`like` for restore: shapes, dtypes and shardings of a state."""
   return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run as they lie on the disk: which there are, which are whole, and what is in them."""
+"""Checkpoints of a run as they lie on the disk: which there are, which are intact, and what is in them."""
 
 import functools
 import gc
@@ -30,7 +30,7 @@ class CheckpointError(UserError):
 
 
 def steps(folder: Path) -> list[int]:
-  """The steps of the checkpoints in a folder, the newest last; whether they are whole is not looked at."""
+  """The steps of the checkpoints in a folder, the newest last; whether they are intact is not looked at."""
   return sorted(int(path.name) for path in folder.glob('*') if path.name.isdecimal() and path.is_dir())
 
 
@@ -41,8 +41,8 @@ def fault(path: Path, wanted: Callable[[str], bool] | None = None) -> str:
   """
   if wanted is None and processes.first() and not (path / checksums.SUMS).exists():
     _LOG.warning('%s has no %s, as those of earlier versions: it is read unchecked', path, checksums.SUMS)
-  found = checksums.fault(path, LATER, jax.process_index(), jax.process_count(), wanted)
-  return next(filter(None, processes.all_say(found)), '')
+  problem = checksums.fault(path, LATER, jax.process_index(), jax.process_count(), wanted)
+  return next(filter(None, processes.all_say(problem)), '')
 
 
 class Saved(NamedTuple):
@@ -54,19 +54,19 @@ class Saved(NamedTuple):
 
 
 def read_saved(workdir: Path, step: int | None = None) -> Saved:
-  """Finds the newest checkpoint of a run that is whole, or that of `step`, by its working directory alone.
+  """Finds the newest checkpoint of a run that is intact, or that of `step`, by its working directory alone.
 
   One that is damaged is set aside, with a warning, unless somebody is training there just now. To be called by all
-  processes. Raises CheckpointError, `read` too, where there is none that is whole or it cannot be read.
+  processes. Raises CheckpointError, `read` too, where there is none that is intact or it cannot be read.
   """
   ignore_closed_loops()
   folder = workdir / 'checkpoints'
-  there = steps(folder)
-  if not there:
+  saved_steps = steps(folder)
+  if not saved_steps:
     raise CheckpointError(f'{folder} holds no checkpoint: name the --workdir of a run that has saved one.')
-  if step is not None and step not in there:
-    raise CheckpointError(f'{folder} holds no checkpoint of step {step}; there are {", ".join(map(str, there))}.')
-  for number in [step] if step is not None else there[::-1]:
+  if step is not None and step not in saved_steps:
+    raise CheckpointError(f'{folder} holds no checkpoint of step {step}; there are {", ".join(map(str, saved_steps))}.')
+  for number in [step] if step is not None else saved_steps[::-1]:
     path, saved = folder / str(number), None
     if not (problem := fault(path)):
       try:
@@ -75,13 +75,14 @@ def read_saved(workdir: Path, step: int | None = None) -> Saved:
         problem = str(error)
     if problem:
       sweep()
-    if not any(problems := processes.all_say(problem)):
+    problems = processes.all_say(problem)
+    if saved and not any(problems):
       return saved
     problem = next(filter(None, problems))
     if step is not None:
       raise CheckpointError(f'{path} is damaged ({problem}): {_AGAIN}, or name another --step.')
     _put_away(workdir, path, problem)
-  raise CheckpointError(f'{folder}: none of {len(there)} checkpoints is whole: {_AGAIN}.')
+  raise CheckpointError(f'{folder}: none of {len(saved_steps)} checkpoints is whole: {_AGAIN}.')
 
 
 def _put_away(workdir, path, problem):
@@ -105,10 +106,10 @@ def _open(path):
 
   def read(like):
     on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
-    found = restore('state', ocp.args.PyTreeRestore(item=like, restore_args=on_host, partial_restore=True))
-    if jax.tree.map(np.shape, found) != jax.tree.map(lambda leaf: leaf.shape, like):
+    state = restore('state', ocp.args.PyTreeRestore(item=like, restore_args=on_host, partial_restore=True))
+    if jax.tree.map(np.shape, state) != jax.tree.map(lambda leaf: leaf.shape, like):
       raise CheckpointError(f'{path} {OTHER}')
-    return found
+    return state
 
   origin = restore('origin', ocp.args.JsonRestore())
   if not isinstance(origin, dict):

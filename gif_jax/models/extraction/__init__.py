@@ -1,1 +1,1 @@
-"""A network over a whole set of images."""
+"""A network over a set of images."""

@@ -1,4 +1,4 @@
-"""Embeddings of whole benchmarks on disk, by network and by data: made once, whatever is measured on them later."""
+"""Embeddings of benchmarks on disk, by network and by data: made once, whatever is measured on them later."""
 
 import hashlib
 import logging
@@ -45,12 +45,12 @@ def embeddings(folder: Path, name: str, key: str, embed: Callable, images: Any, 
   """
   place = folder / f'{name}-{hashlib.sha256(f"{key}, {len(images)} images".encode()).hexdigest()[:12]}'
   with processes.locked(locks.beside(place), str(place)):
-    if not processes.from_first(lambda: 'kept' if _is_whole(place) else ''):
+    if not processes.from_first(lambda: 'kept' if _is_complete(place) else ''):
       draft = place.with_name(f'.{place.name}')
-      found = extract(embed, images, batch_size, progress=f'embedding {name}', state=draft / 'progress', key=key)
+      made = extract(embed, images, batch_size, progress=f'embedding {name}', state=draft / 'progress', key=key)
       if processes.first():
         for part in Embeddings._fields:
-          save_array(draft / f'{part}.npy', found[part])
+          save_array(draft / f'{part}.npy', made[part])
         write_text(draft / 'key.txt', f'{key}\n')
         remove(draft / 'progress')
         move_folder(draft, place)
@@ -58,8 +58,8 @@ def embeddings(folder: Path, name: str, key: str, embed: Callable, images: Any, 
     return Embeddings(*(load_array(place / f'{part}.npy', check=False) for part in Embeddings._fields))
 
 
-def _is_whole(place):
-  """Whether embeddings are there and as they were written; those that are not are removed, to be made again."""
+def _is_complete(place):
+  """Whether embeddings exist and are as they were written; damaged ones are removed, to be made again."""
   if not place.exists():
     return False
   try:

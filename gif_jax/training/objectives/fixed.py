@@ -3,41 +3,50 @@
 Here too are the losses of codes, which `joint` has in common with them.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from gif_jax.models.heads import unit
 from gif_jax.training.objectives import losses
+from gif_jax.training.state import Batch, Metrics, TrainState
 
 
 class Fixed:
-  """L_C + gamma L_AR (docs/method.md, section 2). See `steps.Objective`. settings: `config.loss`.
+  """L_C + gamma L_AR (docs/method.md, section 2). See `train_step.Objective`. settings: `config.loss`.
 
   A batch has code int32 [B, l] and code_vector float32 [B, d], looked up by the input pipeline.
   """
 
-  def __init__(self, settings):
+  def __init__(self, settings: ConfigDict):
     self.settings = settings
 
-  def shape(self) -> dict:
+  def abstract(self) -> dict[str, Any]:
     return {}
 
-  def place(self) -> dict:
+  def init(self) -> dict[str, Any]:
     return {}
 
-  def read(self, state, batch):
+  def gather(self, state: TrainState, batch: Batch) -> tuple[None, Batch, None]:
     del state
     return None, batch, None
 
-  def loss(self, rows, features, cosines, batch, whole):
-    del rows, whole
+  def loss(
+    self, rows: None, features: jax.Array, cosines: jax.Array, batch: Batch, context: None
+  ) -> tuple[jax.Array, Metrics]:
+    del rows, context
     return code_losses(unit(features), cosines, batch['code'], batch['code_vector'], self.settings)
 
-  def move(self, state, rows, gradient, whole, metrics) -> dict:
-    del state, rows, gradient, whole, metrics
+  def update(self, state: TrainState, rows: None, gradient: None, context: None, metrics: Metrics) -> dict[str, Any]:
+    del state, rows, gradient, context, metrics
     return {}
 
 
-def code_losses(z, cosines, code, code_vector, settings):
+def code_losses(
+  z: jax.Array, cosines: jax.Array, code: jax.Array, code_vector: jax.Array, settings: ConfigDict
+) -> tuple[jax.Array, Metrics]:
   """L_C + gamma L_AR of a batch, and its metrics. z, code_vector float32 [B, d], unit rows; settings: `config.loss`."""
   code_loss = jnp.mean(losses.code_loss(cosines, code, settings))
   regression_loss = jnp.mean(losses.regression_loss(z, code_vector))
@@ -48,10 +57,10 @@ def code_losses(z, cosines, code, code_vector, settings):
   }
 
 
-def sequence_loss(cosines, code, settings):
+def sequence_loss(cosines: jax.Array, code: jax.Array, settings: ConfigDict) -> tuple[jax.Array, Metrics]:
   """L_S of a batch times its weight, and its metrics. cosines: of the sequence decoder, float32 [B, l, v], given code.
 
-  code int32 [B, l]; settings: `config.loss`. Accuracies are of each digit where those before it are known.
+  code int32 [B, l]; settings: `config.loss`. Accuracies are of each digit given those before it.
   """
   loss = jnp.mean(losses.digits_loss(cosines, code, settings))
   right = jnp.argmax(cosines, -1) == code

@@ -1,18 +1,20 @@
 """`joint`: code vectors that are trained with the network, one row per identity, split over all devices.
 
-A step reads and moves the rows of its batch's identities and of a fixed number of others, so its cost does not depend
-on m; the memory does: m * d float32 and m * l bytes over all devices together (docs/method.md, section 2). SGD on them
-has no momentum: it was measured to add nothing (benchmarks/README.md) and would double the memory.
+A step gathers and updates the rows of its batch's identities and of a fixed number of others, so its cost does not
+depend on m; the memory does: m * d float32 and m * l bytes over all devices together (docs/method.md, section 2). SGD
+on them has no momentum: it was measured to add nothing (benchmarks/README.md) and would double the memory.
 """
 
 import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
@@ -27,45 +29,28 @@ from gif_jax.models.heads import unit
 from gif_jax.models.trained import open_backbone
 from gif_jax.training.objectives import losses
 from gif_jax.training.objectives.fixed import code_losses
+from gif_jax.training.state import Batch, JointTable, Metrics, TrainState
 
 _LOG = logging.getLogger(__name__)
 
 
-@flax.struct.dataclass
-class JointTable:
-  """What a joint run knows of every identity; a part of the training state.
-
-  vectors: float32 [M, d], code vectors h, unit rows. codes: uint8 [M, l], what the heads learn to read. M is m rounded
-  up to a multiple of the devices; rows from m on stay zero and are never read.
-  """
-
-  vectors: jax.Array
-  codes: jax.Array
-  m: int = flax.struct.field(pytree_node=False, default=0)
-
-  def on_host(self) -> 'JointTable':
-    """The rows of all m identities as NumPy arrays. Needs memory for all of them in every process: for tests and use.
-
-    Training writes and hashes rows a block at a time: see `training.gather`.
-    """
-    arrays = multihost_utils.process_allgather((self.vectors, self.codes), tiled=True)
-    return JointTable(*(np.asarray(array)[: self.m] for array in arrays), self.m)
-
-
-def shape(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
-  """Sizes and types of `place(table, mesh)`."""
+def abstract_rows(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
+  """Sizes and types of `init_rows(table, mesh)`."""
   rows = table.m + -table.m % mesh.size
-  vectors = jax.ShapeDtypeStruct((rows, table.d), jnp.float32)
-  return JointTable(vectors, jax.ShapeDtypeStruct((rows, table.l), jnp.uint8), table.m)
+
+  def zeros() -> JointTable:
+    return JointTable(jnp.zeros((rows, table.d), jnp.float32), jnp.zeros((rows, table.l), jnp.uint8), table.m)
+
+  return jax.eval_shape(zeros)
 
 
-def place(table: CodeTable, mesh: jax.sharding.Mesh, key: jax.Array | None = None) -> JointTable:
+def init_rows(table: CodeTable, mesh: jax.sharding.Mesh, key: jax.Array | None = None) -> JointTable:
   """The rows of a table on the devices of `mesh`. A device's share alone is read for it.
 
   key: instead of the table's vectors, which are then not read, random ones: functions of key and identity alone.
   """
 
-  def vectors(labels):
+  def vectors(labels: np.ndarray) -> np.ndarray | jax.Array:
     return table.rows(labels)[1] if key is None else _directions(key, labels, table.d)
 
   return JointTable(
@@ -76,12 +61,14 @@ def place(table: CodeTable, mesh: jax.sharding.Mesh, key: jax.Array | None = Non
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _directions(key, labels, d):
+def _directions(key: jax.Array, labels: np.ndarray, d: int) -> jax.Array:
   rows = jax.vmap(lambda label: jax.random.normal(jax.random.fold_in(key, label), (d,)))(labels)
   return unit(rows)
 
 
-def _put(m, width, dtype, read, mesh):
+def _put(
+  m: int, width: int, dtype: Any, read: Callable[[np.ndarray], np.ndarray | jax.Array], mesh: jax.sharding.Mesh
+) -> jax.Array:
   """The rows read(labels) of all m identities as an array [M, width] over the devices, zeros from m on."""
   rows = m + -m % mesh.size
 
@@ -95,8 +82,8 @@ def _put(m, width, dtype, read, mesh):
   return jax.make_array_from_callback((rows, width), NamedSharding(mesh, PartitionSpec(mesh.axis_names)), share)
 
 
-def read(joint: JointTable, label: jax.Array, mesh) -> JointTable:
-  """The rows of the identities `label` int32 [B]: a JointTable of B rows, whole on every device."""
+def gather_rows(joint: JointTable, label: jax.Array, mesh: jax.sharding.Mesh) -> JointTable:
+  """The rows of the identities `label` int32 [B]: a JointTable of B rows, a copy on every device."""
 
   def local(share, label):
     def rows(array):
@@ -111,7 +98,7 @@ def read(joint: JointTable, label: jax.Array, mesh) -> JointTable:
   return jax.shard_map(local, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=PartitionSpec())(joint, label)
 
 
-def write(joint: JointTable, label: jax.Array, vectors: jax.Array, mesh) -> JointTable:
+def scatter_rows(joint: JointTable, label: jax.Array, vectors: jax.Array, mesh: jax.sharding.Mesh) -> JointTable:
   """Puts vectors float32 [B, d] into the places `label` int32 [B], distinct; a negative label is written nowhere."""
 
   def local(share, label, vectors):
@@ -119,9 +106,9 @@ def write(joint: JointTable, label: jax.Array, vectors: jax.Array, mesh) -> Join
     place = jnp.where((place >= 0) & (place < len(share)), place, len(share))
     return share.at[place].set(vectors, mode='drop')
 
-  split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
-  put = jax.shard_map(local, mesh=mesh, in_specs=(split, whole, whole), out_specs=split)
-  return joint.replace(vectors=put(joint.vectors, label, vectors))
+  split, replicated = PartitionSpec(mesh.axis_names), PartitionSpec()
+  scatter = jax.shard_map(local, mesh=mesh, in_specs=(split, replicated, replicated), out_specs=split)
+  return joint.replace(vectors=scatter(joint.vectors, label, vectors))
 
 
 def first_of_same(label: jax.Array) -> jax.Array:
@@ -130,39 +117,41 @@ def first_of_same(label: jax.Array) -> jax.Array:
 
 
 class Joint:
-  """L_C + gamma L_AR + weight L_B, by which the code vectors of a batch are trained too. See `steps.Objective`.
+  """L_C + gamma L_AR + weight L_B, by which the code vectors of a batch are trained too. See `train_step.Objective`.
 
   A batch has label int32 [B]; codes and vectors are part of the state. rate: step -> learning rate of the vectors.
   L_B compares with N = B + joint.negatives identities: the batch's, and others drawn with replacement from all m. One
-  that is there twice counts once.
+  that occurs twice counts once.
   """
 
-  def __init__(self, config, table: CodeTable, rate, mesh):
+  def __init__(self, config: ConfigDict, table: CodeTable, rate: optax.Schedule, mesh: jax.sharding.Mesh):
     self.settings, self.loss_settings, self.table, self.rate, self.mesh = config.joint, config.loss, table, rate, mesh
     self.seed = config.train.seed
 
-  def shape(self) -> dict:
-    return {'joint': shape(self.table, self.mesh)}
+  def abstract(self) -> dict[str, Any]:
+    return {'joint': abstract_rows(self.table, self.mesh)}
 
-  def place(self) -> dict:
+  def init(self) -> dict[str, Any]:
     key = None if self.settings.start == 'table' else named_key(self.seed, 'code vectors')
-    return {'joint': place(self.table, self.mesh, key)}
+    return {'joint': init_rows(self.table, self.mesh, key)}
 
-  def read(self, state, batch):
+  def gather(self, state: TrainState, batch: Batch) -> tuple[jax.Array, Batch, tuple[jax.Array, jax.Array]]:
     label = jnp.concatenate([batch['label'], self._others(state.step)])
-    rows, first, size = read(state.joint, label, self.mesh), first_of_same(label), len(batch['label'])
+    rows, first, size = gather_rows(_table(state), label, self.mesh), first_of_same(label), len(batch['label'])
     own = first == jnp.arange(len(first))
     # One row stands for all examples of an identity, so that the gradients of all of them meet in it.
     codes = rows.codes[:size].astype(jnp.int32)
     return rows.vectors, batch | {'code': codes, 'first': first[:size]}, (label, own)
 
-  def _others(self, step):
+  def _others(self, step: jax.Array) -> jax.Array:
     """Identities drawn for a step: int32 [joint.negatives]; the same whatever the devices."""
     key = jax.random.fold_in(named_key(self.seed, 'negatives'), step)
     return jax.random.randint(key, (self.settings.negatives,), 0, self.table.m, jnp.int32)
 
-  def loss(self, rows, features, cosines, batch, whole):
-    settings, (_, own), h, z = self.settings, whole, unit(rows), unit(features)
+  def loss(
+    self, rows: jax.Array, features: jax.Array, cosines: jax.Array, batch: Batch, context: tuple[jax.Array, jax.Array]
+  ) -> tuple[jax.Array, Metrics]:
+    settings, (_, own), h, z = self.settings, context, unit(rows), unit(features)
     loss, metrics = code_losses(z, cosines, batch['code'], h[batch['first']], self.loss_settings)
     in_batch = jnp.mean(losses.in_batch_loss(z, h, batch['first'], own, settings))
     loss += settings.weight * in_batch
@@ -170,15 +159,27 @@ class Joint:
       loss += settings.uniformity * losses.batch_uniformity(h, own)
     return loss, metrics | {'in_batch_loss': in_batch}
 
-  def move(self, state, rows, gradient, whole, metrics) -> dict:
+  def update(
+    self,
+    state: TrainState,
+    rows: jax.Array,
+    gradient: jax.Array,
+    context: tuple[jax.Array, jax.Array],
+    metrics: Metrics,
+  ) -> dict[str, Any]:
     """A step of SGD on the rows compared with: gradient float32 [N, d], 0 where another row stands for its identity."""
     del metrics
-    label, own = whole
+    label, own = context
     moved = unit(rows - self.rate(state.step) * gradient)
-    return {'joint': write(state.joint, jnp.where(own, label, -1), moved, self.mesh)}
+    return {'joint': scatter_rows(_table(state), jnp.where(own, label, -1), moved, self.mesh)}
 
 
-def retokenise(joint: JointTable, v: int, settings, mesh, folder: Path) -> JointTable:
+def _table(state: TrainState) -> JointTable:
+  assert state.joint is not None  # `abstract` and `init` put it into the state
+  return state.joint
+
+
+def retokenise(joint: JointTable, v: int, settings: ConfigDict, mesh: jax.sharding.Mesh, folder: Path) -> JointTable:
   """New codes, from the vectors as they are now; digits keep their meaning. settings: `config.tokenizer`.
 
   Process 0 makes them, out of a temporary file in `folder` that holds all vectors (4 m d bytes). In its memory are what
@@ -187,7 +188,7 @@ def retokenise(joint: JointTable, v: int, settings, mesh, folder: Path) -> Joint
   m, l = joint.m, joint.codes.shape[1]
   codes = np.concatenate(list(in_blocks(joint.codes, m)))
   with on_disk(folder, joint.vectors, m, np.float32) as vectors:
-    if jax.process_index() == 0:  # alone, too, because hosts of unlike processors may round differently
+    if vectors is not None:  # process 0; alone, too, because hosts of unlike processors may round differently
       earlier, codes = codes, build_codes(vectors, l, v, seed=settings.seed, earlier=codes)
       _LOG.info(
         're-tokenised: %s of each digit kept, variance explained by each digit alone %s',
@@ -222,7 +223,7 @@ def write_table(joint: JointTable, table: CodeTable, path: Path, encoder: str) -
   meta = {key: table.meta[key] for key in ('seed', 'label_space', 'settings')}
   codes = np.concatenate(list(in_blocks(joint.codes, joint.m)))
   with on_disk(path.parent, joint.vectors, joint.m, np.float16) as vectors:
-    if jax.process_index() == 0:
+    if vectors is not None:
       CodeTable.write(path, codes, vectors, v=table.v, encoder=encoder, replace=True, **meta)
   processes.wait(path / 'meta.json')
   return CodeTable.open(path)

@@ -2,13 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from gif_jax.training.objectives import losses
 
 _NEAR = 1e-3  # AdaFace keeps cosines and angles so far from their ends
 
 
-def of_examples(features, norms, settings):
+def of_examples(features: jax.Array, norms: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Array | None]:
   """What `apply` is given of every example, float32 [B], and the running norms with this batch in them, or None.
 
   features: float32 [B, d], f(x) before normalisation; norms: float32 [2], running mean and deviation of its length;
@@ -23,7 +24,7 @@ def of_examples(features, norms, settings):
   return jnp.clip((length - now[0]) / (now[1] + _NEAR) * settings.adaface_h, -1, 1), now
 
 
-def apply(cosine, quality, settings):
+def apply(cosine: jax.Array, quality: jax.Array, settings: ConfigDict) -> jax.Array:
   """The target cosine with its margin, float32 [B] -> [B].
 
   arcface cos(theta + m), cosface cos(theta) - m, combined cos(m1 theta + m2) - m3, adaface

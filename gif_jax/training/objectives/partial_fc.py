@@ -1,4 +1,4 @@
-"""Partial FC: whom of a device's identities a step compares with, and their rows taken out and put back."""
+"""The sampling of Partial FC: whom a step compares with, their rows taken out and put back. The loss is `softmax`'s."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,9 @@ import jax.numpy as jnp
 _FIRST = 1 << 30  # the chance of who must be among the chosen: above all that are drawn
 
 
-def choose(key, label, start, *, rows: int, m: int, wanted: int, places: int, nobody: int):
+def choose(
+  key: jax.Array, label: jax.Array, start: jax.Array, *, rows: int, m: int, wanted: int, places: int, nobody: int
+) -> jax.Array:
   """Identities to compare with, of those whose rows this device has: int32 [places], ascending.
 
   The batch's own ones among them and others at random, every set of these equally likely, `wanted` in all; the batch's
@@ -29,21 +31,21 @@ def choose(key, label, start, *, rows: int, m: int, wanted: int, places: int, no
   return jnp.where(place < last, start + jnp.nonzero(chosen, size=places)[0], nobody + place).astype(jnp.int32)
 
 
-def _kth_largest(values, k):
-  """Of int32 [n] below 2^31, the largest number >= 0 that at least k of them reach; 0 where there is none."""
+def _kth_largest(values: jax.Array, k: jax.Array) -> jax.Array:
+  """Of int32 [n] below 2^31, the largest number >= 0 that at least k of them reach; 0 without any."""
 
-  def bit(i, found):
-    more = found | (_FIRST >> i)
-    return jnp.where(jnp.sum(values >= more) >= k, more, found)
+  def bit(i: jax.Array, number: jax.Array) -> jax.Array:
+    more = number | (_FIRST >> i)
+    return jnp.where(jnp.sum(values >= more) >= k, more, number)
 
   return jax.lax.fori_loop(0, _FIRST.bit_length(), bit, jnp.zeros_like(k))
 
 
-def take(rows, place):
+def take(rows: jax.Array, place: jax.Array) -> jax.Array:
   """Rows [n, d] at distinct, ascending places int32 [k]; zeros for a place from n on."""
   return rows.at[place].get(mode='fill', fill_value=0, indices_are_sorted=True, unique_indices=True)
 
 
-def put(rows, place, new):
+def put(rows: jax.Array, place: jax.Array, new: jax.Array) -> jax.Array:
   """Rows [n, d] with new [k, d] in these places; what belongs to a place from n on is written nowhere."""
   return rows.at[place].set(new, mode='drop', indices_are_sorted=True, unique_indices=True)

@@ -10,77 +10,67 @@ momentum of the others stays as it is.
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from gif_jax.core.jax_keys import named_key
 from gif_jax.models.heads import unit
 from gif_jax.training import optim
 from gif_jax.training.objectives import margins, partial_fc
 from gif_jax.training.sharding import identities
+from gif_jax.training.state import Batch, Metrics, SoftmaxTable, TrainState
 
-
-@flax.struct.dataclass
-class SoftmaxTable:
-  """What a baseline keeps of every identity; a part of the training state.
-
-  centres: float32 [M, d], rows of any length, M as in `JointTable`. opt_state: of their optimiser, with rows like them.
-  norms: float32 [2], AdaFace's running mean and deviation of |f(x)|.
-  """
-
-  centres: jax.Array
-  opt_state: optax.OptState
-  norms: jax.Array
-  m: int = flax.struct.field(pytree_node=False, default=0)
-
-  def on_host(self) -> np.ndarray:
-    """The centres float32 [m, d] as a NumPy array. Needs memory for all of them in every process."""
-    return np.asarray(multihost_utils.process_allgather(self.centres, tiled=True))[: self.m]
+# (who is compared with, None for everybody; norms of SoftmaxTable)
+_Context = tuple[jax.Array | None, jax.Array]
 
 
 class Softmax:
-  """Margin softmax of the embedding with the centres of all identities, or of a share of them. See `steps.Objective`.
+  """Margin softmax of the embedding with the centres of all identities, or of a share of them.
+
+  See `train_step.Objective`.
 
   A batch has label int32 [B]. Cost of a step: B M r d for each of three products, and every pass over M r d and B M r
   values that goes with them.
   """
 
-  def __init__(self, config, m: int, total_steps: int, mesh):
+  def __init__(self, config: ConfigDict, m: int, total_steps: int, mesh: jax.sharding.Mesh):
     self.settings, self.m, self.mesh = config.softmax, m, mesh
     self.d, self.dtype, self.seed = config.model.d, jnp.dtype(config.model.dtype), config.train.seed
     self.tx = optim.optimiser(config.optim, total_steps, clip=False)
     self.share = -(-m // mesh.size)  # rows of a device
     self.wanted = math.ceil(self.share * self.settings.sample_rate)
-    self.places = min(self.share, max(self.wanted, config.train.batch_size))  # a batch may be on one device as a whole
-    self.everybody, self.split, self.whole = self.wanted == self.share, PartitionSpec(mesh.axis_names), PartitionSpec()
+    self.places = min(self.share, max(self.wanted, config.train.batch_size))  # one device may have all of a batch
+    self.everybody = self.wanted == self.share
+    self.split, self.replicated = PartitionSpec(mesh.axis_names), PartitionSpec()
 
-  def _fresh(self):
+  def _fresh(self) -> SoftmaxTable:
     shape = (self.share * self.mesh.size, self.d)
     centres = 0.01 * jax.random.normal(named_key(self.seed, 'centres'), shape)  # as arcface_torch begins
     # AdaFace begins with a mean of 20 and a deviation of 100.
     return SoftmaxTable(centres, self.tx.init(centres), jnp.array([20.0, 100.0]), self.m)
 
-  def shape(self) -> dict:
+  def abstract(self) -> dict[str, Any]:
     return {'softmax': jax.eval_shape(self._fresh)}
 
-  def place(self) -> dict:
-    where = jax.tree.map(lambda x: NamedSharding(self.mesh, identities(x, self.mesh)), self.shape()['softmax'])
+  def init(self) -> dict[str, Any]:
+    where = jax.tree.map(lambda x: NamedSharding(self.mesh, identities(x, self.mesh)), self.abstract()['softmax'])
     return {'softmax': jax.jit(self._fresh, out_shardings=where)()}
 
-  def read(self, state, batch):
+  def gather(self, state: TrainState, batch: Batch) -> tuple[jax.Array, Batch, _Context]:
+    table = _table(state)
     if self.everybody:
-      return state.softmax.centres, batch, (None, state.softmax.norms)
+      return table.centres, batch, (None, table.norms)
     ids = self._sample(batch['label'], state.step)
-    return self._take(state.softmax.centres, ids), batch, (ids, state.softmax.norms)
+    return self._take(table.centres, ids), batch, (ids, table.norms)
 
-  def _sample(self, label, step):
-    """Who is compared with: int32 [places * devices], see `sampling.choose`."""
+  def _sample(self, label: jax.Array, step: jax.Array) -> jax.Array:
+    """Who is compared with: int32 [places * devices], see `partial_fc.choose`."""
     key = jax.random.fold_in(named_key(self.seed, 'sample'), step)
 
     def local(label):
@@ -88,39 +78,43 @@ class Softmax:
       sizes = {'rows': self.share, 'm': self.m, 'wanted': self.wanted, 'places': self.places}
       return partial_fc.choose(device_key, label, start, nobody=self.share * self.mesh.size, **sizes)
 
-    return self._on_devices(local, (self.whole,), self.split)(label)
+    return self._on_devices(local, (self.replicated,), self.split)(label)
 
-  def _start(self):
+  def _start(self) -> jax.Array:
     """The first identity of this device."""
     return jax.lax.axis_index(self.mesh.axis_names) * self.share
 
-  def _take(self, rows, ids):
+  def _take(self, rows: jax.Array, ids: jax.Array) -> jax.Array:
     def local(rows, ids):
       return partial_fc.take(rows, ids - self._start())
 
     return self._on_devices(local, (self.split, self.split), self.split)(rows, ids)
 
-  def _put(self, rows, ids, new):
+  def _put(self, rows: jax.Array, ids: jax.Array, new: jax.Array) -> jax.Array:
     def local(rows, ids, new):
       return partial_fc.put(rows, ids - self._start(), new)
 
     return self._on_devices(local, (self.split,) * 3, self.split)(rows, ids, new)
 
-  def _on_devices(self, function, in_specs, out_specs):
+  def _on_devices(self, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
     return jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs)
 
-  def loss(self, rows, features, cosines, batch, whole):
+  def loss(
+    self, rows: jax.Array, features: jax.Array, cosines: None, batch: Batch, context: _Context
+  ) -> tuple[jax.Array, Metrics]:
     del cosines
-    ids, norms = whole
+    ids, norms = context
     margin, now = margins.of_examples(features, norms, self.settings)
-    out_specs = (self.whole, self.whole)
+    out_specs = (self.replicated, self.replicated)
     arguments = (unit(features), margin, batch['label'], rows) + (() if self.everybody else (ids,))
-    in_specs = (self.whole,) * 3 + (self.split,) * (len(arguments) - 3)
+    in_specs = (self.replicated,) * 3 + (self.split,) * (len(arguments) - 3)
     loss, target = self._on_devices(self._local_loss, in_specs, out_specs)(*arguments)
     metrics = {'softmax_loss': jnp.mean(loss), 'target_cosine': jnp.mean(target)}
     return metrics['softmax_loss'], metrics | ({} if now is None else {'norm_mean': now[0], 'norm_std': now[1]})
 
-  def _local_loss(self, z, margin, label, rows, ids=None):
+  def _local_loss(
+    self, z: jax.Array, margin: jax.Array, label: jax.Array, rows: jax.Array, ids: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
     """Loss and target cosine float32 [b] of all examples, with the columns of this device and sums over all devices."""
     axes, settings, start = self.mesh.axis_names, self.settings, self._start()
     if ids is None:
@@ -138,10 +132,12 @@ class Softmax:
     right, target = jax.lax.psum(jnp.where(mine, jnp.stack([right, target]), 0), axes)
     return jnp.log(total) + top - right, target
 
-  def move(self, state, rows, gradient, whole, metrics) -> dict:
+  def update(
+    self, state: TrainState, rows: jax.Array, gradient: jax.Array, context: _Context, metrics: Metrics
+  ) -> dict[str, Any]:
     """A step of the optimiser on the rows that were compared with."""
-    table, (ids, norms) = state.softmax, whole
-    if self.everybody:
+    table, (ids, norms) = _table(state), context
+    if ids is None:
       updates, opt_state = self.tx.update(gradient, table.opt_state, rows)
       centres = optax.apply_updates(rows, updates)
     else:
@@ -154,8 +150,13 @@ class Softmax:
     return {'softmax': table.replace(centres=centres, opt_state=opt_state, norms=norms)}
 
 
+def _table(state: TrainState) -> SoftmaxTable:
+  assert state.softmax is not None  # `abstract` and `init` put it into the state
+  return state.softmax
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _cosines(z, rows, dtype):
+def _cosines(z: jax.Array, rows: jax.Array, dtype: Any) -> jax.Array:
   """Cosines float32 [b, n] of unit z float32 [b, d] with rows float32 [n, d] of any length.
 
   Rows are not normalised as such, which would be as many passes over [n, d] as this has products. These are of numbers

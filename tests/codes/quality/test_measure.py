@@ -6,7 +6,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from gif_jax.codes.quality import measure as quality_module
 from gif_jax.codes.quality import neighbours as neighbours_module
-from gif_jax.codes.quality.measure import Level, balance, explained_alone, measure, tree_figures
+from gif_jax.codes.quality.measure import Level, explained_alone, measure, measure_balance, tree_metrics
 from gif_jax.codes.quality.neighbours import ROWS, neighbours
 from gif_jax.codes.quality.text import near_chance
 from gif_jax.codes.tree import build_codes, random_codes
@@ -35,11 +35,11 @@ def _planted(l, v, d=64, noise=0.02):
 
 
 def test_figures_by_hand():
-  figures = tree_figures(PAIRS, SQUARE)
+  figures = tree_metrics(PAIRS, SQUARE)
   np.testing.assert_allclose(figures.explained, [0.9, 1])  # 4 * 9 of 4 * (9 + 1)
   np.testing.assert_allclose(figures.consistency, [np.nan, 1])  # (0, 1) and (0, -1) under both parents
   swapped = PAIRS[[0, 1, 3, 2]]
-  np.testing.assert_allclose(tree_figures(swapped, SQUARE).consistency, [np.nan, 0])
+  np.testing.assert_allclose(tree_metrics(swapped, SQUARE).consistency, [np.nan, 0])
 
 
 def _centroid(codes, vectors, prefix):
@@ -68,7 +68,7 @@ def _by_brute_force(codes, vectors):
 def test_figures_match_their_definitions_whatever_the_blocks(monkeypatch, rows, m, l, v):
   monkeypatch.setattr(quality_module, 'ROWS', rows)
   codes, vectors = random_codes(m, l, v), _vectors(m, 5)
-  figures = tree_figures(codes, vectors)
+  figures = tree_metrics(codes, vectors)
   explained, consistency = _by_brute_force(codes, vectors)
   np.testing.assert_allclose(figures.explained, explained, atol=1e-6)
   np.testing.assert_allclose(figures.consistency, consistency, atol=1e-6)
@@ -89,7 +89,7 @@ def test_what_each_digit_explains_alone_from_its_definition():
 
 def test_names_of_a_planted_tree_are_consistent_and_renamed_ones_are_not():
   codes, vectors = _planted(3, 6)
-  figures = tree_figures(codes, vectors)
+  figures = tree_metrics(codes, vectors)
   assert np.all(figures.consistency[1:] > 0.95)
   renamed = codes.copy()
   rng = np.random.default_rng(1)
@@ -97,7 +97,7 @@ def test_names_of_a_planted_tree_are_consistent_and_renamed_ones_are_not():
     for prefix in np.unique(codes[:, :j], axis=0):
       below = (codes[:, :j] == prefix).all(1)
       renamed[below, j] = rng.permutation(6)[codes[below, j]]
-  found = tree_figures(renamed, vectors)
+  found = tree_metrics(renamed, vectors)
   np.testing.assert_allclose(found.explained, figures.explained, atol=1e-9)  # the tree is the same
   np.testing.assert_allclose(found.consistency[1:], found.consistency_chance[1:], atol=0.1)
   np.testing.assert_allclose(found.consistency_chance[1:], figures.consistency_chance[1:], atol=0.1)
@@ -201,14 +201,14 @@ def test_nobody_without_a_common_prefix():
 
 def test_balance_by_hand():
   codes = np.array([[0, 0], [0, 1], [0, 2], [2, 0]], np.uint8)
-  figures = balance(codes, 3)
+  figures = measure_balance(codes, 3)
   np.testing.assert_allclose(figures.share, [[0.75, 0, 0.25], [0.5, 0.25, 0.25]])
   np.testing.assert_allclose(figures.entropy, [2 - 0.75 * np.log2(3), 1.5])
   assert figures.levels == [Level(2, 3, 1, 3, 1, 1), Level(4, 1, 1, 1, 4, 2)]
 
 
 def test_a_full_tree_is_balanced():
-  figures = balance(random_codes(125, 3, 5), 5)
+  figures = measure_balance(random_codes(125, 3, 5), 5)
   np.testing.assert_allclose(figures.share, 0.2)
   np.testing.assert_allclose(figures.entropy, np.log2(5))
   assert figures.levels == [Level(5**j, 5 ** (3 - j), 5 ** (3 - j), 5 ** (3 - j), 5**j, 0) for j in (1, 2, 3)]
@@ -216,4 +216,4 @@ def test_a_full_tree_is_balanced():
 
 def test_balance_of_codes_beyond_64_bits():
   codes = np.random.default_rng(0).integers(0, 256, (9, 12)).astype(np.uint8)
-  assert balance(codes, 256).levels[0] == Level(9, 256**11, 1, 1, 0, 247)
+  assert measure_balance(codes, 256).levels[0] == Level(9, 256**11, 1, 1, 0, 247)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gif_jax.core.errors import ConfigError, DiskError
-from gif_jax.core.storage import files
+from gif_jax.core.storage import arrays, files
 from gif_jax.core.storage.files import read_json, replacing, replacing_folder, write_bytes, write_json, write_text
 from tests.helpers.damage import FUZZ, OtherError, changed, contents, each_flip, refused, small_disk
 
@@ -262,8 +262,8 @@ def test_reserved_space_is_taken(tmp_path, monkeypatch, fallocate):
   if not fallocate:  # as on macOS
     monkeypatch.delattr(os, 'posix_fallocate', raising=False)
   (tmp_path / 'a').write_bytes(b'header')
-  files.reserve(tmp_path / 'a', 3_000_000)
+  arrays.reserve(tmp_path / 'a', 3_000_000)
   assert (tmp_path / 'a').read_bytes() == b'header'.ljust(3_000_000, b'\0')
   assert (tmp_path / 'a').stat().st_blocks * 512 >= 3_000_000
   with small_disk(4_000_000), pytest.raises(OSError, match='File too large'):
-    files.reserve(tmp_path / 'a', 5_000_000)
+    arrays.reserve(tmp_path / 'a', 5_000_000)

@@ -24,7 +24,7 @@ PLACES = pytest.mark.parametrize('place', [inside, beside])
 HOLDS = """
 import subprocess, sys, time
 from pathlib import Path
-from gif_jax.core.locks import locked
+from gif_jax.core.storage.locks import locked
 with locked(Path(sys.argv[1]), 'there'):
   child = subprocess.Popen(['sleep', '1'])  # it must not have the lock from us
   print(child.pid, flush=True)
@@ -34,7 +34,7 @@ with locked(Path(sys.argv[1]), 'there'):
 CONTENDS = """
 import os, sys, time
 from pathlib import Path
-from gif_jax.core.locks import InUseError, locked
+from gif_jax.core.storage.locks import InUseError, locked
 path, done = Path(sys.argv[1]), 0
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND)
 while done < 20:

@@ -110,7 +110,7 @@ IS_KILLED = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from gif_jax.core import resume
+from gif_jax.core.storage import resume
 
 def blocks(start):
   yield np.ones((2, 5), np.uint8)
@@ -194,8 +194,8 @@ def _saved(folder, **how):
   rows = open_rows(folder / 'rows.npy', (8, 3), np.int32, resume=False)
   rows[:] = np.arange(24).reshape(8, 3)
   kept = {'sums': np.linspace(0, 1, 5), 'names': np.array(['a', 'Zoë'])}
-  progress.save(1, filled=[rows], rows=2, **kept)
-  progress.save(3, filled=[rows], rows=6, **kept)
+  progress.save(1, kept, filled=[rows], rows=2)
+  progress.save(3, kept, filled=[rows], rows=6)
   return progress, rows, kept
 
 
@@ -208,7 +208,7 @@ def test_progress_is_found_again(tmp_path, caplog):
   again = Progress(tmp_path / 'new', 'work', ORIGIN, part=1)
   with caplog.at_level('INFO', 'gif_jax'):
     done, found = again.load(0)
-  assert done == 3 and _equal(found, kept) and again.whole([rows])
+  assert done == 3 and _equal(found, kept) and again.is_intact([rows])
   assert f'{tmp_path}/new/work-1.npz: continuing from 3' in caplog.text
   for name, part in [('work', 0), ('other', 1)]:
     assert Progress(tmp_path / 'new', name, ORIGIN, part=part).load(7) == (7, {})
@@ -218,7 +218,7 @@ def test_progress_is_found_again(tmp_path, caplog):
 
 def test_progress_without_a_folder_saves_nothing():
   progress = Progress(None, 'work', ORIGIN)
-  progress.save(3, a=np.ones(3))
+  progress.save(3, {'a': np.ones(3)})
   progress.remove()
   assert progress.load(7) == (7, {}) and not progress.due()
 
@@ -236,7 +236,7 @@ def test_progress_of_something_else_is_forgotten(tmp_path, caplog, origin, named
   _, rows, _ = _saved(tmp_path)
   other = Progress(tmp_path, 'work', origin)
   assert other.load(7) == (7, {}) and f'work-0.npz {named}: starting again' in caplog.text
-  assert os.listdir(tmp_path) == ['rows.npy'] and other.whole([rows]) and not other.sums
+  assert os.listdir(tmp_path) == ['rows.npy'] and other.is_intact([rows]) and not other.sums
   assert Progress(tmp_path, 'work', ORIGIN).load(7) == (7, {})
 
 
@@ -262,10 +262,10 @@ def test_any_flipped_bit_in_rows_that_are_done_is_noticed(tmp_path):
   for place in range(rows.nbytes):
     for bit in range(8):
       bits[place] ^= 1 << bit
-      assert progress.whole([rows]) == (place >= 6 * 3 * 4)
+      assert progress.is_intact([rows]) == (place >= 6 * 3 * 4)
       bits[place] ^= 1 << bit
-  assert progress.whole([rows]) and not progress.whole([rows, rows]) and not progress.whole([])
-  assert not progress.whole([rows[:4]])
+  assert progress.is_intact([rows]) and not progress.is_intact([rows, rows]) and not progress.is_intact([])
+  assert not progress.is_intact([rows[:4]])
 
 
 def test_rows_are_kept_only_if_they_are_those(tmp_path):

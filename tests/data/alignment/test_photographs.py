@@ -14,7 +14,7 @@ from gif_jax.data.alignment import detectors
 from gif_jax.data.alignment import photographs as align
 from gif_jax.data.alignment.detectors import Faces
 from gif_jax.data.alignment.geometry import template
-from gif_jax.data.images import read_whole
+from gif_jax.data.images import read_full_size
 from gif_jax.data.listing import list_people
 from tests.helpers.landmark_files import write_points
 
@@ -62,8 +62,8 @@ def test_a_command_over_all_cores(command, photographs, tmp_path):
   listing = list_people(tmp_path / 'faces')
   assert len(listing.people) == 20 and not listing.skipped
   for photo in (photo for own in list_people(photographs).people.values() for photo in own):
-    crop = read_whole(tmp_path / 'faces' / photo.name.replace(photo.name.split('.')[1], 'png'))
-    np.testing.assert_array_equal(crop, read_whole(photographs / photo.name))  # not moved, and nothing is lost
+    crop = read_full_size(tmp_path / 'faces' / photo.name.replace(photo.name.split('.')[1], 'png'))
+    np.testing.assert_array_equal(crop, read_full_size(photographs / photo.name))  # not moved, and nothing is lost
   again = command('align', *arguments, '--size=32')
   assert '80 faces aligned (80 in a run before), 0 photographs skipped' in again.stdout
   other = command('align', *arguments)
@@ -240,7 +240,7 @@ def test_photographs_are_turned_as_exif_says_before_a_face_is_sought(root, outpu
   exif[274] = 6  # to be turned by a quarter, clockwise
   Image.fromarray(np.rot90(upright).copy()).save(path, exif=exif)
   align.align_people(root, output, 112, fake_detector(monkeypatch))
-  crop = read_whole(output / 'p00' / '0.png')
+  crop = read_full_size(output / 'p00' / '0.png')
   assert crop[2:30, 2:-2].min() > 240 and crop[40:].max() < 15
 
 
@@ -259,7 +259,7 @@ def test_faces_are_cut_out_of_the_original_not_of_the_copy_they_are_found_in(roo
   for path in [*root.glob('p0[1-4]/*'), *root.glob('p00/[123].*')]:
     path.unlink()
   align.align_people(root, output, 112, use(monkeypatch, found))
-  crop = read_whole(output / 'p00' / '0.png')
+  crop = read_full_size(output / 'p00' / '0.png')
   assert np.abs(crop.astype(int) - detail).max() <= 1
 
 

@@ -17,7 +17,7 @@ from gif_jax.data.convert import pack
 from gif_jax.data.convert.convert import Settings, convert
 from gif_jax.data.crops import Crops
 from gif_jax.data.formats.open import open_records
-from gif_jax.data.formats.records import Packed
+from gif_jax.data.formats.packed import Packed
 from gif_jax.data.images import read_image
 from tests.helpers.image_files import BAD, MADE
 from tests.helpers.pictures import SIZE, encode, picture, several, write
@@ -211,7 +211,7 @@ def test_killed_when_all_is_read(tmp_path, monkeypatch):
 
   for step in (
     'gif_jax.data.convert.pack.write_index',
-    'gif_jax.data.formats.records.fingerprint',
+    'gif_jax.data.formats.packed.fingerprint',
     'gif_jax.data.convert.convert._deliver',
   ):
     with monkeypatch.context() as patch, pytest.raises(Killed):

@@ -13,7 +13,8 @@ from gif_jax.core.errors import DataError
 from gif_jax.core.lists import write_rows
 from gif_jax.data.convert.convert import Settings, convert
 from gif_jax.data.convert.merge import Merged, input_name, named, open_inputs
-from gif_jax.data.formats.records import Packed, Person, write_index
+from gif_jax.data.formats.packed import Packed, write_index
+from gif_jax.data.formats.records import Person
 from tests.helpers.pictures import SIZE, encode, picture, write
 
 HEADER = 'same,similarity,first,second\n'

@@ -17,8 +17,9 @@ from gif_jax.data.convert.convert import Settings, convert
 from gif_jax.data.convert.merge import Merged
 from gif_jax.data.convert.pack import fitted
 from gif_jax.data.formats.open import open_records
+from gif_jax.data.formats.packed import Packed, write_index
 from gif_jax.data.formats.recordio import RecordIO
-from gif_jax.data.formats.records import Names, Packed, Person, fingerprint, write_index
+from gif_jax.data.formats.records import Names, Person, fingerprint
 from gif_jax.data.sets.records import _label_space
 from tests.helpers.pictures import SIZE, encode, picture
 from tests.helpers.pictures import write as write_folder

@@ -18,7 +18,8 @@ from gif_jax.core.storage.files import read_json, write_json
 from gif_jax.data.augment import Chances
 from gif_jax.data.crops import Crops
 from gif_jax.data.formats.open import open_records
-from gif_jax.data.formats.records import Packed, Person, fingerprint
+from gif_jax.data.formats.packed import Packed
+from gif_jax.data.formats.records import Person, fingerprint
 from gif_jax.data.images import read_image
 from gif_jax.training import input_pipeline
 from tests.helpers.record_files import write_records

@@ -7,10 +7,10 @@ import pytest
 
 from gif_jax.codes import tokenizer
 from gif_jax.codes.table import TableError
+from gif_jax.codes.tokenizer import check_table
 from gif_jax.core.errors import ConfigError
 from gif_jax.data.sets.folder import split
 from gif_jax.data.sets.open import open_faces
-from gif_jax.training.train import check_table
 from tests.helpers.photographs import folder_config, names
 
 SETS = ('train', 'held_out', 'validation', 'test')

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from gif_jax.core.errors import DataError
 from gif_jax.core.lists import read_rows, write_rows
 from gif_jax.data.convert.convert import Settings, convert
+from gif_jax.data.formats.packed import Packed
 from gif_jax.data.formats.recordio import write_insightface
-from gif_jax.data.formats.records import Packed, Person
+from gif_jax.data.formats.records import Person
 from gif_jax.data.sets import trained_on as module
 from gif_jax.data.sets.open import open_faces
 from gif_jax.data.sets.trained_on import KEPT, NOTE, PEOPLE, PICTURES, note_trained, picture_keys

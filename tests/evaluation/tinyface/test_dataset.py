@@ -16,42 +16,12 @@ from gif_jax.evaluation.tinyface.matlab import read_names
 from gif_jax.evaluation.unseen import pixel_embedding
 from gif_jax.models.extraction.extract import extract
 from tests.helpers.pictures import picture
-
-SIZE = 24
-PROBES = ['7_1.png', '3_2.png', '3_10.png']
-MATCHES = ['3_1.png', '7_5.png', '3_4.png']
-DISTRACTORS = ['10.png', '0_2.png', 'x.png', '3_9.png']
-
-
-def _cells(names):
-  """A cell array [n, 1] of strings, as MATLAB writes it."""
-  cells = np.empty((len(names), 1), object)
-  cells[:, 0] = names
-  return cells
-
-
-def _lists(folder, probes=PROBES, matches=MATCHES):
-  for file, key, names in (('probe', 'probe', probes), ('gallery_match', 'gallery', matches)):
-    ids = np.array([[int(name.split('_')[0])] for name in names])
-    savemat(folder / f'{file}_img_ID_pairs.mat', {f'{key}_set': _cells(names), f'{key}_ids': ids})
-
-
-def _tree(root, side=SIZE):
-  """Testing_Set below `root`; pictures of a person are nearly alike."""
-  folder = root / 'Testing_Set'
-  for name, files in (('Probe', PROBES), ('Gallery_Match', MATCHES), ('Gallery_Distractor', DISTRACTORS)):
-    (folder / name).mkdir(parents=True)
-    for i, file in enumerate(files):
-      seed = (1, i) if name == 'Gallery_Distractor' else (0, int(file.split('_')[0]))
-      noise = np.random.default_rng((len(name), i)).integers(0, 8, (side, side, 3))
-      Image.fromarray((picture(seed, side) // 2 + noise).astype(np.uint8)).save(folder / name / file)
-  _lists(folder)
-  return root
+from tests.helpers.tinyface_files import DISTRACTORS, MATCHES, PROBES, SIZE, cell_array, write_lists, write_tree
 
 
 @pytest.fixture
 def tree(tmp_path):
-  return _tree(tmp_path / 'tinyface')
+  return write_tree(tmp_path / 'tinyface')
 
 
 def _error(where):
@@ -150,21 +120,21 @@ def test_the_fingerprint_is_of_names_and_sizes(tree):
   prints.add(TinyFaceSet.open(tree, SIZE).fingerprint)
   path.rename(path.with_name('12.png'))
   prints.add(TinyFaceSet.open(tree, SIZE).fingerprint)
-  _lists(tree / 'Testing_Set', probes=PROBES[::-1])
+  write_lists(tree / 'Testing_Set', probes=PROBES[::-1])
   prints.add(TinyFaceSet.open(tree, SIZE).fingerprint)
   assert len(prints) == 5 and all(len(one) == 16 for one in prints)
 
 
 def test_what_is_missing_is_named(tree):
   folder = tree / 'Testing_Set'
-  _lists(folder, matches=[*MATCHES, '8_1.jpg', '8_2.jpg'])
+  write_lists(folder, matches=[*MATCHES, '8_1.jpg', '8_2.jpg'])
   assert _error(tree).startswith(f'{folder / "Gallery_Match" / "8_1.jpg"} is missing, which gallery_match_img_ID_pairs')
   assert '2 of 5' in _error(tree)
-  _lists(folder, probes=[*PROBES, PROBES[1]])
+  write_lists(folder, probes=[*PROBES, PROBES[1]])
   assert f'lists {PROBES[1]} twice' in _error(tree)
-  _lists(folder, probes=[])
+  write_lists(folder, probes=[])
   assert 'lists no image' in _error(tree)
-  _lists(folder)
+  write_lists(folder)
   shutil.rmtree(folder / 'Gallery_Distractor')
   assert _error(tree).startswith(f'{folder / "Gallery_Distractor"} cannot be listed')
   (folder / 'Gallery_Distractor').mkdir()
@@ -184,14 +154,14 @@ def test_names_in_every_spelling_are_one(tree, listed, there):
   before = TinyFaceSet.open(tree, SIZE).images[:]
   folder = tree / 'Testing_Set'
   (folder / 'Probe' / PROBES[1]).rename(folder / 'Probe' / there)
-  savemat(folder / 'probe_img_ID_pairs.mat', {'probe_set': _cells([PROBES[0], listed, PROBES[2]])})
+  savemat(folder / 'probe_img_ID_pairs.mat', {'probe_set': cell_array([PROBES[0], listed, PROBES[2]])})
   np.testing.assert_array_equal(TinyFaceSet.open(tree, SIZE).images[:], before)
 
 
 def test_names_without_a_person_and_other_folders(tree, tmp_path):
   folder = tree / 'Testing_Set'
   shutil.copy(folder / 'Probe' / PROBES[0], folder / 'Probe' / 'anna.png')
-  savemat(folder / 'probe_img_ID_pairs.mat', {'probe_set': _cells(['anna.png'])})
+  savemat(folder / 'probe_img_ID_pairs.mat', {'probe_set': cell_array(['anna.png'])})
   assert _error(tree).startswith(f'{folder / "Probe" / "anna.png"}: the name does not begin with the number')
   assert _error(tmp_path).startswith(f'{tmp_path} has no folder Gallery_Match')
 
@@ -210,7 +180,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tree):
 def test_lists_are_what_was_written(tmp_path, compressed):
   path = tmp_path / 'list.mat'
   names = ['1_1.jpg', 'a', '12', '123', '1234', '12345', 'ä_é.jpg', 'x' * 300]
-  for cells, expected in ((_cells(names), names), (_cells(names).T, names), (_cells(names)[:0], [])):
+  for cells, expected in ((cell_array(names), names), (cell_array(names).T, names), (cell_array(names)[:0], [])):
     savemat(path, {'ids': np.arange(9.0)[:, None], 'names': cells, 'text': 'names'}, do_compression=compressed)
     assert read_names(path, 'names') == expected
 
@@ -218,11 +188,11 @@ def test_lists_are_what_was_written(tmp_path, compressed):
 @pytest.mark.parametrize(
   ('content', 'what'),
   [
-    ({'other': _cells(['a'])}, 'no such variable'),
+    ({'other': cell_array(['a'])}, 'no such variable'),
     ({'names': 'a'}, 'no cell array of strings'),
-    ({'names': _cells([['a', 'b']])}, 'no cell array of strings'),
-    ({'names': _cells([3])}, 'no cell array of strings'),
-    ({'names': _cells(['a', ''])}, 'no cell array of strings'),
+    ({'names': cell_array([['a', 'b']])}, 'no cell array of strings'),
+    ({'names': cell_array([3])}, 'no cell array of strings'),
+    ({'names': cell_array(['a', ''])}, 'no cell array of strings'),
   ],
 )
 def test_what_is_no_list(tmp_path, content, what):
@@ -234,7 +204,7 @@ def test_what_is_no_list(tmp_path, content, what):
 @pytest.mark.parametrize('damage', ['empty', 'cut', 'another format', 'a wrong length'])
 def test_damaged_lists_are_named(tmp_path, damage):
   path = tmp_path / 'list.mat'
-  savemat(path, {'names': _cells(PROBES)})
+  savemat(path, {'names': cell_array(PROBES)})
   content = bytearray(path.read_bytes())
   if damage == 'a wrong length':
     content[232] = 124  # of a name; takes the process down that reads it with SciPy 1.17

@@ -7,8 +7,9 @@ import pytest
 
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.evaluation.unseen import pixel_embedding
-from gif_jax.models.extraction import extract as extraction
-from gif_jax.models.extraction.extract import ExtractError, extract, identity_moments
+from gif_jax.models.extraction import batches
+from gif_jax.models.extraction.extract import extract
+from gif_jax.models.extraction.identity_moments import ExtractError, identity_moments
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (11, 4, 5, 3), np.uint8)
 
@@ -99,9 +100,9 @@ def test_one_device_equals_eight(monkeypatch):
     return exact, extract(convolved, IMAGES, 8)
 
   seen = set()
-  monkeypatch.setattr(extraction, 'make_mesh', lambda devices: seen.add(len(devices)) or make_mesh(devices))
+  monkeypatch.setattr(batches, 'make_mesh', lambda devices: seen.add(len(devices)) or make_mesh(devices))
   exact, close = results()
-  monkeypatch.setattr(extraction, 'make_mesh', lambda devices: make_mesh(devices[:1]))
+  monkeypatch.setattr(batches, 'make_mesh', lambda devices: make_mesh(devices[:1]))
   alone_exact, alone_close = results()
   assert seen == {8} and _bytes(exact) == _bytes(alone_exact)
   np.testing.assert_allclose(close, alone_close, rtol=0, atol=1e-6)

@@ -13,7 +13,9 @@ import pytest
 from gif_jax.core.errors import DiskError
 from gif_jax.core.storage import resume
 from gif_jax.models.extraction import extract as extraction
-from gif_jax.models.extraction.extract import ExtractError, extract, identity_moments
+from gif_jax.models.extraction import identity_moments as moments
+from gif_jax.models.extraction.extract import extract
+from gif_jax.models.extraction.identity_moments import ExtractError, identity_moments
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (61, 4, 5, 3), np.uint8)  # 8 batches of 8, the last one not full
@@ -192,7 +194,7 @@ def test_ctrl_c_while_rows_are_filled(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('before', [True, False])
 def test_ctrl_c_while_sums_are_added(tmp_path, monkeypatch, before):
-  add, calls = extraction._add, []
+  add, calls = moments._add, []
 
   def interrupted(*args):
     calls.append(args)
@@ -203,7 +205,7 @@ def test_ctrl_c_while_sums_are_added(tmp_path, monkeypatch, before):
       os.kill(os.getpid(), signal.SIGINT)
 
   with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    patch.setattr(extraction, '_add', interrupted)
+    patch.setattr(moments, '_add', interrupted)
     _moments(Network(), tmp_path)
   network = Network()
   _equal(_moments(network, tmp_path), _moments(Network()))

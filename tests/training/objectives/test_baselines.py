@@ -1,4 +1,4 @@
-"""The baselines in the whole training step: devices, checkpoints, and what users may get wrong."""
+"""The baselines in the full training step: devices, checkpoints, and what users may get wrong."""
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ PEOPLE = Identities(20, 'tiny')
 def _config(tiny_config, **changes):
   c = tiny_config.copy_and_resolve_references()
   c.softmax.enabled, c.softmax.scale, c.train.batch_size = True, 16.0, 24
-  # A rate that does not amplify the kinks of PReLU: see test_training.
+  # A rate that does not amplify the kinks of PReLU: see test_train_step.
   c.optim.lr, c.optim.warmup, c.optim.clip = 1e-4, 0.0, 0.0
   c.update_from_flattened_dict({key.replace('__', '.'): value for key, value in changes.items()})
   validate(c)
@@ -31,11 +31,11 @@ def _run(c, devices):
   program = make_program(c, PEOPLE, 10, mesh)
 
   def run(state, batches):
-    found = []
+    values = []
     for batch in batches:
       state, metrics = program.train_step(state, sharding.put_batch(batch, mesh))
-      found.append(float(metrics['loss']))
-    return np.array(found), state
+      values.append(float(metrics['loss']))
+    return np.array(values), state
 
   return program, run
 
@@ -44,9 +44,9 @@ def _run(c, devices):
 def batches(tiny_faces):
   """Four batches of 24, some people several times in each."""
   source = input_pipeline.batches(tiny_faces.train, PEOPLE, batch_size=24, seed=0, labels=True)
-  found = [next(source) for _ in range(4)]
+  taken = [next(source) for _ in range(4)]
   source.close()
-  return found
+  return taken
 
 
 def test_one_device_equals_eight(tiny_config, batches):

@@ -56,7 +56,7 @@ def test_in_batch_loss_against_a_softmax_over_the_distinct_identities(joint_conf
   settings = joint_config.joint
   settings.embeddings = embeddings
   z, h = _vectors(8, 16, 1), _vectors(20, 16, 2)
-  found = losses.in_batch_loss(z, h[LABEL], *_columns(LABEL), settings)
+  loss = losses.in_batch_loss(z, h[LABEL], *_columns(LABEL), settings)
   people, column = np.unique(LABEL, return_inverse=True)
   cosine = z.astype(np.float64) @ h[people].astype(np.float64).T
   cosine[np.arange(8), column] -= settings.margin
@@ -64,32 +64,32 @@ def test_in_batch_loss_against_a_softmax_over_the_distinct_identities(joint_conf
   between = settings.scale * z.astype(np.float64) @ z.astype(np.float64).T
   between = np.where(LABEL[:, None] == LABEL[None, :], 0, np.exp(between)).sum(1)  # faces of others in the batch
   wanted = np.log(np.exp(logits).sum(1) + embeddings * between) - logits[np.arange(8), column]
-  np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(loss, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('embeddings', [0.0, 1.0])
 def test_one_identity_alone_in_a_batch_costs_nothing(joint_config, embeddings):
   joint_config.joint.embeddings = embeddings
   z = _vectors(4, 16)
-  found = losses.in_batch_loss(z, jnp.tile(z[:1], (4, 1)), *_columns(np.zeros(4, np.int32)), joint_config.joint)
-  np.testing.assert_allclose(found, 0, atol=1e-6)
+  loss = losses.in_batch_loss(z, jnp.tile(z[:1], (4, 1)), *_columns(np.zeros(4, np.int32)), joint_config.joint)
+  np.testing.assert_allclose(loss, 0, atol=1e-6)
 
 
 def test_batch_uniformity_is_the_gaussian_potential_of_the_distinct_vectors():
   h = _vectors(20, 16)
-  found = losses.batch_uniformity(h[LABEL], _columns(LABEL)[1])
-  np.testing.assert_allclose(found, gaussian_potential(jnp.asarray(h[np.unique(LABEL)])), rtol=1e-5)
+  uniformity = losses.batch_uniformity(h[LABEL], _columns(LABEL)[1])
+  np.testing.assert_allclose(uniformity, gaussian_potential(jnp.asarray(h[np.unique(LABEL)])), rtol=1e-5)
 
 
 @pytest.mark.parametrize('devices', [1, 3, 8])
 @pytest.mark.parametrize('m', [20, 24, 1000])
 def test_rows_are_read_from_whatever_device_they_are_on(tmp_path, m, devices):
   table, mesh = _table(tmp_path / 'table', m), _mesh(devices)
-  placed = joint.place(table, mesh)
+  placed = joint.init_rows(table, mesh)
   assert all(len(shard.data) == -(-m // devices) for shard in placed.vectors.addressable_shards)
   label = np.random.default_rng(0).integers(0, m, 8).astype(np.int32)
   label[:2] = m - 1
-  rows = jax.jit(lambda placed, label: joint.read(placed, label, mesh))(placed, label)
+  rows = jax.jit(lambda placed, label: joint.gather_rows(placed, label, mesh))(placed, label)
   np.testing.assert_array_equal(rows.codes, table.codes[label])
   np.testing.assert_array_equal(rows.vectors, table.rows(label)[1])
 
@@ -97,24 +97,24 @@ def test_rows_are_read_from_whatever_device_they_are_on(tmp_path, m, devices):
 def test_a_random_start_is_the_same_on_any_devices_and_reads_no_vectors(joint_config, tmp_path):
   joint_config.joint.start = 'random'
   table = _table(tmp_path / 'table', 20)
-  placed = [joint.Joint(joint_config, table, None, _mesh(devices)).place()['joint'].on_host() for devices in (1, 3, 8)]
+  placed = [joint.Joint(joint_config, table, None, _mesh(devices)).init()['joint'].on_host() for devices in (1, 3, 8)]
   for rows in placed:
     np.testing.assert_array_equal(rows.vectors, placed[0].vectors)
     np.testing.assert_array_equal(rows.codes, table.codes)
   np.testing.assert_allclose(np.linalg.norm(placed[0].vectors, axis=1), 1, rtol=1e-6)
   assert np.abs(placed[0].vectors @ table.vectors.T).max() < 0.95 and len(np.unique(placed[0].vectors[:, 0])) == 20
   joint_config.train.seed = 1
-  other = joint.Joint(joint_config, table, None, _mesh(1)).place()['joint']
+  other = joint.Joint(joint_config, table, None, _mesh(1)).init()['joint']
   assert np.abs(other.vectors - placed[0].vectors).max() > 0.1
 
 
 @pytest.mark.parametrize('devices', [1, 8])
 def test_rows_are_written_where_they_belong_and_nowhere_else(tmp_path, devices):
   table, mesh = _table(tmp_path / 'table', 20), _mesh(devices)
-  placed = joint.place(table, mesh)
+  placed = joint.init_rows(table, mesh)
   before = placed.on_host()
   label, rows = np.array([19, -1, 3, -1], np.int32), np.arange(64, dtype=np.float32).reshape(4, 16)
-  after = jax.jit(lambda p: joint.write(p, label, rows, mesh))(placed).on_host()
+  after = jax.jit(lambda p: joint.scatter_rows(p, label, rows, mesh))(placed).on_host()
   wanted = before.vectors.copy()
   wanted[[19, 3]] = rows[[0, 2]]
   np.testing.assert_array_equal(after.vectors, wanted)
@@ -123,11 +123,11 @@ def test_rows_are_written_where_they_belong_and_nowhere_else(tmp_path, devices):
 
 @pytest.mark.parametrize('negatives', [0, 6])
 def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path, negatives):
-  """Against automatic differentiation through a lookup in the whole table, with identities that occur twice."""
+  """Against automatic differentiation through a lookup in the full table, with identities that occur twice."""
   table, mesh = _table(tmp_path / 'table', 20), _mesh(8)
   settings = joint_config.joint
   settings.negatives = negatives
-  z, placed = _vectors(8, 16, 5), joint.place(table, mesh)
+  z, placed = _vectors(8, 16, 5), joint.init_rows(table, mesh)
   h = jnp.asarray(placed.on_host().vectors)
 
   def dense(h):
@@ -143,10 +143,10 @@ def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path, n
   @jax.jit
   def sparse(placed):
     state = SimpleNamespace(joint=placed, step=0)
-    rows, batch, whole = objective.read(state, {'label': jnp.asarray(LABEL)})
+    rows, batch, context = objective.gather(state, {'label': jnp.asarray(LABEL)})
     cosines = jnp.zeros((8, table.l, table.v))
-    gradient = jax.grad(lambda rows: objective.loss(rows, z, cosines, batch, whole)[0])(rows)
-    return objective.move(state, rows, gradient, whole, {})['joint']
+    gradient = jax.grad(lambda rows: objective.loss(rows, z, cosines, batch, context)[0])(rows)
+    return objective.update(state, rows, gradient, context, {})['joint']
 
   touched = np.unique([*LABEL, *objective._others(0).tolist()])
   assert (len(touched) > len(np.unique(LABEL))) == (negatives > 0)
@@ -156,7 +156,7 @@ def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path, n
   after = placed.on_host()
   np.testing.assert_allclose(after.vectors, h, atol=1e-5)
   others = np.setdiff1d(np.arange(20), touched)
-  np.testing.assert_array_equal(after.vectors[others], joint.place(table, mesh).on_host().vectors[others])
+  np.testing.assert_array_equal(after.vectors[others], joint.init_rows(table, mesh).on_host().vectors[others])
   assert np.abs(after.vectors[touched] - table.vectors[touched]).max() > 0.01
 
 
@@ -173,18 +173,18 @@ def _trained(config, table, faces, devices, steps):
   """Losses of the first steps on `devices` devices, and the final state."""
   mesh = _mesh(devices)
   program = make_program(config, table, steps, mesh)
-  state, found = program.init(), []
+  state, values = program.init(), []
   iterator = input_pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0, labels=True)
   for _ in range(steps):
     state, metrics = program.train_step(state, sharding.put_batch(next(iterator), mesh))
-    found.append(float(metrics['loss']))
+    values.append(float(metrics['loss']))
   iterator.close()
-  return np.array(found), state
+  return np.array(values), state
 
 
 def test_one_device_equals_eight(joint_config, tiny_faces, tiny_table):
-  # A rate that does not amplify the kinks of PReLU, as in test_training; smaller than there, as this loss is ten times
-  # as large. (At 1e-3 losses part by 6e-4 in five steps where a kink is met, and by 2e-7 where all slopes are 1.)
+  # A rate that does not amplify the kinks of PReLU, as in test_train_step; smaller, as this loss is ten times as large.
+  # (At 1e-3 losses part by 6e-4 in five steps where a kink is met, and by 2e-7 where all slopes are 1.)
   joint_config.optim.lr, joint_config.optim.warmup, joint_config.optim.clip = 1e-4, 0.0, 0.0
   joint_config.joint.uniformity, joint_config.joint.negatives, joint_config.joint.embeddings = 0.5, 9, 2.0
   alone, one = _trained(joint_config, tiny_table, tiny_faces, 1, 5)
@@ -245,8 +245,8 @@ def test_new_codes_keep_the_meaning_of_digits(joint_config, tiny_table, tmp_path
   table = _table(tmp_path / 'table', 1000)
   clustered = table.rows(np.arange(1000))[1]
   codes = product.build_codes(clustered, 3, 10, progress=False)
-  placed = joint.place(table, _mesh(8)).replace(codes=jnp.asarray(codes))
-  found = joint.retokenise(placed, table.v, joint_config.tokenizer, _mesh(8), tmp_path)
-  jax.tree.map(np.testing.assert_array_equal, found.on_host().vectors, placed.on_host().vectors)
-  kept = (found.on_host().codes == codes).mean(0)
+  placed = joint.init_rows(table, _mesh(8)).replace(codes=jnp.asarray(codes))
+  remade = joint.retokenise(placed, table.v, joint_config.tokenizer, _mesh(8), tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, remade.on_host().vectors, placed.on_host().vectors)
+  kept = (remade.on_host().codes == codes).mean(0)
   assert (kept > 0.6).all(), kept  # one in ten by chance

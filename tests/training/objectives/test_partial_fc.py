@@ -58,10 +58,10 @@ def _chi_square(counts):
 
 def test_every_set_is_equally_likely():
   draws = _draws(6000, [4, 4], rows=7, m=7, wanted=3)
-  found = {others: 0 for others in itertools.combinations([0, 1, 2, 3, 5, 6], 2)}
+  counts = {others: 0 for others in itertools.combinations([0, 1, 2, 3, 5, 6], 2)}
   for chosen in draws:
-    found[tuple(int(person) for person in chosen if person != 4)] += 1
-  assert _chi_square(np.array(list(found.values()))) < 36.1  # 14 degrees of freedom, one in a thousand
+    counts[tuple(int(person) for person in chosen if person != 4)] += 1
+  assert _chi_square(np.array(list(counts.values()))) < 36.1  # 14 degrees of freedom, one in a thousand
 
 
 def test_everybody_is_chosen_equally_often():

@@ -1,4 +1,4 @@
-"""Training the sequence decoder: the same on any devices and in parts, and figures of what it has learnt."""
+"""Training the sequence decoder: the same on any devices and in parts, and metrics of what it has learnt."""
 
 import json
 
@@ -11,7 +11,7 @@ from gif_jax.codes import tokenizer
 from gif_jax.codes.table import CodeTable
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.identification.beam_search import build_index
-from gif_jax.identification.nearest import rank_rates
+from gif_jax.identification.metrics import rank_rates
 from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.trained import open_backbone
 from gif_jax.training import sharding
@@ -22,9 +22,9 @@ CODE = {'tokenizer.l': 2, 'tokenizer.v': 5, 'model.sequence': 16}  # codes of mo
 
 @pytest.fixture
 def config(tiny_config):
-  found = tiny_config.copy_and_resolve_references()
-  found.update_from_flattened_dict(CODE)
-  return found
+  settings = tiny_config.copy_and_resolve_references()
+  settings.update_from_flattened_dict(CODE)
+  return settings
 
 
 @pytest.fixture(scope='module')
@@ -44,26 +44,26 @@ def _batch(config, table, faces, rows):
 def _trained(config, table, batch, devices, steps):
   mesh = make_mesh(jax.devices()[:devices], config.train.fsdp)
   program = make_program(config, table, steps, mesh)
-  state, found = program.init(), []
+  state, history = program.init(), []
   batch = sharding.put_batch(batch, mesh)
   for _ in range(steps):
     state, metrics = program.train_step(state, batch)
-    found.append(jax.device_get(metrics))
-  return found, state, program
+    history.append(jax.device_get(metrics))
+  return history, state, program
 
 
 @pytest.mark.parametrize('joint', [False, True], ids=['fixed', 'joint'])
 def test_devices_parts_and_splitting_change_nothing(config, table, tiny_faces, joint):
-  """Every part has the same images, so that BatchNorm sees in each what it sees in the whole; small steps, as kinks of
-  PReLU would be amplified: see test_training.py."""
+  """Every part has the same images, so that BatchNorm sees in each what it sees in all of them; small steps, as kinks
+  of PReLU would be amplified: see test_train_step.py."""
   config.joint.enabled = joint
   config.update_from_flattened_dict({'optim.lr': 1e-4, 'optim.warmup': 0.0, 'optim.clip': 0.0, 'model.sequence': 128})
   batch = _batch(config, table, tiny_faces, np.repeat(np.arange(0, 32, 4), 2))
   wanted, one, program = _trained(config, table, batch, 1, 3)
   start = program.init().params['sequence']
   config.train.accumulate, config.train.fsdp = 2, 4
-  found, eight, _ = _trained(config, table, batch, 8, 3)
-  for step, expected in zip(found, wanted):
+  history, eight, _ = _trained(config, table, batch, 8, 3)
+  for step, expected in zip(history, wanted):
     assert step.keys() == expected.keys() and step['sequence_accuracy'].shape == (2,)
     for name in expected:
       # A loss is a difference of logits of up to 32, whose last bit is 4e-6: atol is for `joint`'s, which is below 1.
@@ -78,9 +78,9 @@ def test_devices_parts_and_splitting_change_nothing(config, table, tiny_faces, j
 
 def test_it_learns_whom_it_sees_again_and_again(config, table, tiny_faces):
   rows = np.arange(0, 64, 4)  # sixteen people
-  found, state, program = _trained(config, table, _batch(config, table, tiny_faces, rows), 8, 40)
-  assert found[-1]['sequence_loss'] < 0.3 * found[0]['sequence_loss']
-  assert found[-1]['sequence_accuracy'].min() > 0.9
+  history, state, program = _trained(config, table, _batch(config, table, tiny_faces, rows), 8, 40)
+  assert history[-1]['sequence_loss'] < 0.3 * history[0]['sequence_loss']
+  assert history[-1]['sequence_accuracy'].min() > 0.9
   first = make_predictor(program, state)(tiny_faces.train[rows])['first_state']
   index = build_index(table.codes, table.v)
   identity, _ = make_search(program, state)(index, first, 5, 1)

@@ -12,7 +12,8 @@ import pytest
 from gif_jax.config import default
 from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.training import optim
-from gif_jax.training.objectives.softmax import Softmax, SoftmaxTable
+from gif_jax.training.objectives.softmax import Softmax
+from gif_jax.training.state import SoftmaxTable
 from tests.helpers import places
 
 GOLDEN = dict(np.load(places.GOLDEN / 'margins_golden.npz'))
@@ -44,11 +45,11 @@ def _objective(config, devices, m=M, fsdp=1):
 
 
 def _padded(objective, centres):
-  """Centres of all identities with what fills the devices up; no figure may depend on it."""
+  """Centres of all identities with what fills the devices up; nothing may depend on it."""
   return jnp.full((objective.share * objective.mesh.size, centres.shape[1]), 7.0).at[: len(centres)].set(centres)
 
 
-def _found(objective, norms):
+def _loss_and_gradients(objective, norms):
   """Loss and metrics of the golden batch, and gradients of rows and features."""
   batch = {'label': jnp.asarray(GOLDEN['label'], jnp.int32)}
 
@@ -56,8 +57,8 @@ def _found(objective, norms):
     return objective.loss(rows, features, None, batch, (None, jnp.asarray(norms)))
 
   gradients = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
-  (value, metrics), found = gradients(_padded(objective, GOLDEN['centres']), jnp.asarray(GOLDEN['features']))
-  return value, metrics, *found
+  (value, metrics), of_both = gradients(_padded(objective, GOLDEN['centres']), jnp.asarray(GOLDEN['features']))
+  return value, metrics, *of_both
 
 
 @pytest.mark.parametrize('devices', [1, 3, 8])
@@ -65,7 +66,7 @@ def _found(objective, norms):
 def test_margins_and_their_gradients_equal_pytorch(name, devices):
   objective = _objective(_config(CASES[name]), devices)
   norms = GOLDEN.get(f'{name}/norms_before', (20.0, 100.0))
-  loss, metrics, of_rows, of_features = _found(objective, norms)
+  loss, metrics, of_rows, of_features = _loss_and_gradients(objective, norms)
   wanted = {part: GOLDEN[f'{name}/{part}'] for part in ('of_centres', 'of_features')}
   np.testing.assert_allclose(loss, GOLDEN[f'{name}/loss'].mean(), rtol=1e-5)
   np.testing.assert_allclose(of_features, wanted['of_features'], atol=1e-5 * np.abs(wanted['of_features']).max())
@@ -78,7 +79,7 @@ def test_margins_and_their_gradients_equal_pytorch(name, devices):
 def _state(objective, norms=(20.0, 100.0), step=0):
   """A state whose rows and momentum are all different, not those of a start."""
   rng = np.random.default_rng(0)
-  table = objective.place()['softmax']
+  table = objective.init()['softmax']
   noise = jax.tree.map(lambda x: jnp.asarray(rng.random(x.shape), x.dtype) if x.ndim == 2 else x, table)
   return SimpleNamespace(softmax=noise.replace(norms=jnp.asarray(norms)), step=jnp.int32(step))
 
@@ -88,10 +89,11 @@ def _stepper(objective):
 
   @jax.jit
   def step(table, number, features, label):
-    rows, batch, whole = objective.read(SimpleNamespace(softmax=table, step=number), {'label': label})
-    gradient = jax.value_and_grad(lambda rows: objective.loss(rows, features, None, batch, whole), has_aux=True)
+    rows, batch, context = objective.gather(SimpleNamespace(softmax=table, step=number), {'label': label})
+    gradient = jax.value_and_grad(lambda rows: objective.loss(rows, features, None, batch, context), has_aux=True)
     (loss, metrics), of_rows = gradient(rows)
-    return whole[0], loss, objective.move(SimpleNamespace(softmax=table), rows, of_rows, whole, metrics)['softmax']
+    after = objective.update(SimpleNamespace(softmax=table), rows, of_rows, context, metrics)
+    return context[0], loss, after['softmax']
 
   def run(state, features, label):
     ids, loss, table = step(state.softmax, state.step, jnp.asarray(features), jnp.asarray(label, jnp.int32))
@@ -126,9 +128,9 @@ def test_a_sample_of_everybody_is_the_full_softmax(devices):
   sampled.everybody = False
   state = _state(full)
   _, _, wanted = _stepper(full)(state, GOLDEN['features'], GOLDEN['label'])
-  ids, _, found = _stepper(sampled)(state, GOLDEN['features'], GOLDEN['label'])
+  ids, _, after = _stepper(sampled)(state, GOLDEN['features'], GOLDEN['label'])
   assert full.everybody and set(range(M)) <= set(np.asarray(ids).tolist())
-  for left, right in zip(jax.tree.leaves(_on_host(found.softmax)), jax.tree.leaves(_on_host(wanted.softmax))):
+  for left, right in zip(jax.tree.leaves(_on_host(after.softmax)), jax.tree.leaves(_on_host(wanted.softmax))):
     np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
@@ -153,13 +155,13 @@ def test_partial_fc_is_dense_training_with_the_people_it_samples(name, devices):
     ids, loss, after = step(state, features, label)
     people = np.asarray(ids)[np.asarray(ids) < M]
     _check_sample(objective, people, label)
-    before, found = _on_host(state.softmax), _on_host(after.softmax)
+    before, updated = _on_host(state.softmax), _on_host(after.softmax)
     wanted, gradient = _dense(before.centres, people, features, label)
     np.testing.assert_allclose(loss, wanted, rtol=1e-5)
     updates, opt_state = tx.update(gradient, before.opt_state, before.centres)
     dense = SoftmaxTable(optax.apply_updates(before.centres, updates), opt_state, before.norms, M)
     others = np.setdiff1d(np.arange(M), people)
-    for old, new, right in zip(*map(jax.tree.leaves, (before, found, dense))):
+    for old, new, right in zip(*map(jax.tree.leaves, (before, updated, dense))):
       if old.ndim == 2:
         np.testing.assert_array_equal(new[others], old[others])
         np.testing.assert_allclose(new[people], np.asarray(right)[people], rtol=1e-4, atol=1e-5)
@@ -169,12 +171,12 @@ def test_partial_fc_is_dense_training_with_the_people_it_samples(name, devices):
 
 def test_rows_are_split_alike_where_devices_share_parameters():
   config = _config(CASES['cosface'], rate=0.3)
-  found = []
+  steps = []
   for fsdp in (1, 4):
     objective = _objective(config, 8, fsdp=fsdp)
     ids, loss, after = _stepper(objective)(_state(objective), GOLDEN['features'], GOLDEN['label'])
-    found.append((np.asarray(ids), float(loss), _on_host(after.softmax.centres)))
-  for left, right in zip(*found):
+    steps.append((np.asarray(ids), float(loss), _on_host(after.softmax.centres)))
+  for left, right in zip(*steps):
     np.testing.assert_allclose(left, right, rtol=1e-6)
 
 
@@ -193,7 +195,7 @@ def test_a_sample_is_a_function_of_seed_step_and_device():
 
 
 def test_the_start_does_not_depend_on_devices():
-  tables = [_objective(_config(), devices).place()['softmax'] for devices in (1, 3, 8)]
+  tables = [_objective(_config(), devices).init()['softmax'] for devices in (1, 3, 8)]
   assert {len(table.centres) for table in tables} == {37, 39, 40}
   for table in tables[1:]:
     np.testing.assert_array_equal(table.on_host(), tables[0].on_host())
@@ -207,13 +209,13 @@ def _lowered(m, rate, devices=1, dtype='float32', d=64, batch=16):
   objective = _objective(config, devices, m)
 
   def step(table, features, label):
-    rows, batch, whole = objective.read(SimpleNamespace(softmax=table, step=0), {'label': label})
-    gradients = jax.grad(lambda *trained: objective.loss(*trained, None, batch, whole), (0, 1), has_aux=True)
+    rows, batch, context = objective.gather(SimpleNamespace(softmax=table, step=0), {'label': label})
+    gradients = jax.grad(lambda *trained: objective.loss(*trained, None, batch, context), (0, 1), has_aux=True)
     (of_rows, of_features), metrics = gradients(rows, features)
-    return objective.move(SimpleNamespace(softmax=table), rows, of_rows, whole, metrics)['softmax'], of_features
+    return objective.update(SimpleNamespace(softmax=table), rows, of_rows, context, metrics)['softmax'], of_features
 
   shapes = jax.ShapeDtypeStruct((batch, d), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.int32)
-  return jax.jit(step, donate_argnums=0).lower(objective.shape()['softmax'], *shapes)
+  return jax.jit(step, donate_argnums=0).lower(objective.abstract()['softmax'], *shapes)
 
 
 @pytest.mark.parametrize(('rate', 'copies'), [(1.0, 1), (0.3, 4)])

@@ -10,29 +10,35 @@ Sources: dmlc-core's recordio.h and recordio.cc for the frame, MXNet's recordio.
 
 import os
 import struct
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
 
 MAGIC = 0xCED7230A
-WHOLE, FIRST, MIDDLE, LAST = range(4)  # cflag
+SINGLE, FIRST, MIDDLE, LAST = range(4)  # cflag
 SHIFT = 29
 LENGTH = (1 << SHIFT) - 1  # the bits of the length, and the most bytes a payload has
 HEAD = struct.Struct('<II')
 HEADER = struct.Struct('<IfQQ')
 _MAGIC_BYTES = struct.pack('<I', MAGIC)
 
+Bytes = TypeVar('Bytes', int, np.ndarray)  # numbers of bytes
 
-def padded(length):
+
+def padded(length: Bytes) -> Bytes:
   """Bytes that `length` bytes take with their padding."""
   return (length + 3) & ~3
 
 
-def pack(image: bytes, label, number: int, second: int = 0) -> bytes:
+def pack(image: bytes, label: float | Sequence[float], number: int, second: int = 0) -> bytes:
   """The payload of an image (or b'') with one label or several; number, second: its ids. Labels are kept as float32."""
   if isinstance(label, int | float):
     return HEADER.pack(0, label, number, second) + image
   return HEADER.pack(len(label), 0, number, second) + struct.pack(f'<{len(label)}f', *label) + image
 
 
-def _pieces(payload):
+def _pieces(payload: bytes) -> Iterator[bytes]:
   """What lies between the magics at multiples of 4."""
   begin = at = 0
   while (at := payload.find(_MAGIC_BYTES, at)) >= 0:
@@ -49,14 +55,15 @@ def frame(payload: bytes) -> bytes:
   if len(payload) > LENGTH:
     raise ValueError(f'{len(payload)} bytes, but a record holds at most {LENGTH}')
   pieces = list(_pieces(payload))
-  flags = [WHOLE] if len(pieces) == 1 else [FIRST, *[MIDDLE] * (len(pieces) - 2), LAST]
+  flags = [SINGLE] if len(pieces) == 1 else [FIRST, *[MIDDLE] * (len(pieces) - 2), LAST]
   record = b''.join(HEAD.pack(MAGIC, flag << SHIFT | len(piece)) + piece for flag, piece in zip(flags, pieces))
   return record + bytes(-len(payload) % 4)
 
 
 def parts(descriptor: int, offset: int, stop: int) -> list[tuple[int, int]]:
   """Where the parts of the record at `offset` lie: [(first byte, bytes)]; [] if one is missing or not below `stop`."""
-  found, wanted, total = [], (WHOLE, FIRST), 0
+  listed: list[tuple[int, int]] = []
+  wanted, total = (SINGLE, FIRST), 0
   while offset + HEAD.size <= stop:
     head = os.pread(descriptor, HEAD.size, offset)
     magic, word = HEAD.unpack(head) if len(head) == HEAD.size else (0, 0)
@@ -64,9 +71,9 @@ def parts(descriptor: int, offset: int, stop: int) -> list[tuple[int, int]]:
     offset, total = offset + HEAD.size, total + length + len(_MAGIC_BYTES)
     if magic != MAGIC or flag not in wanted or offset + length > stop or total > LENGTH:
       return []
-    found.append((offset, length))
-    if flag in (WHOLE, LAST):
-      return found
+    listed.append((offset, length))
+    if flag in (SINGLE, LAST):
+      return listed
     offset, wanted = offset + padded(length), (MIDDLE, LAST)
   return []
 

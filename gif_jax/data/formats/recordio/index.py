@@ -1,7 +1,7 @@
 """The index of a .rec file: where every image lies and whose it is; for 42 million, without a loop in Python.
 
 An .idx says where the records are. It is believed as far as it names every byte of its .rec, which a good one does;
-else the .rec itself is searched from its start, and what is found there counts where it is more.
+else the .rec itself is searched from its start, and the result counts where it is more.
 """
 
 import os
@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from gif_jax.core.errors import DataError
 from gif_jax.data.formats.recordio import framing
+from gif_jax.data.formats.recordio.heads import Heads, correct, read_heads
 from gif_jax.data.formats.recordio.names import LISTED, keys_of_idx, keys_of_rec, read_idx, scan
 from gif_jax.data.formats.recordio.report import EXACT, Report, check_identities
 from gif_jax.data.listing import Skipped
 
-_BLOCK = 1 << 22  # bytes read at a time
-_PREFIX = framing.HEAD.size + framing.HEADER.size + 8  # bytes of a record up to its second label
-_NO_HEAD = 0xFFFFFFFF  # cflag 7, which no record has
 _FINE, _OUTSIDE, _NOWHERE, _CUT, _SHORT, _LABELS, _EMPTY, _NO_NUMBER, _FRACTION, _NEGATIVE = range(10)
 _REASONS = {
   _OUTSIDE: 'its place is beyond the end of the file',
@@ -49,21 +46,11 @@ class Index(NamedTuple):
   unit: str  # what `keys` are: 'key', or 'record' where they are the numbers of the records in the file, from 0
 
 
-class _Heads(NamedTuple):
-  """What k records begin with; zeros where the file ends before."""
-
-  word: np.ndarray  # uint32 [k], cflag and length; _NO_HEAD where the magic is wrong
-  flag: np.ndarray  # uint32 [k]
-  label: np.ndarray  # float32 [k], the label, or the first of several
-  second: np.ndarray  # float32 [k], the second of several
-  id: np.ndarray  # int64 [k]
-
-
-class _Found(NamedTuple):
+class _Located(NamedTuple):
   """k records, in the order of the file."""
 
   offsets: np.ndarray  # int64 [k]
-  heads: _Heads
+  heads: Heads
   reason: np.ndarray  # uint8 [k], why a record cannot be used; _FINE
   length: np.ndarray  # int64 [k], bytes of the payload
   left: np.ndarray  # int64 [k], those of the image
@@ -83,7 +70,7 @@ class _Found(NamedTuple):
 
   @property
   def headed(self) -> np.ndarray:
-    """Whether the header of the payload is there."""
+    """Whether the header of the payload is complete."""
     return ~self.lost & (self.reason != _SHORT)
 
 
@@ -101,64 +88,64 @@ def make_index(rec: Path, idx: Path, *, quiet: bool) -> Index:
     ) from error
 
 
-def _index(descriptor, rec, idx, quiet):
+def _index(descriptor: int, rec: Path, idx: Path, quiet: bool) -> Index:
   size = os.fstat(descriptor).st_size
   keys, offsets, malformed, problem = read_idx(idx, quiet)
   keys, offsets, twice = _in_order(keys, offsets)
-  found, unit = _look(descriptor, size, offsets, quiet), 'key'
-  fault = problem or _fault(rec, idx, malformed, found)
+  records, unit = _look(descriptor, size, offsets, quiet), 'key'
+  fault = problem or _fault(rec, idx, malformed, records)
   if fault:
     scanned = _look(descriptor, size, scan(descriptor, size, quiet), quiet)
-    fault = fault if _outranks(scanned, found) else ''
+    fault = fault if _outranks(scanned, records) else ''
   if fault:
-    found, malformed, twice, other = scanned, [], 0, 0
-    keys, unit = keys_of_rec(found.heads.id, found.headed)
+    records, malformed, twice, other = scanned, [], 0, 0
+    keys, unit = keys_of_rec(records.heads.id, records.headed)
   else:
-    keys, other = keys_of_idx(keys, found.heads.id, found.headed)
-  image, heads = found.image, found.heads
+    keys, other = keys_of_idx(keys, records.heads.id, records.headed)
+  image, heads = records.image, records.heads
   originals, labels = np.unique(heads.label[image].astype(np.int64), return_inverse=True)
   split = heads.word[image] >> framing.SHIFT == framing.FIRST
-  offsets, length, left = found.offsets[image], found.length[image], found.left[image]
+  offsets, length, left = records.offsets[image], records.length[image], records.left[image]
   places = np.where(split, offsets, offsets + framing.HEAD.size + length - left)
   lengths = np.where(split, -left, left).astype(np.int32)
   skipped = [Skipped(f'{idx.name}, line {line}', 'it is not KEY<TAB>PLACE') for line in malformed[:LISTED]]
-  skipped += _skipped(rec, keys, unit, found, gaps=bool(fault))
-  report = _report(keys, found, labels, originals, idx=fault, places_twice=twice, keys_other=other)
+  skipped += _skipped(rec, keys, unit, records, gaps=bool(fault))
+  report = _report(keys, records, labels, originals, idx=fault, places_twice=twice, keys_other=other)
   keys, ids = keys[image], heads.id[image]
   return Index(keys, ids, places, lengths, labels.astype(np.int64, copy=False), originals, skipped, report, unit)
 
 
-def _look(descriptor, size, offsets, quiet):
+def _look(descriptor: int, size: int, offsets: np.ndarray, quiet: bool) -> _Located:
   """What is at `offsets`, rising."""
-  heads = _read_heads(descriptor, size, offsets, quiet)
+  heads = read_heads(descriptor, size, offsets, quiet)
   reason, length, gaps = _extents(descriptor, size, offsets, heads)
   left = _check(reason, heads, length)
-  return _Found(offsets, heads, reason, length, left, gaps)
+  return _Located(offsets, heads, reason, length, left, gaps)
 
 
-def _fault(rec: Path, idx: Path, malformed: list[int], found: _Found) -> str:
-  """Why an .idx is not believed; '' for one that leads to whole records and names every byte of the .rec."""
+def _fault(rec: Path, idx: Path, malformed: list[int], records: _Located) -> str:
+  """Why an .idx is not believed; '' for one that leads to complete records and names every byte of the .rec."""
   if malformed:
     return f'{idx.name}, line {malformed[0]} is not KEY<TAB>PLACE ({len(malformed)} such lines)'
-  if lost := int(found.lost.sum()):
-    return f'{idx.name} names places where no whole record is ({lost} of {len(found.offsets)})'
-  if len(found.gaps):
-    return f'{idx.name} names no record in {int(np.diff(found.gaps).sum())} bytes of {rec.name}'
+  if lost := int(records.lost.sum()):
+    return f'{idx.name} names places where no whole record is ({lost} of {len(records.offsets)})'
+  if len(records.gaps):
+    return f'{idx.name} names no record in {int(np.diff(records.gaps).sum())} bytes of {rec.name}'
   return ''
 
 
-def _outranks(scanned: _Found, found: _Found) -> bool:
-  """Whether what a search of the .rec found counts, and not what an .idx with faults names.
+def _outranks(scanned: _Located, listed: _Located) -> bool:
+  """Whether the result of searching the .rec counts, and not what an .idx with faults names.
 
-  It does where there are images that .idx does not name, or where the .rec is whole. Else the .rec is damaged, and .idx
-  knows the names of what is not there any more; of places beyond the end, the .rec may have been cut off.
+  It does where there are images that .idx does not name, or where the .rec is intact. Else the .rec is damaged, and
+  .idx knows the names of what is lost; of places beyond the end, the .rec may have been cut off.
   """
-  if not len(found.offsets) or not np.isin(scanned.offsets[scanned.image], found.offsets[found.image]).all():
+  if not len(listed.offsets) or not np.isin(scanned.offsets[scanned.image], listed.offsets[listed.image]).all():
     return True
-  return not scanned.lost.any() and not len(scanned.gaps) and not (found.reason == _OUTSIDE).any()
+  return not scanned.lost.any() and not len(scanned.gaps) and not (listed.reason == _OUTSIDE).any()
 
 
-def _in_order(keys, offsets):
+def _in_order(keys: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
   """Keys and places in the order of the file, each place once, and how many were named again."""
   if (offsets[1:] <= offsets[:-1]).any():
     order = np.argsort(offsets, kind='stable')
@@ -167,34 +154,9 @@ def _in_order(keys, offsets):
   return keys[new], offsets[new], int((~new).sum())
 
 
-def _read_heads(descriptor, size, offsets, quiet):
-  heads = _Heads(*(np.zeros(len(offsets), kind) for kind in ('u4', 'u4', 'f4', 'f4', 'i8')))
-  heads.word[:] = _NO_HEAD
-  inside = int(np.searchsorted(offsets, size - framing.HEAD.size, side='right'))
-  with tqdm(total=inside, desc='indexing records', unit='record', unit_scale=True, disable=quiet or not inside) as bar:
-    i = 0
-    while i < inside:
-      start = int(offsets[i]) & ~3
-      j = min(int(np.searchsorted(offsets, start + _BLOCK)), inside)
-      wanted = framing.padded(int(offsets[j - 1]) - start) + _PREFIX
-      words = np.frombuffer(os.pread(descriptor, wanted, start).ljust(wanted, b'\0'), '<u4')
-      for column, found in zip(heads, _heads(words, offsets[i:j] - start)):
-        column[i:j] = found
-      bar.update(j - i)
-      i = j
-  return heads
-
-
-def _heads(words, at):
-  """The heads of records at bytes `at` of a block of uint32."""
-  first = at >> 2
-  magic, word, flag, label, low, high, one, two = (words[first + column] for column in (0, 1, 2, 3, 4, 5, 8, 9))
-  word = np.where((magic == framing.MAGIC) & (at % 4 == 0), word, _NO_HEAD)
-  number = low.astype('i8') | high.astype('i8') << 32
-  return _Heads(word, flag, np.where(flag > 0, one, label).view('f4'), two.view('f4'), number)
-
-
-def _extents(descriptor, size, offsets, heads):
+def _extents(
+  descriptor: int, size: int, offsets: np.ndarray, heads: Heads
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Why records cannot be read (uint8 [k]), bytes of payloads (int64 [k]), what lies in no record (int64 [g, 2]).
 
   As the magic is in no payload, a record that runs beyond the next one is damaged. Reads the parts of those in parts
@@ -211,7 +173,7 @@ def _extents(descriptor, size, offsets, heads):
   for i in np.flatnonzero((heads.word >> framing.SHIFT == framing.FIRST) & (reason == _FINE)).tolist():
     where = framing.parts(descriptor, int(offsets[i]), int(stop[i]))
     if where:
-      end[i], length[i] = sum(where[-1]), _correct(heads, i, framing.join(descriptor, where))
+      end[i], length[i] = sum(where[-1]), correct(heads, i, framing.join(descriptor, where))
     else:
       reason[i] = _CUT
   end = np.where(reason == _CUT, stop, framing.padded(end))[start]
@@ -219,62 +181,64 @@ def _extents(descriptor, size, offsets, heads):
   return reason, length, edges[edges[:, 0] < edges[:, 1]]
 
 
-def _correct(heads, i, payload):
-  """Takes the head of a record in parts from its payload; returns the bytes of the payload."""
-  head = framing.HEAD.pack(framing.MAGIC, 0) + payload[: _PREFIX - framing.HEAD.size]
-  words = np.frombuffer(head.ljust(_PREFIX, b'\0'), '<u4')
-  for column, found in zip(heads[1:], _heads(words, np.zeros(1, np.int64))[1:]):
-    column[i] = found[0]
-  return len(payload)
-
-
-def _check(reason, heads, length):
+def _check(reason: np.ndarray, heads: Heads, length: np.ndarray) -> np.ndarray:
   """Notes in `reason` what is wrong within records; returns the bytes of their images (int64 [k]).
 
   Records of two labels and nothing else are no images: InsightFace's header record and its identity records.
   """
   fixed = framing.HEADER.size
   left = length - fixed - 4 * heads.flag.astype(np.int64)
-  whole = (heads.label == np.rint(heads.label)) & (np.abs(heads.label) < 2.0**62)
+  integral = (heads.label == np.rint(heads.label)) & (np.abs(heads.label) < 2.0**62)
   image = (left != 0) | (heads.flag != 2)
   for code, wrong in (
     (_SHORT, length < fixed),
     (_LABELS, left < 0),
     (_EMPTY, image & (left == 0)),
     (_NO_NUMBER, image & ~(np.abs(heads.label) < 2.0**62)),
-    (_FRACTION, image & ~whole),
+    (_FRACTION, image & ~integral),
     (_NEGATIVE, image & (heads.label < 0)),
   ):
     reason[wrong & (reason == _FINE)] = code
   return left
 
 
-def _skipped(rec, keys, unit, found, *, gaps):
+def _skipped(rec: Path, keys: np.ndarray, unit: str, records: _Located, *, gaps: bool) -> list[Skipped]:
   """Records that cannot be used, and, with `gaps`, bytes where none are."""
 
-  def name(i):
-    return f'{rec.name}, {unit} {keys[i]}' if keys[i] >= 0 else f'{rec.name}, record at byte {found.offsets[i]}'
+  def name(i: int) -> str:
+    return f'{rec.name}, {unit} {keys[i]}' if keys[i] >= 0 else f'{rec.name}, record at byte {records.offsets[i]}'
 
   skipped = []
   for code, why in _REASONS.items():
-    those = np.flatnonzero(found.reason == code)
+    those = np.flatnonzero(records.reason == code)
     skipped += [Skipped(name(i), why) for i in those[:LISTED].tolist()]
     if len(those) > LISTED:
       skipped.append(Skipped(f'{name(those[LISTED])} and on', f'{len(those) - LISTED} more: {why}'))
   if gaps:
-    skipped += [Skipped(f'{rec.name}, bytes {a} to {b}', 'no record is there') for a, b in found.gaps[:LISTED].tolist()]
+    skipped += [
+      Skipped(f'{rec.name}, bytes {a} to {b}', 'no record is there') for a, b in records.gaps[:LISTED].tolist()
+    ]
   return skipped
 
 
-def _report(keys, found, labels, originals, **said):
-  image, bare, heads = found.image, found.bare, found.heads
+def _report(
+  keys: np.ndarray,
+  records: _Located,
+  labels: np.ndarray,
+  originals: np.ndarray,
+  *,
+  idx: str,
+  places_twice: int,
+  keys_other: int,
+) -> Report:
+  image, bare, heads = records.image, records.bare, records.heads
   header = np.flatnonzero(bare & (keys == 0))[:1]
   identity = bare & (keys > 0)
   last = keys[image].max(initial=0) + 1
   first, last = (keys[identity].min(), keys[identity].max() + 1) if identity.any() else (last, last)
   wrong, rounded = check_identities(keys[image], labels, heads.label[identity], heads.second[identity])
-  count = np.bincount(found.reason, minlength=len(_REASONS) + 1)
-  ordered = keys[found.headed]
+  count = np.bincount(records.reason, minlength=len(_REASONS) + 1)
+  ordered = keys[records.headed]
   ordered.sort()  # in place: millions are no small thing to copy
   return Report(
     damaged={why: int(count[code]) for code, why in _REASONS.items() if count[code]},
@@ -285,6 +249,8 @@ def _report(keys, found, labels, originals, **said):
     ranges_rounded=rounded,
     rounded=int((originals[labels] >= EXACT).sum()),
     keys_twice=int((ordered[1:] == ordered[:-1]).sum()),
-    unnamed=int(np.diff(found.gaps).sum()),
-    **said,
+    places_twice=places_twice,
+    unnamed=int(np.diff(records.gaps).sum()),
+    idx=idx,
+    keys_other=keys_other,
   )

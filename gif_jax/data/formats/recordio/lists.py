@@ -17,7 +17,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from gif_jax.data.formats.records import Names, Person
 
 _BLOCK = 1 << 22  # bytes read at a time
 _LONGEST = 1 << 16  # bytes of a line
-_WHOLE = 1 << 53  # float64 holds every whole number below
+_EXACT = 1 << 53  # float64 holds every whole number below
 _ROW = re.compile(rb'\d+(\t[-+.\deE]+)+\t[^\t]*')
 _ESCAPED = {'\\': '\\\\', '\t': '\\t', '\n': '\\n', '\r': '\\r'}
 _PLAIN = {written: letter for letter, written in _ESCAPED.items()}
@@ -58,7 +58,7 @@ def sums_of(descriptor: int) -> Sums:
   if len(head) == framing.HEAD.size + framing.HEADER.size:
     magic, word = framing.HEAD.unpack_from(head)
     flag, _, number, second = framing.HEADER.unpack_from(head, framing.HEAD.size)
-    if magic == framing.MAGIC and word >> framing.SHIFT == framing.WHOLE and (flag, number) == (2, 0):
+    if magic == framing.MAGIC and word >> framing.SHIFT == framing.SINGLE and (flag, number) == (2, 0):
       return Sums(second & 0xFFFFFFFF, second >> 32)
   return Sums(0, 0)
 
@@ -76,15 +76,16 @@ def read_people(path: Path, wanted: int) -> list[Person]:
     raise DataError(f'{path} is missing')
   if wanted and _crc(path) != wanted:
     raise DataError(f'{path} is not what was written with the .rec')
-  people = [Person(*row) if len(row) == 2 else None for _, row in read_rows(path, '\t', fix='it is damaged')]
-  if not all(person and person.name for person in people):
+  rows = [row for _, row in read_rows(path, '\t', fix='it is damaged')]
+  if not all(len(row) == 2 and row[0] for row in rows):
     raise DataError(f'{path} has lines that are not NAME<TAB>ORIGIN')
+  people = [Person(*row) for row in rows]
   if len({normal(person.name) for person in people}) < len(people):
     raise DataError(f'{path} gives two people one name')
   return people
 
 
-def _crc(path):
+def _crc(path: Path) -> int:
   try:
     return zlib.crc32(path.read_bytes())
   except OSError as error:
@@ -111,22 +112,22 @@ class ListedNames:
 
     Raises DataError where the list is of another form or does not fit.
     """
-    self.path, self.escaped, self._file = path, bool(wanted), None
+    self.path, self.escaped, self._file = path, bool(wanted), -1
     try:
       if not path.is_file():
         raise DataError(f'{path} is missing')
       with path.open('rb') as file:
-        found, crc = _read(path, file)
+        lines, crc = _read(path, file)
         self._file = os.dup(file.fileno())
     except OSError as error:
       raise DataError(f'{path} cannot be read ({reason(error)})') from error
     if wanted and crc != wanted:
       raise DataError(f'{path} is not what was written with the .rec')
-    rows = _rows(path, found, ids, labels)
-    self.begin, self.length = found.begin[rows], found.length[rows]
+    rows = _rows(path, lines, ids, labels)
+    self.begin, self.length = lines.begin[rows], lines.length[rows]
 
-  def __del__(self):
-    if self._file is not None:
+  def __del__(self) -> None:
+    if self._file >= 0:
       os.close(self._file)
 
   def __getitem__(self, index: int) -> str:
@@ -146,9 +147,10 @@ class _Lines(NamedTuple):
   length: np.ndarray  # int32 [k], its bytes
 
 
-def _read(path, file):
+def _read(path: Path, file: BinaryIO) -> tuple[_Lines, int]:
   """All lines of a .lst, without an object for each, and the CRC-32 of the file."""
-  found, crc, at, lines = [], 0, 0, 0
+  blocks: list[_Lines] = []
+  crc = at = lines = 0
   while block := file.read(_BLOCK) + (rest := file.readline(_LONGEST)):
     if len(rest) == _LONGEST:
       raise DataError(f'{path} has lines of more than {_LONGEST} bytes')
@@ -159,14 +161,14 @@ def _read(path, file):
       rows = block[mark:].splitlines()
       wrong = next((number for number, row in enumerate(rows) if not _ROW.fullmatch(row)), 0)
       raise DataError(f'{path}, line {lines + wrong + 1} is not KEY<TAB>LABEL<TAB>PATH')
-    found.append(parsed)
+    blocks.append(parsed)
     at, lines = at + len(block), lines + len(parsed.key)
-  if not found:
+  if not blocks:
     raise DataError(f'{path} is empty')
-  return _Lines(*map(np.concatenate, zip(*found))), crc
+  return _Lines(*map(np.concatenate, zip(*blocks))), crc
 
 
-def _parse(block, at):
+def _parse(block: bytes, at: int) -> _Lines | None:
   """The lines of a block that begins at byte `at` of the file; None where one of them is of another form."""
   letters = np.frombuffer(block if block.endswith(b'\n') else block + b'\n', np.uint8)
   stop = np.flatnonzero((letters == ord('\t')) | (letters == ord('\n')))  # of fields
@@ -180,7 +182,7 @@ def _parse(block, at):
   if values is None:
     return None
   keys = values[first]
-  if not ((keys >= 0) & (keys < _WHOLE) & (keys == np.floor(keys))).all():
+  if not ((keys >= 0) & (keys < _EXACT) & (keys == np.floor(keys))).all():
     return None
   begin, stop = begin[path], stop[path]
   stop = stop - ((stop > begin) & (letters[stop - 1] == ord('\r')))
@@ -189,7 +191,7 @@ def _parse(block, at):
   )
 
 
-def _values(letters, begin, stop, count):
+def _values(letters: np.ndarray, begin: np.ndarray, stop: np.ndarray, count: int) -> np.ndarray | None:
   """All that stands outside of the paths [begin, stop): float64 [count]; None where that is no such row of numbers."""
   edges = np.zeros(len(letters) + 1, np.int8)
   edges[begin] += 1
@@ -206,10 +208,10 @@ def _values(letters, begin, stop, count):
   return values if len(values) == count else None
 
 
-def _rows(path, found, ids, labels):
+def _rows(path: Path, lines: _Lines, ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
   """Which line is that of each image: int64 [n]. Raises DataError where one has none, or the label of another."""
-  order = np.argsort(found.key, kind='stable')
-  keys = found.key[order]
+  order = np.argsort(lines.key, kind='stable')
+  keys = lines.key[order]
   if (keys[1:] == keys[:-1]).any():
     raise DataError(f'{path} has two lines for one key')
   at = np.minimum(np.searchsorted(keys, ids), len(keys) - 1)
@@ -218,6 +220,6 @@ def _rows(path, found, ids, labels):
   if np.bincount(at).max() > 1:
     raise DataError(f'{path} does not tell images apart: several of the .rec have one id')
   rows = order[at]
-  if (other := found.label[rows] != labels).any():
+  if (other := lines.label[rows] != labels).any():
     raise DataError(f'{path} has other labels for {other.sum()} images than the .rec')
   return rows

@@ -1,6 +1,6 @@
-"""Which records there are, before any is opened: from the .idx file, or from the .rec file itself.
+"""Where the records are, before any is opened: from the .idx file, or from the .rec file itself.
 
-An .idx is derived from its .rec: what it says is checked there (see `index`), and nothing of it is needed.
+An .idx is derived from its .rec: what it says is checked there (see `make_index`), and nothing of it is needed.
 """
 
 import codecs
@@ -31,7 +31,7 @@ class Named(NamedTuple):
 
 
 def read_idx(path: Path, quiet: bool) -> Named:
-  """Reads an .idx file. One that is not there, or cannot be read, names nothing and has a `problem`."""
+  """Reads an .idx file. One that is missing, or cannot be read, names nothing and has a `problem`."""
   if not path.exists():
     return _nothing(f'{path.name} is missing')
   if not path.is_file():  # a pipe is never read to its end
@@ -42,26 +42,27 @@ def read_idx(path: Path, quiet: bool) -> Named:
     return _nothing(f'{path.name} cannot be read ({reason(error)})')
 
 
-def _nothing(problem):
+def _nothing(problem: str) -> Named:
   return Named(np.empty(0, np.int64), np.empty(0, np.int64), [], problem)
 
 
-def _read(path, quiet):
-  found, malformed, lines = [np.empty((0, 2), np.int64)], [], 0
+def _read(path: Path, quiet: bool) -> Named:
+  blocks, lines = [np.empty((0, 2), np.int64)], 0
+  malformed: list[int] = []
   with path.open('rb') as file, _bar(path.stat().st_size, f'reading {path.name}', quiet) as bar:
     file.seek(len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0)
     while len(malformed) <= LISTED and (block := file.read(_BLOCK) + file.readline(_LONGEST)):
       pairs, wrong, count = _parse(block)
-      found.append(pairs)
+      blocks.append(pairs)
       malformed += [lines + line for line in wrong]
       lines += count
       bar.update(len(block))
-  keys, places = np.concatenate(found).T.copy()
+  keys, places = np.concatenate(blocks).T.copy()
   return Named(keys, places, malformed, '' if len(keys) or malformed else f'{path.name} is empty')
 
 
-def _parse(block):
-  """Pairs int64 [k, 2], numbers of malformed lines (from 1) and how many lines a block of whole lines has."""
+def _parse(block: bytes) -> tuple[np.ndarray, list[int], int]:
+  """Pairs int64 [k, 2], numbers of malformed lines (from 1) and how many lines a block of complete lines has."""
   block = block.replace(b'\r\n', b'\n')
   block = block if block.endswith(b'\n') else block + b'\n'
   letters = np.frombuffer(block, np.uint8)
@@ -74,7 +75,7 @@ def _parse(block):
   return _parse_lines(block.split(b'\n')[:-1])
 
 
-def _parse_lines(lines):
+def _parse_lines(lines: list[bytes]) -> tuple[np.ndarray, list[int], int]:
   """The same for a block that is not as MXNet writes it."""
   pairs, malformed = [], []
   for number, line in enumerate(map(bytes.strip, lines), 1):
@@ -90,16 +91,16 @@ def scan(descriptor: int, size: int, quiet: bool) -> np.ndarray:
 
   After damage it finds the next record by itself, unless bytes were lost or put in that are no multiple of 4.
   """
-  found = [np.empty(0, np.int64)]
+  places = [np.empty(0, np.int64)]
   with _bar(size, 'looking for records', quiet) as bar:
     for start in range(0, size, _BLOCK):
-      words = os.pread(descriptor, _BLOCK + 4, start)
-      words = np.frombuffer(words, '<u4', len(words) // 4)
+      block = os.pread(descriptor, _BLOCK + 4, start)
+      words = np.frombuffer(block, '<u4', len(block) // 4)
       magics = np.flatnonzero(words[:-1] == framing.MAGIC)
       first = words[magics + 1] >> framing.SHIFT <= framing.FIRST
-      found.append(start + 4 * magics[first])
+      places.append(start + 4 * magics[first])
       bar.update(min(_BLOCK, size - start))
-  return np.concatenate(found)
+  return np.concatenate(places)
 
 
 def keys_of_idx(keys: np.ndarray, ids: np.ndarray, headed: np.ndarray) -> tuple[np.ndarray, int]:
@@ -125,9 +126,9 @@ def keys_of_rec(ids: np.ndarray, headed: np.ndarray) -> tuple[np.ndarray, str]:
   return np.arange(len(ids)), 'record'
 
 
-def _distinct(ordered):
+def _distinct(ordered: np.ndarray) -> bool:
   return bool((ordered[1:] != ordered[:-1]).all())
 
 
-def _bar(size, title, quiet):
+def _bar(size: int, title: str, quiet: bool) -> tqdm:
   return tqdm(total=size, desc=title, unit='B', unit_scale=True, disable=quiet)

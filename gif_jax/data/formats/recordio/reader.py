@@ -3,7 +3,9 @@
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +24,9 @@ _ARRAYS = ('keys', 'ids', 'places', 'lengths', 'labels', 'originals')
 _VERSION = 2  # raised whenever the index of the same file is another one
 _MADE = 'the index is made again'
 _CURE = 'copy the data again, or leave such records out: python -m gif_jax convert.'
+
+
+_List = TypeVar('_List')
 
 
 class RecordIO:
@@ -51,27 +56,29 @@ class RecordIO:
     if people not in (0, len(index.originals)):
       _LOG.warning('%s: property says %d people, there are %d', self.path, people, len(index.originals))
 
-  def _close(self):
-    self._file = self._index = self._names = None
-    self._told = set()  # what was said of the lists beside the file
+  def _close(self) -> None:
+    self._file = -1
+    self._index: Index | None = None
+    self._names: ListedNames | _Nameless | None = None
+    self._told: set[str] = set()  # what was said of the lists beside the file
 
-  def __getstate__(self):
+  def __getstate__(self) -> dict[str, Any]:
     return {'path': self.path, 'cache': self.cache, 'size': self.size}
 
-  def __setstate__(self, state):
+  def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__ |= state
     self._close()
 
-  def __del__(self):
-    if getattr(self, '_file', None) is not None:
+  def __del__(self) -> None:
+    if getattr(self, '_file', -1) >= 0:
       os.close(self._file)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._load().keys)
 
-  def __getitem__(self, index):
-    found = self._load()
-    place, length = int(found.places[index]), int(found.lengths[index])
+  def __getitem__(self, index: int) -> bytes:
+    images = self._load()
+    place, length = int(images.places[index]), int(images.lengths[index])
     try:
       image = os.pread(self._file, length, place) if length > 0 else self._joined(place, -length)
     except OSError as error:
@@ -80,7 +87,7 @@ class RecordIO:
       raise DataError(f'{self.where(index)}: the file has changed since it was opened; start again.')
     return image
 
-  def _joined(self, place, length):
+  def _joined(self, place: int, length: int) -> bytes:
     """The last `length` bytes of a record in parts."""
     payload = framing.join(self._file, framing.parts(self._file, place, os.fstat(self._file).st_size))
     return payload[-length:]
@@ -99,7 +106,7 @@ class RecordIO:
     numbers = self._load().originals.tolist()
     return self._beside(self._people) or [Person(str(label), f'{source}:{label}') for label in numbers]
 
-  def _people(self):
+  def _people(self) -> list[Person] | None:
     index, path, wanted = self._load(), people_path(self.path), sums_of(self._file).people
     if not wanted and not path.exists():
       return None
@@ -115,13 +122,13 @@ class RecordIO:
       self._names = self._beside(self._listed) or _Nameless()
     return self._names[index]
 
-  def _listed(self):
+  def _listed(self) -> ListedNames | None:
     index, path, wanted = self._load(), list_path(self.path), sums_of(self._file).names
     if not wanted and not path.exists():
       return None
     return ListedNames(path, index.ids, index.originals[index.labels].astype(np.float32), wanted)
 
-  def _beside(self, read):
+  def _beside(self, read: Callable[[], _List | None]) -> _List | None:
     """What a list beside the file holds; None where it is missing, or does not fit, which the log is told."""
     try:
       return read()
@@ -131,10 +138,10 @@ class RecordIO:
       self._told.add(str(error))
       return None
 
-  def where(self, index) -> str:
+  def where(self, index: int) -> str:
     """The file and the key of the record; where nothing tells it, which record of the file it is."""
-    found = self._load()
-    return f'{self.path}, {found.unit} {found.keys[index]}'
+    images = self._load()
+    return f'{self.path}, {images.unit} {images.keys[index]}'
 
   @property
   def skipped(self) -> list[Skipped]:
@@ -146,13 +153,14 @@ class RecordIO:
     """What is wrong with the file and its labels, whether or not it is in the way of training."""
     return self._load().report
 
-  def _load(self, quiet=True) -> Index:
+  def _load(self, quiet: bool = True) -> Index:
     if self._index is None:
       if not self.path.is_file():
         raise DataError(f'{self.path} is not there; check the spelling and whether the disk is mounted.')
       try:
-        self._index = _index(self.path, self.path.with_suffix('.idx'), self.cache, quiet)
+        index = _index(self.path, self.path.with_suffix('.idx'), self.cache, quiet)
         self._file = os.open(self.path, os.O_RDONLY)
+        self._index = index
       except OSError as error:
         raise DataError(f'{error.filename or self.path} cannot be used ({error.strerror}).') from error
     return self._index
@@ -161,11 +169,11 @@ class RecordIO:
 class _Nameless:
   """Names of images that have none."""
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> str:
     return ''
 
 
-def _property(path):
+def _property(path: Path) -> tuple[int, int]:
   """Pixels a side (0: not known) and people (0: not known) that the file `property` gives."""
   try:
     with path.open('rb') as file:
@@ -175,15 +183,15 @@ def _property(path):
   return (height if height == width and height > 0 else 0), people
 
 
-def _fingerprint(*paths):
-  found = [_VERSION]
+def _fingerprint(*paths: Path) -> str:
+  files = []
   for path in filter(Path.exists, paths):
     status = path.stat()
-    found.append((path.name, status.st_size, status.st_mtime_ns))
-  return hashlib.sha256(repr(found).encode('utf-8', 'surrogateescape')).hexdigest()[:16]
+    files.append((path.name, status.st_size, status.st_mtime_ns))
+  return hashlib.sha256(repr([_VERSION, *files]).encode('utf-8', 'surrogateescape')).hexdigest()[:16]
 
 
-def _index(rec, idx, cache, quiet):
+def _index(rec: Path, idx: Path, cache: Path | None, quiet: bool) -> Index:
   """The index of a file: from `cache`, or made and put there."""
   stem = f'recordio-{_fingerprint(rec, idx)}'
   index = _stored(cache, stem, check=not quiet) if cache else None
@@ -195,8 +203,8 @@ def _index(rec, idx, cache, quiet):
   return index
 
 
-def _stored(cache, stem, check):
-  """The index that `cache` holds, its arrays memory-mapped; None where it is not there or damaged.
+def _stored(cache: Path, stem: str, check: bool) -> Index | None:
+  """The index that `cache` holds, its arrays memory-mapped; None where it has none, or a damaged one.
 
   check: whether checksums of arrays are looked at, which the process that opens a set first does for all.
   """
@@ -204,15 +212,19 @@ def _stored(cache, stem, check):
     return None
   try:
     stored = read_json(cache / f'{stem}.json', DataError, _MADE)
-    arrays = [load_array(cache / f'{stem}.{name}.npy', check=check, fix=_MADE).view(np.ndarray) for name in _ARRAYS]
-    skipped = [Skipped(*entry) for entry in stored['skipped']]
-    return Index(*arrays, skipped, Report(**stored['report']), stored['unit'])
+    arrays = {name: load_array(cache / f'{stem}.{name}.npy', check=check, fix=_MADE) for name in _ARRAYS}
+    return Index(
+      **{name: array.view(np.ndarray) for name, array in arrays.items()},
+      skipped=[Skipped(*entry) for entry in stored['skipped']],
+      report=Report(**stored['report']),
+      unit=stored['unit'],
+    )
   except (DataError, KeyError, TypeError) as error:
     _LOG.warning('%s', error)
     return None
 
 
-def _store(index, cache, stem):
+def _store(index: Index, cache: Path, stem: str) -> None:
   for name in _ARRAYS:
     save_array(cache / f'{stem}.{name}.npy', getattr(index, name))
   skipped = [list(entry) for entry in index.skipped]

@@ -1,4 +1,4 @@
-"""What is wrong with a .rec file and its labels, as figures and in words."""
+"""What is wrong with a .rec file and its labels, as numbers and in words."""
 
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ _SAVES = 'Copy .idx again, or write both anew (python -m gif_jax convert --outpu
 
 
 class Report(NamedTuple):
-  """What was found in a .rec file. Nothing of it needs a cure to train: labels are those of the single images."""
+  """What is known of a .rec file. Nothing of it needs a cure to train: labels are those of the single images."""
 
   damaged: dict[str, int]  # reason -> records that were left out for it
   header: list[float] | None  # [first, after the last] key of identity records, as the header record says
-  keys: list[int] | None  # and what it should say, from the keys there are
+  keys: list[int] | None  # and what it should say, from the keys of the records
   ranges: int  # identity records
   ranges_wrong: int  # whose keys are not those of all images of one label
   ranges_rounded: int  # of which float32 may be the cause
@@ -47,7 +47,7 @@ class Report(NamedTuple):
     return facts
 
 
-def check_identities(keys, labels, first, last) -> tuple[int, int]:
+def check_identities(keys: np.ndarray, labels: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[int, int]:
   """How many identity records are wrong, and how many of them float32 may have rounded.
 
   keys, labels: int64 [n] of the images; first, last: float32 [p], the keys [first, last) that each record names.

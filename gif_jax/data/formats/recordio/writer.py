@@ -1,8 +1,11 @@
-"""Writes .rec files, and whole training sets as InsightFace's tools read them."""
+"""Writes .rec files, and complete training sets as InsightFace's tools read them."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from tqdm import tqdm
@@ -12,7 +15,7 @@ from gif_jax.core.storage.files import remove, replacing, write_text
 from gif_jax.data.formats.recordio import framing
 from gif_jax.data.formats.recordio.lists import list_path, people_path, write_names, write_people
 from gif_jax.data.formats.recordio.report import EXACT
-from gif_jax.data.formats.records import Records, names_of
+from gif_jax.data.formats.records import Names, Person, Records, names_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ class RecordWriter:
   def __init__(self, path: str | Path):
     self.path, self.place, self.stack = Path(path), 0, ExitStack()
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     with self.stack:
       self._rec, self._idx = (
         self.stack.enter_context(self.stack.enter_context(replacing(self.path.with_suffix(suffix))).open('wb'))
@@ -49,8 +52,10 @@ class RecordWriter:
       raise disk_error(error, self.path, 'written') from error
     self.place += len(record)
 
-  def __exit__(self, *error):
-    return self.stack.__exit__(*error)
+  def __exit__(
+    self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+  ) -> bool | None:
+    return self.stack.__exit__(kind, error, trace)
 
 
 def write_insightface(records: Records, path: str | Path) -> None:
@@ -88,18 +93,18 @@ def write_insightface(records: Records, path: str | Path) -> None:
 
 
 @contextmanager
-def _lists(path, people, names, labels):
+def _lists(path: Path, people: Sequence[Person], names: Names | None, labels: np.ndarray) -> Iterator[int]:
   """Writes the lists beside a .rec, which get their names when the block ends well; gives their checksums as one."""
-  sums, numbers = [0, 0], all(person == (str(label), '') for label, person in enumerate(people))
-  lists = [
-    (people_path(path), not numbers, lambda file: write_people(file, people)),
-    (list_path(path), names is not None, lambda file: write_names(file, names, labels)),
-  ]
+  are_numbers = all(person == (str(label), '') for label, person in enumerate(people))
+  of_people = of_names = 0
   with ExitStack() as stack:
-    for i, (file, wanted, write) in enumerate(lists):
-      if wanted:
-        sums[i] = write(stack.enter_context(replacing(file)))
-    yield sums[0] | sums[1] << 32
-  for file, wanted, _ in lists:
-    if not wanted:  # of a .rec that is there no more
-      remove(file)
+    if not are_numbers:
+      of_people = write_people(stack.enter_context(replacing(people_path(path))), people)
+    if names is not None:
+      of_names = write_names(stack.enter_context(replacing(list_path(path))), names, labels)
+    yield of_people | of_names << 32
+  # Lists that remain are of an earlier .rec.
+  if are_numbers:
+    remove(people_path(path))
+  if names is None:
+    remove(list_path(path))

@@ -84,7 +84,7 @@ def _padding(rec, begin):
   while True:
     _, word = framing.HEAD.unpack_from(rec, begin)
     length = word & framing.LENGTH
-    if word >> framing.SHIFT in (framing.WHOLE, framing.LAST):
+    if word >> framing.SHIFT in (framing.SINGLE, framing.LAST):
       return -length % 4
     begin += framing.HEAD.size + framing.padded(length)
 

@@ -10,7 +10,7 @@ import pytest
 from gif_jax.core.errors import DataError
 from gif_jax.data.crops import Crops
 from gif_jax.data.formats.open import open_records
-from gif_jax.data.formats.recordio import RecordIO, RecordWriter, framing, index, names, reader, write_insightface
+from gif_jax.data.formats.recordio import RecordIO, RecordWriter, framing, heads, names, reader, write_insightface
 from gif_jax.data.formats.records import Person
 from tests.helpers.golden_records import EXPECTED, GOLDEN, IMAGES
 from tests.helpers.record_files import Given, content, write
@@ -70,7 +70,7 @@ def test_files_larger_than_a_block(tmp_path, monkeypatch):
   write_insightface(Given(images, rng.permutation(500) % 40), tmp_path / 'train.rec')
   whole = RecordIO(tmp_path)
   for block in (16, 20, 128, 1000):
-    monkeypatch.setattr(index, '_BLOCK', block)
+    monkeypatch.setattr(heads, '_BLOCK', block)
     monkeypatch.setattr(names, '_BLOCK', block)
     (tmp_path / 'train.idx').rename(tmp_path / 'other.idx')
     scanned = RecordIO(tmp_path)

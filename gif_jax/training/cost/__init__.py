@@ -1,0 +1,1 @@
+"""What a training costs: arithmetic, memory, time; estimated, compiled, traced."""
