@@ -1,5 +1,6 @@
 """Eight virtual CPU devices for the whole test session, and what several tests share."""
 
+import os
 import signal
 from collections import Counter
 from pathlib import Path
@@ -44,9 +45,9 @@ def pytest_collection_modifyitems(items):
 def programs(tmp_path_factory):
   """What XLA compiled, for this process and for others; see tests/helpers/compiled.py."""
   programs = Compiled(tmp_path_factory.mktemp('compiled'), machine_folder())
-  jax.config.update('jax_compilation_cache_dir', str(programs.own))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
-  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+  for setting, value in programs.settings().items():
+    jax.config.update(setting, value)
+    os.environ[setting.upper()] = str(value)  # for what tests start
   jax.devices()  # made here, not in the first test that computes
   return programs
 
@@ -60,15 +61,9 @@ def exchanged(programs):
 
 
 @pytest.fixture(scope='session')
-def compiled(programs):
-  """The folder where this process and the commands it starts find what XLA compiled."""
-  return programs.own
-
-
-@pytest.fixture(scope='session')
-def command(compiled, tmp_path_factory):
+def command(programs, tmp_path_factory):
   """Runs `python -m gif_jax VERB ARGUMENTS` to its end, or with popen=True only starts it; see helpers/commands.py."""
-  commands = Commands(compiled, tmp_path_factory.mktemp('commands'))
+  commands = Commands(tmp_path_factory.mktemp('commands'))
 
   def run(verb, *arguments, popen=False, **how):
     return (commands.start if popen else commands.run)(verb, *arguments, **how)

@@ -229,23 +229,28 @@ def test_the_report_says_what_was_measured(tmp_path):
   assert report.report([late]) == 'r100, batch 256: not measured, --limit=9'
 
 
+def _program():
+  """The network as it is now, traced."""
+  settings = experiment(SimpleNamespace(**SETTINGS | {'dtype': 'bfloat16'}, backbone='r18')).model
+  images = jax.ShapeDtypeStruct((2, 112, 112, 3), jnp.uint8)
+  model = gif.build(settings, 5, 13)
+  variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), images)
+  forward = partial(model.apply, train=True, mutable=['batch_stats'])
+  (z, cosines, _), _ = jax.eval_shape(forward, variables, images)
+  assert z.shape == (2, 512) and cosines.shape == (2, 5, 13)
+  return str(jax.make_jaxpr(forward)(variables, images))
+
+
+@pytest.fixture(scope='module')
+def unchanged():
+  return _program()
+
+
 @pytest.mark.parametrize('name', VARIANTS)
-def test_every_variant_makes_a_network(name, monkeypatch):
+def test_every_variant_makes_a_network(name, unchanged, monkeypatch):
   for module, attribute in ((nn, 'BatchNorm'), (gif, 'GIF'), (iresnet, 'PReLU'), (iresnet, 'nn')):
     monkeypatch.setattr(module, attribute, getattr(module, attribute))  # put back after the test
   variant = VARIANTS[name]
-  settings = experiment(SimpleNamespace(**SETTINGS | {'dtype': 'bfloat16'}, backbone='r18')).model
-  images = jax.ShapeDtypeStruct((2, 112, 112, 3), jnp.uint8)
-
-  def program():
-    model = gif.build(settings, 5, 13)
-    variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), images)
-    forward = partial(model.apply, train=True, mutable=['batch_stats'])
-    (z, cosines, _), _ = jax.eval_shape(forward, variables, images)
-    assert z.shape == (2, 512) and cosines.shape == (2, 5, 13)
-    return str(jax.make_jaxpr(forward)(variables, images))
-
-  before = program()
   variant.change()
   changes_network = variant.other or name == 'stem-padded'
-  assert (program() != before) == changes_network == (not variant.flags and name != 'base')
+  assert (_program() != unchanged) == changes_network == (not variant.flags and name != 'base')

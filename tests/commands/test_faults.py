@@ -30,7 +30,8 @@ os.execv(sys.executable, [sys.executable, '-m', *sys.argv[3:]])
 def _limited(what, limit, module, *arguments):
   """A command that may use no more of something: (exit status, lines that are no progress or log)."""
   call = [sys.executable, '-c', LIMITED, what, str(limit), 'gif_jax', module, *map(str, arguments)]
-  done = subprocess.run(call, cwd=ROOT, env=os.environ | {'JAX_PLATFORMS': 'cpu'}, capture_output=True, text=True)
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_COMPILATION_CACHE_DIR': ''}  # JAX would complain, too
+  done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
   said = [line.split('\r')[-1] for line in (done.stdout + done.stderr).splitlines()]
   return done.returncode, [line for line in said if line and line[0] != 'I' and '%|' not in line and '/s]' not in line]
 

@@ -45,7 +45,7 @@ def _photographs(folder):
 
 
 @pytest.fixture(scope='module')
-def session(tmp_path_factory, command, compiled, tiny_faces):
+def session(tmp_path_factory, command, tiny_faces):
   """Runs an argument list of a page in a folder that has what a reader is supposed to have."""
   folder = tmp_path_factory.mktemp('session')
   path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
@@ -56,7 +56,7 @@ def session(tmp_path_factory, command, compiled, tiny_faces):
       done = command(verb, *arguments, folder=folder)
     else:
       call = (sys.executable, *call[1:])
-      done = subprocess.run(call, cwd=folder, env=environment(compiled, 1) | {'PYTHONPATH': path}, **_PIPES)
+      done = subprocess.run(call, cwd=folder, env=environment(1) | {'PYTHONPATH': path}, **_PIPES)
     assert done.returncode == 0, f'{shlex.join(call)}\n{done.stdout}'
 
   _photographs(folder / 'photographs')

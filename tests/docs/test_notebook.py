@@ -34,14 +34,13 @@ def _kernel(folder):
 
 
 @pytest.fixture(scope='module')
-def execute(tmp_path_factory, compiled):
+def execute(tmp_path_factory):
   """Executes the notebook, always in one folder: gives it with its outputs, and its WORKDIR. Fails if a cell does."""
   kernels, workplace = tmp_path_factory.mktemp('kernels'), tmp_path_factory.mktemp('notebook')
   environment = os.environ | {
     'PYTHONPATH': os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]),
     'IPYTHONDIR': str(tmp_path_factory.mktemp('ipython')),  # nothing the user has set up
     'JAX_PLATFORMS': 'cpu',
-    'JAX_COMPILATION_CACHE_DIR': str(compiled),
     'GIF_JAX_IDENTITIES': str(IDENTITIES),
     'GIF_JAX_STEPS': str(STEPS),
   }

@@ -11,29 +11,23 @@ from tests.helpers import cpu_time
 from tests.helpers.places import ROOT
 
 
-def environment(compiled: Path, devices: int) -> dict[str, str]:
-  """The variables of a command: on `devices` virtual CPU devices, with what was compiled before."""
-  return os.environ | {
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': str(devices),
-    'JAX_COMPILATION_CACHE_DIR': str(compiled),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-  }
+def environment(devices: int) -> dict[str, str]:
+  """The variables of a command on `devices` virtual CPU devices."""
+  return os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices)}
 
 
 class Commands:
-  """Runs commands in the project's root. compiled: JAX's cache of programs; folder: for files of its own."""
+  """Runs commands in the project's root. folder: for files of its own."""
 
-  def __init__(self, compiled: Path, folder: Path):
-    self.compiled, self.output = compiled, folder / 'output.txt'
+  def __init__(self, folder: Path):
+    self.output = folder / 'output.txt'
     self.warm: Popen[str] | None = None
 
   def start(self, verb: str, *arguments, devices: int = 1, folder: Path = ROOT) -> Popen[str]:
     """Starts Python, for tests that look at a process while it runs."""
     call = [sys.executable, '-m', 'gif_jax', verb, *map(str, arguments)]
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
-    return Popen(call, cwd=folder, env=environment(self.compiled, devices), **pipes)
+    return Popen(call, cwd=folder, env=environment(devices), **pipes)
 
   def run(
     self, verb: str, *arguments, devices: int = 1, cold: bool = False, folder: Path = ROOT
@@ -52,7 +46,7 @@ class Commands:
     if self.warm is None:
       call = [sys.executable, '-m', 'tests.helpers.warm']
       pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE, 'text': True}
-      self.warm = Popen(call, cwd=ROOT, env=environment(self.compiled, 1), **pipes)
+      self.warm = Popen(call, cwd=ROOT, env=environment(1), **pipes)
     print(json.dumps(request), file=self.warm.stdin, flush=True)
     return json.loads(self.warm.stdout.readline())
 

@@ -48,6 +48,14 @@ class Compiled:
       if time.time() - path.stat().st_mtime > _DAYS * 86400:
         path.unlink(missing_ok=True)
 
+  def settings(self) -> dict[str, str | int]:
+    """Settings of JAX, by which it keeps everything in our folder."""
+    return {
+      'jax_compilation_cache_dir': str(self.own),
+      'jax_persistent_cache_min_compile_time_secs': 0,
+      'jax_persistent_cache_min_entry_size_bytes': -1,
+    }
+
   def exchange(self) -> None:
     """Passes on what this process compiled, and takes what others did."""
     names = set(os.listdir(self.own))
