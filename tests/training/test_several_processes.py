@@ -222,7 +222,7 @@ def _waiting(port, who, **changes):
   program = f"""
 import logging
 from types import SimpleNamespace
-from gif_jax.command_line import _guarded
+from gif_jax.commands.flags import _guarded
 from gif_jax.core import processes, roll_call
 from absl import flags
 flags.FLAGS.mark_as_parsed()
