@@ -223,7 +223,7 @@ def _waiting(port, who, **changes):
 import logging
 from types import SimpleNamespace
 from gif_jax.commands.flags import _guarded
-from gif_jax.core import processes, roll_call
+from gif_jax.core.distributed import processes, roll_call
 from absl import flags
 flags.FLAGS.mark_as_parsed()
 logging.getLogger('gif_jax').setLevel(logging.INFO)
