@@ -61,15 +61,20 @@ def exchanged(programs):
 
 
 @pytest.fixture(scope='session')
-def command(programs, tmp_path_factory):
-  """Runs `python -m gif_jax VERB ARGUMENTS` to its end, or with popen=True only starts it; see helpers/commands.py."""
+def commands(programs, tmp_path_factory):
   commands = Commands(tmp_path_factory.mktemp('commands'))
+  yield commands
+  commands.close()
+
+
+@pytest.fixture(scope='session')
+def command(commands):
+  """Runs `python -m gif_jax VERB ARGUMENTS` to its end, or with popen=True only starts it; see helpers/commands.py."""
 
   def run(verb, *arguments, popen=False, **how):
     return (commands.start if popen else commands.run)(verb, *arguments, **how)
 
-  yield run
-  commands.close()
+  return run
 
 
 @pytest.fixture(scope='session')

@@ -11,21 +11,12 @@ import zipfile
 import pytest
 
 import gif_jax
+from tests.helpers import short
 from tests.helpers.architecture import PACKAGE, files
 from tests.helpers.places import ROOT
 
 pytestmark = pytest.mark.slow
 SOURCES = ('setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CITATION.cff')
-SHORT = {  # of the quickstart
-  'data.identities': 24,
-  'data.images': 4,
-  'data.size': 32,
-  'train.steps': 2,
-  'train.batch_size': 8,
-  'eval.every_steps': 0,
-  'eval.validation_identities': 0,
-  'eval.identities': 0,
-}
 
 
 def _run(*call, **options):
@@ -76,8 +67,7 @@ def test_version_is_said_once(distributions):
 def test_the_quickstart_runs_outside_of_the_checkout(installed, tmp_path):
   where = _run(sys.executable, '-c', 'import gif_jax; print(gif_jax.__file__)', env=installed, cwd=tmp_path)
   assert where.startswith(installed['PYTHONPATH'])
-  flags = [f'--config.{key}={value}' for key, value in SHORT.items()]
-  call = (sys.executable, '-m', 'gif_jax.main', '--config=configs/quickstart.py', *flags)
+  call = (sys.executable, '-m', 'gif_jax.main', '--config=configs/quickstart.py', *short.flags())
   _run(*call, env=installed, cwd=tmp_path)
   assert json.loads((tmp_path / 'runs' / 'quickstart' / 'summary.json').read_text())['steps'] == 2
 

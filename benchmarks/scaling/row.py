@@ -30,9 +30,8 @@ from gif_jax.core.jax_keys import named_key
 from gif_jax.models import gif
 from gif_jax.models.checkpoint.manager import abstract
 from gif_jax.training import optim, sharding
-from gif_jax.training.objectives.joint import JointTable
 from gif_jax.training.program import make_objective, make_program
-from gif_jax.training.state import TrainState
+from gif_jax.training.state import JointTable, TrainState
 
 STEPS = 1000  # length of the run whose schedule a step is taken from
 BATCHES = 4  # taken in turn: rows of the same identities again and again would lie in a cache

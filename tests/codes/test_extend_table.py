@@ -14,6 +14,7 @@ from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.storage.arrays import TRAILER
 from gif_jax.data.sets.open import everyone, open_faces
 from gif_jax.data.sets.synthetic import joined_space
+from gif_jax.evaluation.registry import open_targets
 from gif_jax.identification.beam_search import build_index, decode
 from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.encoders import pixels
@@ -350,7 +351,7 @@ def test_benchmarks_are_measured_with_newcomers_too(root, newcomers, tiny_faces,
   six_people(tmp_path / 'six.bin', tiny_faces.test)
   config = folder_config(root, people=(0, 2), newcomers=str(newcomers))
   config.eval.targets = str(tmp_path / 'six.bin')
-  assert open_faces(config, None).targets.keys() == {'six'}
+  assert open_targets(config).keys() == {'six'} and len(open_faces(config, None).named) == 2
 
 
 def test_a_run_that_takes_in_somebody_it_kept_apart(command, photographs, tmp_path):

@@ -161,7 +161,7 @@ def test_nothing_is_said_after_the_one_line():
   program = """
 import asyncio, sys
 from absl import flags
-from gif_jax.command_line import _guarded
+from gif_jax.commands.flags import _guarded
 from gif_jax.core.errors import DiskError
 flags.FLAGS([sys.argv[0], *sys.argv[1:]])
 

@@ -231,8 +231,8 @@ def test_files_of_embeddings_give_what_their_network_gives(run, results, tmp_pat
   found, _ = evaluate(settings)
   expected = dict(results[0].metrics)
   expected.pop('xnorm')
-  assert found[0].figures == pytest.approx(expected, abs=1e-12)
-  assert found[1].figures == pytest.approx(results[1].metrics, abs=1e-12)
+  assert found[0].metrics == pytest.approx(expected, abs=1e-12)
+  assert found[1].metrics == pytest.approx(results[1].metrics, abs=1e-12)
   assert not (tmp_path / 'thresholds.json').exists()
 
 
@@ -355,7 +355,7 @@ def test_whoever_was_trained_on_is_left_out_and_said_so(trained, photographs, tm
   kept = _copied(photographs, names(faces, 'validation') + names(faces, 'test'), tmp_path / photographs.name)
   caplog.clear()
   alone = evaluate(_on(trained, kept))[0]
-  assert alone[0].figures == found[0][0].figures and alone[0].thresholds == found[0][0].thresholds
+  assert alone[0].metrics == found[0][0].metrics and alone[0].thresholds == found[0][0].thresholds
   assert 'trained on' not in caplog.text and not alone[0].overlap.trained_on
   page = (folder / 'run' / 'evaluation' / 'evaluation.html').read_text()
   files = [str(path.relative_to(kept)) for path in sorted(kept.glob('*/*'))]
@@ -414,7 +414,7 @@ def test_targets_that_were_trained_on_are_named_before_the_first_step(trained, p
     'config.eval.targets: some: 5 of 96 images are pictures that were trained on; its metrics are too good to be those '
     'of unseen people.',
     f'config.eval.targets: {photographs.name}: 15 of 20 people were trained on (15 by name, 15 by picture); its '
-    'figures are too good to be those of unseen people.',
+    'metrics are too good to be those of unseen people.',
   ]
 
 

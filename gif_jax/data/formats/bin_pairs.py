@@ -14,7 +14,7 @@ import numpy as np
 
 from gif_jax.core.errors import DataError
 from gif_jax.core.storage.files import replacing
-from gif_jax.data.formats.restricted_pickle import Array, FormError, RefusedError, load
+from gif_jax.data.formats.restricted_pickle import Array, Malformed, Refused, load
 
 _NUMBER = 16  # bytes of a number, at most
 
@@ -38,10 +38,10 @@ def read_pairs(path: str | Path) -> Pairs:
     raise DataError(f'{path} cannot be read ({error.strerror}); check the spelling and the disk.') from error
   try:
     return _pairs(load(content))
-  except RefusedError as error:
+  except Refused as error:
     raise DataError(f'{path}: {error}; nothing of it was run. Get the file from a source you trust.') from error
   except Exception as error:  # the reader of pickles raises almost anything for damaged files
-    reason = str(error) if isinstance(error, FormError) else f'cut off or damaged ({type(error).__name__})'
+    reason = str(error) if isinstance(error, Malformed) else f'cut off or damaged ({type(error).__name__})'
     raise DataError(f'{path} is no verification set: {reason}; copy it again, or make it again.') from error
 
 
@@ -67,14 +67,14 @@ def _shared(images: Iterable[bytes]) -> list[bytes]:
 
 
 def _pairs(content: Any) -> Pairs:
-  """What the pickle holds, as pairs. Raises FormError for anything else."""
+  """What the pickle holds, as pairs. Raises Malformed for anything else."""
   if not isinstance(content, list | tuple) or len(content) != 2:
-    raise FormError('not (images, labels)')
+    raise Malformed('not (images, labels)')
   images, same = (_items(part, name) for part, name in zip(content, ('images', 'labels')))
   if len(images) != 2 * len(same):
-    raise FormError(f'{len(same)} labels for {len(images)} images, wanted one for two')
+    raise Malformed(f'{len(same)} labels for {len(images)} images, wanted one for two')
   if not len(same):
-    raise FormError('it is empty')
+    raise Malformed('it is empty')
   labels = [_label(label, number) for number, label in enumerate(same)]
   return Pairs(_shared(_encoded(image, number) for number, image in enumerate(images)), np.array(labels, bool))
 
@@ -83,7 +83,7 @@ def _items(listed: Any, name: str) -> Sequence[Any]:
   if isinstance(listed, Array):
     listed = listed.items(name)
   if not isinstance(listed, list | tuple):
-    raise FormError(f'{name}: {_kind(listed)}, no list')
+    raise Malformed(f'{name}: {_kind(listed)}, no list')
   return listed
 
 
@@ -93,9 +93,9 @@ def _label(label: Any, number: int) -> bool:
     items = _items(label, name)
     label = items[0] if len(items) == 1 else label
   if type(label) not in (bool, int, float):
-    raise FormError(f'{name} is {_kind(label)}, wanted 0 or 1')
+    raise Malformed(f'{name} is {_kind(label)}, wanted 0 or 1')
   if label not in (0, 1):
-    raise FormError(f'{name} is {str(label)[:40]}, wanted 0 or 1')
+    raise Malformed(f'{name} is {str(label)[:40]}, wanted 0 or 1')
   return bool(label)
 
 
@@ -103,7 +103,7 @@ def _encoded(image: Any, number: int) -> bytes:
   if isinstance(image, Array):
     image = image.encoded(f'image {number}')
   if not isinstance(image, bytes):
-    raise FormError(f'image {number} is {_kind(image)}, wanted bytes')
+    raise Malformed(f'image {number} is {_kind(image)}, wanted bytes')
   return image
 
 

@@ -17,16 +17,16 @@ import numpy as np
 def load(content: bytes) -> Any:
   """What a pickle holds: lists, tuples, numbers, texts, bytes, and an `Array` for each array and number of NumPy.
 
-  Raises RefusedError for one that wants more, FormError or whatever Python's reader raises for a damaged one.
+  Raises Refused for one that wants more, Malformed or whatever Python's reader raises for a damaged one.
   """
   return _Reader(content).load()
 
 
-class RefusedError(Exception):
+class Refused(Exception):
   """The file wants what no verification set needs."""
 
 
-class FormError(Exception):
+class Malformed(Exception):
   """A pickle of harmless things that are no verification set."""
 
 
@@ -45,7 +45,7 @@ def _text(name: Any) -> str:
   """Names of types and orders, which are bytes in files of Python 2."""
   name = name.decode('ascii') if isinstance(name, bytes) else name
   if not isinstance(name, str):
-    raise FormError('an array in it is damaged')
+    raise Malformed('an array in it is damaged')
   return name[:8]
 
 
@@ -63,33 +63,33 @@ class Array:
     return len(self.content)
 
   def items(self, name: str) -> list[Any]:
-    """Its numbers or objects, in a row or column, where order is one. Raises FormError, with `name`, for others."""
+    """Its numbers or objects, in a row or column, where order is one. Raises Malformed, with `name`, for others."""
     kind = self.kind.name
     if kind in _OBJECTS and isinstance(self.content, list):
       return self._row(self.content, name)
     if kind not in _NUMBERS or not isinstance(self.content, bytes):
-      raise FormError(f'{name}: an array of type {kind}')
+      raise Malformed(f'{name}: an array of type {kind}')
     # Bools as uint8, so that a byte of neither 0 nor 1 is seen.
     number = np.dtype('u1' if kind == 'b1' else kind).newbyteorder(self.kind.order)
     return self._row(np.frombuffer(self.content, number), name).tolist()
 
   def encoded(self, name: str) -> bytes:
-    """The bytes of an encoded image (cv2.imencode gives a row or a column of them). Raises FormError, with `name`."""
+    """The bytes of an encoded image (cv2.imencode gives a row or a column of them). Raises Malformed, with `name`."""
     kind = self.kind.name
     if kind.startswith('S') and isinstance(self.content, bytes) and self.shape == ():
       return self.content
     if kind != 'u1' or not isinstance(self.content, bytes):
-      raise FormError(f'{name}: an array of type {kind}, wanted bytes')
+      raise Malformed(f'{name}: an array of type {kind}, wanted bytes')
     return self._row(self.content, name)
 
   def _row(self, items: Any, name: str) -> Any:
     shape = self.shape
     if not isinstance(shape, tuple) or len(shape) > 4 or not all(type(side) is int for side in shape):
-      raise FormError('an array in it is damaged')
+      raise Malformed('an array in it is damaged')
     if len(items) != math.prod(shape):
-      raise FormError('an array in it is damaged')
+      raise Malformed('an array in it is damaged')
     if len(items) not in (0, *(shape or (1,))):
-      raise FormError(f'{name}: the shape {str(shape)[:40]}, wanted a row (images encoded, not as pixels)')
+      raise Malformed(f'{name}: the shape {str(shape)[:40]}, wanted a row (images encoded, not as pixels)')
     return items
 
 
@@ -126,7 +126,7 @@ class _Dispatch(dict):
   """What runs each instruction."""
 
   def __missing__(self, code: int) -> Any:
-    raise FormError('it holds other things than lists of images and labels')
+    raise Malformed('it holds other things than lists of images and labels')
 
 
 class _Reader(pickle._Unpickler):
@@ -152,14 +152,14 @@ class _Reader(pickle._Unpickler):
     if (module, name) in (('__builtin__', 'bytearray'), ('builtins', 'bytearray')):
       return self.bytearray
     if (module, name) not in _NAMES:
-      raise RefusedError(f'it tries to load {module}.{name}'[:200])
+      raise Refused(f'it tries to load {module}.{name}'[:200])
     return _NAMES[module, name]
 
   def encode(self, text: str, _: Any) -> bytes:
     """Bytes as Python 3 writes them for Python 2: text in Latin-1, together shorter than the file."""
     self.left -= len(text)
     if self.left < 0:
-      raise FormError('it repeats itself')
+      raise Malformed('it repeats itself')
     return text.encode('latin1')
 
   def bytearray(self, content: Any = b'', *encoding: Any) -> bytes:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gif_jax.core.errors import DataError
 from gif_jax.core.lists import normal
+from gif_jax.data.crops import Column
 from gif_jax.data.formats.records import Person, StoredRecords
 
 _LOG = logging.getLogger(__name__)
@@ -30,15 +31,6 @@ class Faces(Protocol):
 
   def labels(self, index: Rows = slice(None)) -> np.ndarray:
     """Labels of the faces asked for: int64 [k]."""
-
-
-class Numbers(Protocol):
-  """n integers: an int64 array, or what gives them without the memory that they would take."""
-
-  def __len__(self) -> int: ...
-
-  def __getitem__(self, index: Any) -> Any:
-    """One for an int, an int64 array for a slice or an int array."""
 
 
 def numbers(index: Rows | int, n: int) -> np.ndarray:
@@ -114,7 +106,7 @@ class Named:
     rows: all its images of the people trained on, held-out ones too; indexed like int64 [n].
   """
 
-  def __init__(self, records: StoredRecords, trained: Numbers, kept: np.ndarray, rows: Numbers):
+  def __init__(self, records: StoredRecords, trained: Column, kept: np.ndarray, rows: Column):
     self.records, self.trained, self.kept, self.rows = records, trained, kept, rows
 
   def __len__(self) -> int:
@@ -124,7 +116,7 @@ class Named:
     """Image `index` of the people trained on, as it is stored."""
     return self.records[int(self.rows[index])]
 
-  def people(self, labels: Numbers) -> Iterator[Person]:
+  def people(self, labels: Column) -> Iterator[Person]:
     """Who these labels of the input are, in their order."""
     people = self.records.people()
     return (people[label] for label in labels[:].tolist())

@@ -300,8 +300,8 @@ def test_processes_and_a_real_kill_change_nothing(tmp_path, command, monkeypatch
     patch.setattr(pack, 'on_all_cores', map)
     run(faces, tmp_path / 'alone')
   script = (
-    'import sys; from pathlib import Path; from gif_jax.data import packing; from gif_jax.data import convert\n'
-    'packing.SAVE_SECONDS = 0\n'
+    'import sys; from pathlib import Path; from gif_jax.data.convert import convert, pack\n'
+    'pack.SAVE_SECONDS = 0\n'
     f'print(convert.convert(convert.Settings(sys.argv[1], Path(sys.argv[2]), size={SIZE})))'
   )
   call = [sys.executable, '-c', script, faces, tmp_path / 'out']

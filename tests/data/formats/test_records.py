@@ -116,7 +116,7 @@ def test_an_image_that_cannot_be_decoded_is_named(images, tmp_path, damage):
   folder = _write(tmp_path / 'packed', [jpeg, jpeg[: len(jpeg) // 2] if damage is None else damage], [0, 1])
   crops = Crops(Packed(folder), 32, np.arange(2), np.arange(2))
   assert crops[:1].shape == (1, 32, 32, 3)
-  with pytest.raises(DataError, match=r'images\.bin, image 1 cannot be decoded: .*gif_jax\.convert'):
+  with pytest.raises(DataError, match=r'images\.bin, image 1 cannot be decoded: .*gif_jax convert'):
     crops[np.array([0, 1])]
 
 

@@ -157,13 +157,14 @@ def test_many_images_are_decoded_by_processes_of_a_script(root, tmp_path):
   script.write_text(f"""
 from pathlib import Path
 
-from gif_jax.data import listing, survey
+from gif_jax.data import listing
+from gif_jax.data.sets import decode
 
 if __name__ == '__main__':
-  survey._FEW = 0
+  decode._FEW = 0
   root = Path({str(root)!r})
   photos = [photo for own in listing.list_people(root).people.values() for photo in own]
-  print(survey.survey(root, photos, 32, Path({str(tmp_path)!r})).pixels)
+  print(decode.survey(root, photos, 32, Path({str(tmp_path)!r})).pixels)
 """)
   environment = os.environ | {'PYTHONPATH': str(ROOT)}
   done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)

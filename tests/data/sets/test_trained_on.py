@@ -308,7 +308,7 @@ def test_one_picture_under_another_name_is_enough(noted, photographs, tmp_path):
 
 def test_pictures_of_an_empty_list_are_in_nothing(tmp_path):
   module.save_array(tmp_path / PICTURES, np.zeros(0, np.uint64))
-  benchmark = SimpleNamespace(people=(), name='x', images=[b''])
+  benchmark = SimpleNamespace(people=(), name='x', images=[b''], identity=np.zeros(1, int))
   assert Seen(tmp_path).overlap(benchmark, left_out=True)[0].pictures == 0
 
 

@@ -225,7 +225,7 @@ def test_lists_of_unlike_length(tmp_path):
 @pytest.mark.parametrize(('label', 'word'), [(1, 'impostor'), (0, 'genuine')])
 def test_pairs_of_one_kind(tmp_path, label, word):
   write_set(tmp_path, pairs=[(7, 31, label), (7, 900, label)])
-  with pytest.raises(DataError, match=f'has no {word} pairs; copy it again'):
+  with pytest.raises(DataError, match=f'has no {word} pairs; copy all of it again'):
     open_benchmark(str(tmp_path), 112)
 
 

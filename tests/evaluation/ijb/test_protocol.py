@@ -8,7 +8,7 @@ from sklearn.metrics import roc_curve
 
 from gif_jax.evaluation import bootstrap
 from gif_jax.evaluation.benchmark import measure
-from gif_jax.evaluation.ijb import protocol
+from gif_jax.evaluation.ijb import intervals, protocol
 from gif_jax.evaluation.ijb.protocol import evaluate_templates, nearest_points, pair_scores, template_embeddings
 from gif_jax.evaluation.registry import open_benchmark
 from gif_jax.evaluation.result import EvaluationError
@@ -204,7 +204,7 @@ def test_sides_and_order_mean_nothing():
     getattr(benchmark, key)[rows] for key in ('template', 'media', 'detector')
   )
   for one, two in zip(evaluate_templates(benchmark, embedding, 20), evaluate_templates(turned, embedding[rows], 20)):
-    assert one.metrics == two.figures and one.counts == two.counts
+    assert one.metrics == two.metrics and one.counts == two.counts
     np.testing.assert_array_equal(one.histogram.genuine, two.histogram.genuine)
     assert one.intervals.keys() == two.intervals.keys()
     for name, interval in one.intervals.items():
@@ -322,14 +322,14 @@ def test_the_tail_is_enough_for_the_intervals(monkeypatch):
   """Intervals of the few impostors on top, weighed against a count of all, are those of all impostors."""
   benchmark, embedding = _people(np.random.default_rng(10), subjects=300, t=900, n=2000, pairs=60000)
   whole = [result.intervals for result in evaluate_templates(benchmark, embedding, 60)]
-  monkeypatch.setattr(protocol, '_LEAST', 0)
-  weighed, total = [], protocol._Weights.total
+  monkeypatch.setattr(intervals, '_LEAST', 0)
+  weighed, total = [], intervals.Weights.total
 
   def counted(self, drawn):
     weighed.append(total(self, drawn))
     return weighed[-1]
 
-  monkeypatch.setattr(protocol._Weights, 'total', counted)
+  monkeypatch.setattr(intervals.Weights, 'total', counted)
   for tail, all_of_them in zip(evaluate_templates(benchmark, embedding, 60), whole):
     assert tail.intervals.keys() == all_of_them.keys()
     for name, interval in all_of_them.items():
@@ -339,7 +339,7 @@ def test_the_tail_is_enough_for_the_intervals(monkeypatch):
 
 def test_the_weight_of_all_impostors_by_a_loop():
   benchmark, _ = _people(np.random.default_rng(11))
-  weights = protocol._Weights(benchmark)
+  weights = intervals.Weights(benchmark)
   for drawn in bootstrap.draws(30, 3):
     sides = zip(benchmark.subject[benchmark.left], benchmark.subject[benchmark.right], benchmark.same)
     expected = sum(drawn[i] * drawn[j] for i, j, same in sides if not same)

@@ -92,7 +92,7 @@ def _padding(rec, begin):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    (lambda rec: b'', r'train\.rec, key 0: its place is beyond the end of the file .* python -m gif_jax\.convert'),
+    (lambda rec: b'', r'train\.rec, key 0: its place is beyond the end of the file .* python -m gif_jax convert'),
     (lambda rec: b'\0' + rec[1:], r'train\.rec, key 0: no record begins there \(wrong magic\)'),
     (lambda rec: rec[:-20], r'train\.rec, key 10: it is cut off'),
     (lambda rec: rec + rec[:40], None),

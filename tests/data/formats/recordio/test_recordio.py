@@ -156,7 +156,7 @@ def test_labels_that_float32_may_have_joined(tmp_path):
 )
 def test_labels_that_are_none(tmp_path, label, why):
   path = write(tmp_path / 'a.rec', (10, 1, b'a'), (11, label, b'b'), (12, 0, b'c'))
-  with pytest.raises(DataError, match=rf'a\.rec, key 11: its label is {why} .* python -m gif_jax\.convert'):
+  with pytest.raises(DataError, match=rf'a\.rec, key 11: its label is {why} .* python -m gif_jax convert'):
     open_records(str(path))
   records = open_records(str(path), damaged='skip')
   assert content(records) == [b'a', b'c'] and records.labels().tolist() == [1, 0]
