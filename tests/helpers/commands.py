@@ -63,7 +63,8 @@ class Started:
 
   def send_signal(self, number: int) -> None:
     if self.returncode is None:
-      os.kill(self.pid, number)
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(self.pid, number)
 
   def kill(self) -> None:
     self.send_signal(signal.SIGKILL)
