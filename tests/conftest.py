@@ -10,7 +10,7 @@ import pytest
 
 from gif_jax.codes import tokenizer
 from gif_jax.data.sets.open import open_faces
-from tests.helpers import tiny
+from tests.helpers import memory, tiny
 from tests.helpers.commands import Commands
 from tests.helpers.compiled import Compiled, machine_folder
 from tests.helpers.cpu_time import CpuTime
@@ -39,6 +39,10 @@ def pytest_collection_modifyitems(items):
   tests = Counter(item.path for item in items)
   slow = Counter(item.path for item in items if item.get_closest_marker('slow'))
   items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))
+
+
+def pytest_collection_finish():
+  memory.keep()
 
 
 @pytest.fixture(scope='session')

@@ -9,7 +9,6 @@ Requests are lines of JSON on standard input, replies such lines on standard out
 reply has `status`, as subprocess gives it, and `seconds` of CPU time.
 """
 
-import gc
 import json
 import os
 import pkgutil
@@ -21,6 +20,7 @@ from types import ModuleType
 import jax
 
 import gif_jax
+from tests.helpers import memory
 
 
 def _import_all():
@@ -70,8 +70,7 @@ def _run(program):
 
 if __name__ == '__main__':
   _import_all()
-  gc.collect()
-  gc.freeze()  # forks share what was imported: neither looked through for what is free, nor copied for it
+  memory.keep()  # forks share what was imported, and need not copy it
   given = _serve()
   if given is not None:
     _become(given)
