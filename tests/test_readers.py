@@ -99,7 +99,7 @@ class Places:
       settings={'codes': 'tree'},
     )
     Draft(self.root / 'draft', {'seed': 1}).save('codes', 3, np.arange(9))
-    Progress(self.root / 'progress', 'rows', {'key': 'a'}).save(3, sums=np.arange(4.0))
+    Progress(self.root / 'progress', 'rows', {'key': 'a'}).save(3, {'sums': np.arange(4.0)})
     (self.root / 'clip').mkdir()
     for name in ('config.json', 'model.safetensors'):
       shutil.copy(ROOT / 'tests' / 'golden' / 'clip' / name, self.root / 'clip')

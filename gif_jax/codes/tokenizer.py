@@ -39,7 +39,7 @@ def check_table(table: CodeTable, config: ConfigDict, faces: FaceSets) -> None:
   """Raises TableError if the table was made for other people, or for another embedding size."""
   cure = 'Make one for this data: python -m gif_jax tokenize with the same --config, or use another --workdir.'
   if table.extends:
-    cure = 'Give the people of the table it extends in their order, then the newcomers in theirs (README.md).'
+    cure = 'Give the people of the table it extends in their order, then the newcomers in theirs (docs/codes.md).'
   if table.m != faces.m:
     raise TableError(f'{table.path}: the table holds m={table.m} identities, the data {faces.m}. {cure}')
   made_for = table.label_space

@@ -1,7 +1,8 @@
 """Aligned faces from photographs: python -m gif_jax align --input=photographs --output=faces
 
 --input has one sub-folder per person. --output gets the same folders, with a square crop for every photograph: eyes,
-nose and mouth lie where the field has them (data/align.py). Those points come from --detector or a file, --landmarks.
+nose and mouth lie where the field has them (gif_jax/data/alignment). Those points come from --detector or a file,
+--landmarks.
 """
 
 from pathlib import Path

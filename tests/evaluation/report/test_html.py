@@ -221,7 +221,7 @@ def test_odd_names_are_text_everywhere(tmp_path):
 
 def test_results_of_figures_alone_and_of_nothing(tmp_path):
   bare = Result('x', '1:1', '', '', {}, {'tar@far=1e-4': math.nan, 'eer': math.inf}, {'tar@far=1e-4': (math.nan, 1.0)})
-  empty = bare._replace(benchmark='y', figures={}, intervals={})
+  empty = bare._replace(benchmark='y', metrics={}, intervals={})
   odd = bare._replace(benchmark='z', protocol='new', thresholds={'1e-3': math.nan}, hardest=results.search().hardest)
   files = write_report(tmp_path, [bare, empty, odd], {}, {})
   assert [path.name for path in files] == ['evaluation.html', 'evaluation.md', 'evaluation.json']
