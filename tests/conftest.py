@@ -10,7 +10,7 @@ import pytest
 
 from gif_jax.codes import tokenizer
 from gif_jax.data.sets.open import open_faces
-from tests.helpers import tiny
+from tests.helpers import memory, tiny
 from tests.helpers.commands import Commands
 from tests.helpers.compiled import Compiled, machine_folder
 from tests.helpers.cpu_time import CpuTime
@@ -41,6 +41,10 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))
 
 
+def pytest_collection_finish():
+  memory.keep()
+
+
 @pytest.fixture(scope='session')
 def programs(tmp_path_factory):
   """What XLA compiled, for this process and for others; see tests/helpers/compiled.py."""
@@ -61,15 +65,20 @@ def exchanged(programs):
 
 
 @pytest.fixture(scope='session')
-def command(programs, tmp_path_factory):
-  """Runs `python -m gif_jax VERB ARGUMENTS` to its end, or with popen=True only starts it; see helpers/commands.py."""
+def commands(programs, tmp_path_factory):
   commands = Commands(tmp_path_factory.mktemp('commands'))
+  yield commands
+  commands.close()
+
+
+@pytest.fixture(scope='session')
+def command(commands):
+  """Runs `python -m gif_jax VERB ARGUMENTS` to its end, or with popen=True only starts it; see helpers/commands.py."""
 
   def run(verb, *arguments, popen=False, **how):
     return (commands.start if popen else commands.run)(verb, *arguments, **how)
 
-  yield run
-  commands.close()
+  return run
 
 
 @pytest.fixture(scope='session')

@@ -25,6 +25,7 @@ from tests.helpers import template_files, tiny
 from tests.helpers.photographs import folder_config, names
 from tests.helpers.pictures import encode
 from tests.helpers.record_files import packed_faces, six_people
+from tests.helpers.tinyface_files import read_lists_once
 
 BENCHMARKS = ('six.bin', 'people', 'IJBC', 'tinyface')
 
@@ -51,6 +52,13 @@ def _write_tinyface(folder, faces):
     cells = np.empty((len(sets[name]), 1), object)
     cells[:, 0] = sets[name]
     savemat(folder / 'Testing_Set' / f'{name.lower()}_img_ID_pairs.mat', {f'{variable}_set': cells})
+
+
+@pytest.fixture(scope='module', autouse=True)
+def lists():
+  with pytest.MonkeyPatch.context() as patch:
+    read_lists_once(patch)
+    yield
 
 
 @pytest.fixture(scope='module')

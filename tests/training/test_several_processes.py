@@ -2,13 +2,10 @@
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -25,7 +22,6 @@ from gif_jax.core.errors import ConfigError
 from gif_jax.training.program import make_program, open_checkpoints
 from gif_jax.training.state import state_sha256
 from gif_jax.training.train import train
-from tests.helpers.places import ROOT
 from tests.helpers.ports import free_port
 from tests.helpers.record_files import packed_faces
 
@@ -40,7 +36,7 @@ def pair(command):
   def start(module, *arguments, second=(), devices=1):
     flags = (f'--coordinator=localhost:{free_port()}', '--processes=2')
     runs = [
-      command(module, *arguments, *flags, f'--process={i}', *more, devices=devices, popen=True)
+      command(module, *arguments, *flags, f'--process={i}', *more, devices=devices, popen=True, server=i)
       for i, more in enumerate([(), second])
     ]
     started.extend(runs)
@@ -217,9 +213,12 @@ def test_processes_with_unlike_devices_are_named(monkeypatch):
     processes._check_devices()
 
 
-def _waiting(port, who, **changes):
-  """A process that waits for others, with little patience: (exit status, what it printed)."""
-  program = f"""
+@pytest.fixture
+def waiting(commands):
+  """Starts a process that waits for others, with little patience."""
+
+  def start(port, who):
+    program = f"""
 import logging
 from types import SimpleNamespace
 from gif_jax.commands.flags import _guarded
@@ -228,20 +227,20 @@ from absl import flags
 flags.FLAGS.mark_as_parsed()
 logging.getLogger('gif_jax').setLevel(logging.INFO)
 roll_call.PATIENCE, roll_call._REPORT, roll_call._OTHERS = 3.0, 1.0, 2
-given = SimpleNamespace(**{dict(zip(('coordinator', 'processes', 'process'), who)) | changes!r})
+given = {dict(zip(('coordinator', 'processes', 'process'), who))!r}
 def main(_):
-  processes.flags = SimpleNamespace(FLAGS={{name: SimpleNamespace(value=value) for name, value in vars(given).items()}})
+  processes.flags = SimpleNamespace(FLAGS={{name: SimpleNamespace(value=value) for name, value in given.items()}})
   with processes.together():
     pass
 _guarded(main, [])
 """
-  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
-  pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
-  return subprocess.Popen([sys.executable, '-c', program], cwd=ROOT, env=environment, **pipes)
+    return commands.start_program(program)
+
+  return start
 
 
 @pytest.mark.parametrize('who', ['auto', 'nobody', 'process 0', 'taken', 'somebody else'])
-def test_others_who_do_not_come(who):
+def test_others_who_do_not_come(waiting, who):
   port = free_port()
   flags, wanted = {
     'auto': (('auto', 0, -1), 'no cluster is found'),
@@ -255,7 +254,7 @@ def test_others_who_do_not_come(who):
       other = stack.enter_context(socket.create_server(('localhost', port)))
     if who == 'somebody else':
       threading.Thread(target=_hang_up, args=(other,), daemon=True).start()
-    run = _waiting(port, flags)
+    run = waiting(port, flags)
     output = run.communicate(timeout=_LIMIT)[0]
   assert run.returncode == 1 and 'Traceback' not in output, output
   error = next(line for line in output.splitlines() if line.startswith('ConfigError: '))
@@ -270,10 +269,10 @@ def _hang_up(server):
       server.accept()[0].close()
 
 
-def test_a_number_that_is_given_twice_is_refused_and_the_run_goes_on():
+def test_a_number_that_is_given_twice_is_refused_and_the_run_goes_on(waiting):
   port = free_port()
   address = f'localhost:{port}'
-  first, second, twice = (_waiting(port, (address, 3, i)) for i in (0, 1, 1))
+  first, second, twice = (waiting(port, (address, 3, i)) for i in (0, 1, 1))
   ended = next(run for run in _first_to_end(second, twice))
   output = ended.communicate(timeout=_LIMIT)[0]
   assert '--process=1 is there already' in output and 'each with its own --process' in output, output
@@ -290,19 +289,19 @@ def _first_to_end(*runs):
     time.sleep(0.05)
 
 
-def test_another_number_of_processes_is_refused():
+def test_another_number_of_processes_is_refused(waiting):
   port = free_port()
-  first, second = _waiting(port, (f'localhost:{port}', 3, 0)), _waiting(port, (f'localhost:{port}', 2, 1))
+  first, second = waiting(port, (f'localhost:{port}', 3, 0)), waiting(port, (f'localhost:{port}', 2, 1))
   output = second.communicate(timeout=_LIMIT)[0]
   assert 'process 0 was started with --processes=3, this one with --processes=2' in output, output
   first.kill()
   first.communicate()
 
 
-def test_whoever_connects_says_nothing_but_a_number():
+def test_whoever_connects_says_nothing_but_a_number(waiting):
   """Others who look for open ports, or send much, are not part of a run and do not end it."""
   port = free_port()
-  first = _waiting(port, (f'localhost:{port}', 2, 0))
+  first = waiting(port, (f'localhost:{port}', 2, 0))
   deadline = time.monotonic() + _LIMIT
   for content in (b'', b'GET / HTTP/1.0\r\n\r\n', b'x' * 100_000, b'process 99 of 2\n', b'process -1 of 2\n'):
     while True:
@@ -317,7 +316,7 @@ def test_whoever_connects_says_nothing_but_a_number():
         if content and first.poll() is None and time.monotonic() < deadline and _listens(port):
           break
         time.sleep(0.05)
-  second = _waiting(port, (f'localhost:{port}', 2, 1))
+  second = waiting(port, (f'localhost:{port}', 2, 1))
   for run in (first, second):
     output = run.communicate(timeout=_LIMIT)[0]
     assert run.returncode == 0, output

@@ -16,7 +16,23 @@ from gif_jax.evaluation.tinyface.matlab import read_names
 from gif_jax.evaluation.unseen import pixel_embedding
 from gif_jax.models.extraction.extract import extract
 from tests.helpers.pictures import picture
-from tests.helpers.tinyface_files import DISTRACTORS, MATCHES, PROBES, SIZE, cell_array, write_lists, write_tree
+from tests.helpers.tinyface_files import (
+  DISTRACTORS,
+  MATCHES,
+  PROBES,
+  SIZE,
+  cell_array,
+  read_lists_once,
+  write_lists,
+  write_tree,
+)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def lists():
+  with pytest.MonkeyPatch.context() as patch:
+    read_lists_once(patch)
+    yield
 
 
 @pytest.fixture
