@@ -6,7 +6,7 @@ from tests.helpers import tiny
 _TINY = {f'{section}.{key}': value for section, keys in tiny.get_config().items() for key, value in keys.items()}
 SETTINGS = {key: value for key, value in _TINY.items() if value != all_keys()[key]}
 SETTINGS |= {'train.steps': 2, 'data.workers': 0, 'data.cache': False, 'eval.every_steps': 0}
-SETTINGS |= {'eval.validation_identities': 0, 'eval.identities': 0}
+SETTINGS |= {'eval.validation_identities': 0, 'eval.identities': 0, 'data.held_out': 0}
 
 
 def flags(**changes) -> list[str]:
