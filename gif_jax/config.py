@@ -74,7 +74,7 @@ def _tokenizer(c: ConfigDict) -> None:
 
 def _model(c: ConfigDict) -> None:
   c.model = ConfigDict()
-  c.model.backbone = 'r100'  # 'r18', 'r34', 'r50', 'r100', 'r200', 'small'
+  c.model.backbone = 'r100'  # 'r18', 'r34', 'r50', 'r100', 'r200', 'small', 'tiny'
   c.model.d = 512  # embedding and code-vector size
   c.model.projection = 128  # p, width each head projects the embedding to
   c.model.sequence = 0  # width of the sequence decoder, which reads digits in order beside the heads; 0 = none
@@ -217,7 +217,7 @@ ALLOWED = {
   'tokenizer.homogenize_lr': '(0, inf)',
   'tokenizer.homogenize_subset': '[2, 1e9]',
   'tokenizer.seed': '[0, 4294967295]',
-  'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small'),
+  'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small', 'tiny'),
   'model.d': '[1, 65536]',
   'model.projection': '[1, 65536]',
   'model.sequence': '[0, 65536]',

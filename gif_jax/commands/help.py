@@ -3,7 +3,7 @@
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -50,7 +50,7 @@ def key_words(key: str) -> str:
   return words(type(config.all_keys()[key]), config.ALLOWED.get(key, ()))
 
 
-def text(description: str, required: Sequence[str] = ()) -> str:
+def text(description: str) -> str:
   """All of it. description: the command's docstring, which begins with what it does and an example."""
   width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 0)).columns)
   parts = [description.strip(), '', 'Flags:', *(line for flag in own_flags() for line in _flag(flag, width))]

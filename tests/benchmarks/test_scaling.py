@@ -146,7 +146,7 @@ def test_classifier_alone_learns_and_has_a_gradient_for_embeddings(form, tmp_pat
 
 def test_rows_drawn_on_the_device_are_unit_vectors_and_digits():
   mesh = make_mesh()
-  like = joint.shape(scaling_row.Simulated(1001, 16), mesh)
+  like = joint.abstract_rows(scaling_row.Simulated(1001, 16), mesh)
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh)), like)
   drawn = scaling_row.drawn(like, 9)
   for array, expected in zip(jax.tree.leaves(drawn), jax.tree.leaves(like)):

@@ -243,7 +243,7 @@ def test_a_joint_run_starts_anew_from_its_trained_table(command, tiny_config, tm
     open_trained(config, workdir, more)
 
   trained = CodeTable.open(workdir / 'trained_table')
-  with pytest.raises(tokenizer.TokenizeError, match=r'"backbone small, .*the config has "pixels"'):
+  with pytest.raises(tokenizer.TokenizeError, match=r'"backbone tiny, .*the config has "pixels"'):
     tokenizer.extend_table(*_newcomers(config), trained, tmp_path / 'no')
   config, faces = _newcomers(config)
   config.tokenizer.encoder, config.tokenizer.encoder_path = 'backbone', str(workdir)

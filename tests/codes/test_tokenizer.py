@@ -42,15 +42,15 @@ def _kill_after(saves, monkeypatch):
   ],
 )
 def test_codes_continue_where_their_making_was_killed(make, saves, tmp_path, monkeypatch):
-  expected = tokenizer(_vectors(), 4, 5, progress=False)
+  expected = make(_vectors(), 4, 5, progress=False)
   _kill_after(saves, monkeypatch)
   with pytest.raises(Killed):
-    tokenizer(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
+    make(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
   monkeypatch.undo()
   done = _kill_after(99, monkeypatch)
-  found = tokenizer(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
+  found = make(_vectors(), 4, 5, progress=False, draft=Draft(tmp_path, {}))
   np.testing.assert_array_equal(found, expected)
-  assert len(done) == (4 if tokenizer is tree.build_codes else product.ROUNDS) - saves  # none is done twice
+  assert len(done) == (4 if make is tree.build_codes else product.ROUNDS) - saves  # none is done twice
 
 
 def test_homogenisation_continues_at_the_epoch_it_was_killed_at(tmp_path, monkeypatch):

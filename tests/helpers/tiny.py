@@ -10,7 +10,7 @@ def get_config():
   c.data.held_out = 1
   c.data.size = 32
   c.tokenizer.homogenize_epochs = 3
-  c.model.backbone = 'small'
+  c.model.backbone = 'tiny'
   c.model.d = 16
   c.model.projection = 8
   c.model.dtype = 'float32'

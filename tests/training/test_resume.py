@@ -190,7 +190,7 @@ def test_a_finished_run_can_be_opened_for_use(finished, tiny_config, tiny_faces,
 def test_a_finished_run_encodes_for_the_tokeniser(finished, tiny_faces, form):
   workdir, summary, _ = finished[form]
   encoder = open_backbone(workdir)
-  assert encoder.name.startswith(f'backbone small, d=16, at 32 pixels, step {summary["steps"]}, weights ')
+  assert encoder.name.startswith(f'backbone tiny, d=16, at 32 pixels, step {summary["steps"]}, weights ')
   images, wanted = tiny_faces.test[:], np.load(workdir / 'eval.npz')['embedding']
   np.testing.assert_allclose(encoder.encode(images), wanted, atol=1e-4)
   rows = sharding.batch_sharding(sharding.make_mesh())
@@ -249,7 +249,7 @@ def test_an_encoder_from_a_damaged_checkpoint(finished, tmp_path, caplog, damage
 def test_an_encoder_of_another_version(finished, tmp_path):
   checkpoint = shutil.copytree(finished['fixed'][0] / 'checkpoints' / '12', tmp_path / 'checkpoints' / '12')
   origin = checkpoint / 'origin' / 'metadata'
-  for old, new in (('"small"', '"r18"'), ('"r18"', '"unknown"')):
+  for old, new in (('"tiny"', '"r18"'), ('"r18"', '"unknown"')):
     origin.write_text(origin.read_text().replace(old, new))
     checksums.write_sums(checkpoint)
     with pytest.raises(CheckpointError, match='another network than this version makes'):

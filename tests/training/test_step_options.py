@@ -131,7 +131,7 @@ def test_split_parameters_train_as_copies_do(tiny_config, tiny_faces, tiny_table
   config.train.fsdp = 4
   history, split, splitting = _steps(config, tiny_table, batch)
   _same(history, wanted)
-  kernel = ['backbone', 'stage3_block1', 'conv2', 'kernel']
+  kernel = ['backbone', 'stage1_block1', 'conv2', 'kernel']
   for tree in (split.params, split.ema['params'], split.opt_state[2][0].trace):
     for key in kernel:
       tree = tree[key]

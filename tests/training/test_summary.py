@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gif_jax.core import plots
+from gif_jax.evaluation.result import Curve
 from gif_jax.training import summary
 
 SUMMARY = {
@@ -31,7 +32,8 @@ def picture(path):
 
 def test_roc_plot(tmp_path):
   fpr = np.linspace(0, 1, 200_001)
-  summary.plot_roc({'this model': (fpr, np.sqrt(fpr)), 'raw pixels': (fpr, fpr)}, tmp_path / 'plots' / 'roc.png')
+  curves = {'this model': Curve(fpr, np.sqrt(fpr)), 'raw pixels': Curve(fpr, fpr)}
+  summary.plot_roc(curves, tmp_path / 'plots' / 'roc.png')
   picture(tmp_path / 'plots' / 'roc.png')
 
 

@@ -167,7 +167,7 @@ def test_names_are_whole_after_a_kill(tmp_path, monkeypatch):
   def die(*_, **__):
     raise Killed
 
-  for step in ('packing.Packing._save', 'packing.names_of', 'records.write_json'):
+  for step in ('convert.pack.Packing._save', 'convert.pack.names_of', 'formats.packed.write_json'):
     with monkeypatch.context() as patch, pytest.raises(Killed):
       patch.setattr(f'gif_jax.data.{step}', die)
       run(faces, tmp_path / 'out')

@@ -5,7 +5,7 @@ import pytest
 
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.storage import resume
-from gif_jax.data.sets import open
+from gif_jax.data.sets import open, synthetic
 from tests.helpers import tiny
 
 
@@ -50,13 +50,13 @@ def test_a_cache_holds_what_rendering_gives_and_is_used_again(tiny_faces, tmp_pa
 
 @pytest.mark.parametrize('damage', ['cut', 'empty', 'flipped'])
 def test_a_damaged_cache_is_made_again(tmp_path, caplog, damage):
-  faces = open.SyntheticFaces(3, 32, 6, 2)
-  file = open.cached(faces, tmp_path, 'some').path
+  faces = synthetic.SyntheticFaces(3, 32, 6, 2)
+  file = synthetic.cached(faces, tmp_path, 'some').path
   content = file.read_bytes()
   middle = len(content) // 2
   flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
   file.write_bytes({'cut': content[:middle], 'empty': b'', 'flipped': flipped}[damage])
-  np.testing.assert_array_equal(open.cached(faces, tmp_path, 'some')[:], faces[:])
+  np.testing.assert_array_equal(synthetic.cached(faces, tmp_path, 'some')[:], faces[:])
   assert [str(file) in record.getMessage() for record in caplog.records if record.levelname == 'WARNING'] == [True]
   assert 'it is made again' in caplog.text and file.read_bytes() == content
 
@@ -67,7 +67,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize('block', range(1, 5))
 def test_rendering_that_was_killed_goes_on(tmp_path, monkeypatch, block):
-  faces = open.SyntheticFaces(3, 32, 80, 1)  # four blocks
+  faces = synthetic.SyntheticFaces(3, 32, 80, 1)  # four blocks
   monkeypatch.setattr(resume, 'SECONDS', 0)
   monkeypatch.setattr(resume, '_SHARE', 1e9)
   rendered = []
@@ -79,11 +79,11 @@ def test_rendering_that_was_killed_goes_on(tmp_path, monkeypatch, block):
         raise Killed
       yield function(job)
 
-  monkeypatch.setattr(open, 'on_all_cores', dying)
+  monkeypatch.setattr(synthetic, 'on_all_cores', dying)
   with pytest.raises(Killed):
-    open.cached(faces, tmp_path, 'some')
+    synthetic.cached(faces, tmp_path, 'some')
   assert not [path for path in tmp_path.iterdir() if not path.name.startswith('.')]
-  np.testing.assert_array_equal(open.cached(faces, tmp_path, 'some')[:], faces[:])
+  np.testing.assert_array_equal(synthetic.cached(faces, tmp_path, 'some')[:], faces[:])
   assert len(rendered) == 5  # the block it was killed in alone was begun twice
   assert len(list(tmp_path.iterdir())) == 1
 

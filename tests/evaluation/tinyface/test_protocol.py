@@ -1,5 +1,7 @@
 """Searches among images: by hand, against scikit-learn, and the law of the bootstrap."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
@@ -97,9 +99,8 @@ def test_a_replicate_of_a_search_is_of_the_people_drawn():
   people = np.intersect1d(person, benchmark.identity[benchmark.gallery])
   weights = next(bootstrap.draws(len(people), 1))
   intervals = measure(benchmark, embedding, replicates=1)[0].intervals
-  benchmark.probe = np.repeat(people, weights)  # people, to begin with
-  benchmark.probe = np.concatenate([np.flatnonzero(person == one) for one in benchmark.probe])
-  expected = measure(benchmark, embedding, replicates=0)[0].metrics
+  drawn = np.concatenate([np.flatnonzero(person == one) for one in np.repeat(people, weights)])
+  expected = measure(dataclasses.replace(benchmark, probe=drawn), embedding, replicates=0)[0].metrics
   for name, value in expected.items():
     assert intervals[name] == pytest.approx((value, value)), name
 

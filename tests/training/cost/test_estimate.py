@@ -8,7 +8,7 @@ import pytest
 
 from gif_jax.core.texts import duration
 from gif_jax.core.workers import cores
-from gif_jax.data.sets import open
+from gif_jax.data.sets import synthetic
 from gif_jax.data.sets.label_noise import Mislabelled
 from gif_jax.data.sets.open import open_faces, open_unrendered
 from gif_jax.data.sets.synthetic import SyntheticFaces, rendering_seconds
@@ -36,8 +36,8 @@ def test_faces_that_are_rendered_in_every_step_take_their_time(config, tiny_face
 
 
 def test_many_faces_are_not_rendered_without_a_word(config, tmp_path, monkeypatch, caplog):
-  monkeypatch.setattr(open, '_MANY', 80)
-  monkeypatch.setattr(open, 'rendering_seconds', lambda faces: 3600.0 * len(faces))
+  monkeypatch.setattr(synthetic, '_MANY', 80)
+  monkeypatch.setattr(synthetic, 'rendering_seconds', lambda faces: 3600.0 * len(faces))
   config.data.cache = True
   with caplog.at_level(logging.INFO):
     open_faces(config, tmp_path)
@@ -61,7 +61,7 @@ class Slow:
 
 def test_rendering_is_timed_and_reading_is_not(tiny_faces, monkeypatch):
   faces = Slow()
-  monkeypatch.setattr(open.time, 'perf_counter', lambda: faces.now)
+  monkeypatch.setattr(synthetic.time, 'perf_counter', lambda: faces.now)
   assert rendering_seconds(faces) in (24_000, 28_000)  # 32 pictures of two people, or three
   assert rendering_seconds(faces, shuffled=True) == 16_000 * 9  # a person is made for every picture
   monkeypatch.undo()
@@ -88,7 +88,7 @@ def test_hours_are_a_warning_with_the_cure(config, tmp_path, monkeypatch, caplog
     estimate.warn_of_hours(config, faces, tmp_path)
   (record,) = caplog.records
   assert record.levelno == logging.WARNING and cure in record.message and 'use a GPU' in record.message
-  begins = r'100000000 steps of 16 images \(small, 32 pixels\) are about \d+ (hours|days|years) on this CPU'
+  begins = r'100000000 steps of 16 images \(tiny, 32 pixels\) are about \d+ (hours|days|years) on this CPU'
   assert re.match(begins, record.message)
   caplog.clear()
   (tmp_path / 'checkpoints' / str(10**8 - 10)).mkdir(parents=True)  # ten steps are left

@@ -6,16 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from gif_jax import config as configs
 from gif_jax.codes import tokenizer
 from gif_jax.codes.table import CodeTable
 from gif_jax.core.distributed.mesh import make_mesh
+from gif_jax.core.errors import ConfigError
 from gif_jax.identification.beam_search import build_index
 from gif_jax.identification.metrics import rank_rates
 from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.trained import open_backbone
 from gif_jax.training import sharding
 from gif_jax.training.program import make_predictor, make_program, make_search, open_checkpoints, open_trained
+from gif_jax.validation import validate
 
 CODE = {'tokenizer.l': 2, 'tokenizer.v': 5, 'model.sequence': 16}  # codes of more than one digit, densely used
 
@@ -123,14 +124,14 @@ def test_a_checkpoint_of_before_there_was_a_choice_opens(config, table, tmp_path
 @pytest.mark.parametrize(('key', 'value'), [('model.sequence', -1), ('loss.sequence', -0.5)])
 def test_an_impossible_value_is_named(config, key, value):
   config.update_from_flattened_dict({key: value})
-  with pytest.raises(configs.ConfigError, match=rf'config\.{key}={value} is too small; give at least 0'):
-    configs.validate(config)
+  with pytest.raises(ConfigError, match=rf'config\.{key}={value} is too small; give at least 0'):
+    validate(config)
 
 
 def test_a_softmax_has_no_digits_to_read(config):
   config.softmax.enabled = True
-  with pytest.raises(configs.ConfigError, match=r'config\.model\.sequence=16 reads codes, .*: set it to 0'):
-    configs.validate(config)
+  with pytest.raises(ConfigError, match=r'config\.model\.sequence=16 reads codes, .*: set it to 0'):
+    validate(config)
 
 
 def test_a_run_measures_it_and_can_be_opened(command, config, tiny_faces, tmp_path):
@@ -149,7 +150,7 @@ def test_a_run_measures_it_and_can_be_opened(command, config, tiny_faces, tmp_pa
   candidates, _ = trained.search(build_index(np.asarray(trained.codes), 5), first, config.eval.beam, 5)
   rates = rank_rates(candidates, tiny_faces.held_out.labels())
   assert rates == {rank: summary[f'sequence_top{rank}'] for rank in (1, 5)}
-  assert open_backbone(tmp_path).name.startswith('backbone small, d=16')
+  assert open_backbone(tmp_path).name.startswith('backbone tiny, d=16')
   config.model.sequence = 0
   with pytest.raises(CheckpointError, match=r'was trained with config\.model'):
     open_trained(config, tmp_path, CodeTable.open(tmp_path / 'table'))
