@@ -1,13 +1,17 @@
 """CPU time of each test: written to a file, and held to a limit where a test is not marked slow.
 
 What counts is the time of the test's own process, all threads, and of children that it waited for: of the test and of
-fixtures made for it alone. Fixtures of a wider scope belong to no single test, so theirs does not count.
+fixtures made for it alone. Fixtures of a wider scope belong to no single test, so theirs does not count. Nor does what
+XLA compiles, on as many cores as there are: it is kept for all tests (tests/helpers/compiled.py), and which of them
+comes first is chance.
 """
 
 import json
+import os
 import resource
 from pathlib import Path
 
+import jax
 import pytest
 
 _TOO_SLOW = (
@@ -24,6 +28,15 @@ def spent_elsewhere(seconds: float) -> None:
   _elsewhere.append(seconds)
 
 
+_compiling: list[float] = []
+
+
+@jax.monitoring.register_event_duration_secs_listener
+def _note_compilation(event, seconds, **_):
+  if event.endswith('backend_compile_duration'):
+    _compiling.append(seconds * (os.cpu_count() or 1))
+
+
 def cpu_seconds() -> float:
   """CPU time that this process, the children it waited for and those named to us have taken so far."""
   usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -35,12 +48,12 @@ class CpuTime:
 
   def __init__(self, limit: float, report: Path | None):
     self.limit, self.report = limit, report
-    self.started = self.of_fixtures = 0.0
+    self.started = self.of_fixtures = self.compiled = 0.0
     self.in_fixture = False
 
   @pytest.hookimpl(wrapper=True, tryfirst=True)
   def pytest_runtest_setup(self, item):
-    self.started, self.of_fixtures = cpu_seconds(), 0.0
+    self.started, self.compiled, self.of_fixtures = cpu_seconds(), sum(_compiling), 0.0
     return (yield)
 
   @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -58,15 +71,17 @@ class CpuTime:
   def pytest_runtest_makereport(self, item, call):
     report = yield
     if call.when == 'call':
-      seconds = cpu_seconds() - self.started - self.of_fixtures
-      self._write(item, seconds)
+      compiling = sum(_compiling) - self.compiled
+      seconds = cpu_seconds() - self.started - self.of_fixtures - compiling
+      self._write(item, seconds, compiling)
       if self.limit and seconds > self.limit and report.passed and not item.get_closest_marker('slow'):
         report.outcome = 'failed'
         report.longrepr = _TOO_SLOW.format(name=item.name, seconds=seconds, limit=self.limit)
     return report
 
-  def _write(self, item, seconds):
+  def _write(self, item, seconds, compiling):
     if self.report:
-      row = {'test': item.nodeid, 'seconds': round(seconds, 3), 'fixtures': round(self.of_fixtures, 3)}
+      parts = {'seconds': seconds, 'fixtures': self.of_fixtures, 'compiling': compiling}
+      row = {'test': item.nodeid} | {name: round(value, 3) for name, value in parts.items()}
       with open(self.report, 'a') as file:
         file.write(json.dumps(row) + '\n')
