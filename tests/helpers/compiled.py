@@ -54,6 +54,8 @@ class Compiled:
       'jax_compilation_cache_dir': str(self.own),
       'jax_persistent_cache_min_compile_time_secs': 0,
       'jax_persistent_cache_min_entry_size_bytes': -1,
+      # These would lie in a folder whose name, `own`, becomes a part of every program's key: nobody could share any.
+      'jax_persistent_cache_enable_xla_caches': 'none',
     }
 
   def exchange(self) -> None:
