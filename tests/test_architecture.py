@@ -98,6 +98,7 @@ def test_files_and_functions_stay_readable(path):
   assert [(name, size) for name, size in architecture.sizes(path) if size > 60 and name not in LONG] == []
 
 
+@pytest.mark.slow
 def test_functions_are_short_on_average():
   sizes = [size for path in FILES for _, size in architecture.sizes(path)]
   assert sum(sizes) / len(sizes) <= 8

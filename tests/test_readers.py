@@ -192,6 +192,7 @@ def test_every_reader_is_here(places):
     read(places.root / where)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('reader', READERS)
 @FUZZ
 @given(data=st.data())

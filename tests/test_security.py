@@ -85,6 +85,7 @@ def test_names_are_no_formulas_in_tables_and_come_back_as_they_are(odd, tmp_path
   assert {person.name for person in Packed(tmp_path / 'again').people()} == names
 
 
+@pytest.mark.slow
 def test_names_are_text_in_the_report_of_an_audit(odd, tmp_path):
   for name in ODD[:2]:  # the same picture under two names, so that both are listed
     source = next((odd / name.replace('/', '\u2215')).iterdir())

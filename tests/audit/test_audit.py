@@ -69,6 +69,7 @@ def clean(faces, tmp_path_factory):
   return root
 
 
+@pytest.mark.slow
 def test_clean_data_has_no_faults(clean, tmp_path):
   report = run(tmp_path, clean / 'A', clean / 'B', against=str(clean / 'lfw.bin'), encoder='pixels')
   assert list(faults(report)) == []
@@ -203,6 +204,7 @@ def test_every_fault_is_a_sentence(found):
   assert text.count('\n') == 9 and all(line in (found[1] / 'audit.md').read_text() for line in text.split('\n'))
 
 
+@pytest.mark.slow
 def test_a_network_finds_people_in_other_photographs(faces, tmp_path, monkeypatch):
   """Its network reads who is shown off the first pixel, and every picture is another one."""
   table = np.random.default_rng(0).standard_normal((256, 64)).astype(np.float32)
@@ -281,6 +283,7 @@ def test_damaged_labels_of_recordio_are_told(clean, tmp_path):
   assert any('left out' in fault for fault in faults(report))
 
 
+@pytest.mark.slow
 def test_many_processes_find_what_one_finds(planted, monkeypatch):
   images = image_hashes.Together([open_records(str(planted / 'A'), damaged='skip'), open_records(str(planted / 'B'))])
   here = image_hashes.mark_all(images)
@@ -314,6 +317,7 @@ def test_settings_that_do_not_go_together(clean, tmp_path):
     run(tmp_path, clean / 'A', encoder='backbone', encoder_path=str(tmp_path / 'nowhere'))
 
 
+@pytest.mark.slow
 def test_the_command(command, photographs, tmp_path):
   done = command('audit', f'--input={photographs}', f'--output={tmp_path / "report"}')
   assert done.returncode == 0, done.stdout

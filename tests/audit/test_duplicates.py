@@ -90,6 +90,7 @@ def test_most_that_is_compressed_again_has_near_hashes(pictures):
   assert near.all(1).mean() > 0.98
 
 
+@pytest.mark.slow
 def test_other_photographs_are_not_the_same_picture(pictures):
   images = Together([_Encoded([jpeg(image, 90) for image in pictures])])
   pairs = np.stack(np.triu_indices(40, 1), 1)

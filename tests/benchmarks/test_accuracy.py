@@ -54,6 +54,7 @@ def _interrupted(monkeypatch, run, cache):
     assert accuracy_run.run(run.config, run.folder, cache) is None
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_and_a_failed_one_stops_no_other(rows, monkeypatch, tmp_path, capsys):
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
   fixed, _ = accuracy_rows.runs_of('thousand', tmp_path)
@@ -275,6 +276,7 @@ def _finished(output, part, row, seed, changes=(), curve=(), **summary):
   (folder / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
 
+@pytest.mark.slow
 def test_a_report_is_of_what_is_on_disk(tmp_path):
   for part, people in {'thousand': 1000, 'ten_thousand': 10_000}.items():
     for seed in (0, 1):

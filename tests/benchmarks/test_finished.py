@@ -35,6 +35,7 @@ def runs(tiny_config, tiny_faces, tiny_table, tmp_path_factory):
   return workdir, summary
 
 
+@pytest.mark.slow
 def test_the_long_tail_of_a_run(runs, tiny_faces, tmp_path, monkeypatch, capsys):
   workdir, summary = runs
   call = ['tail', str(workdir), f'--output={tmp_path / "tail"}', f'--cache={tmp_path}']
@@ -49,6 +50,7 @@ def test_the_long_tail_of_a_run(runs, tiny_faces, tmp_path, monkeypatch, capsys)
   assert (tmp_path / 'tail.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_routes_of_a_run_end_where_its_summary_says(runs, tmp_path, monkeypatch):
   monkeypatch.setattr(routes, 'BEAMS', (20,))  # as many as there are people: every search sees them all
   workdir, summary = runs
@@ -102,6 +104,7 @@ def test_distances_are_those_of_all_pairs(rows, monkeypatch):
   assert np.isnan(tail.distances(h[:1])).all()
 
 
+@pytest.mark.slow
 def test_made_up_problems_are_clustered_unit_vectors_with_queries_near_them(monkeypatch):
   monkeypatch.setattr(routes, 'BEAMS', (1, 4))
   problem = routes.make_problem(400, 32, 50, 0.3)

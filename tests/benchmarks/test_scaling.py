@@ -32,6 +32,7 @@ def _scaling(output, *arguments):
   return json.loads((output / 'scaling.json').read_text()), run.stdout
 
 
+@pytest.mark.slow
 def test_figure_of_tiny_sizes_and_its_continuation(tmp_path):
   results, report = _scaling(tmp_path, '--m', '50', '500', '2000000', '--forms', 'softmax')
   rows = {row['m']: row for row in results['rows']}
@@ -64,6 +65,7 @@ def test_other_settings_are_refused(tmp_path, monkeypatch):
     scaling.main()
 
 
+@pytest.mark.slow
 def test_a_row_that_crashes_says_why(tmp_path, monkeypatch):
   monkeypatch.chdir(ROOT)
   process = scaling_run.Row('classifier', 'fixed', 50, TINY | {'tables': str(tmp_path), 'compiler': ''})
@@ -130,6 +132,7 @@ def test_simulated_codes_are_unique():
   assert len(np.unique(codes, axis=0)) == len(codes) and codes.max() < size.choose_size(100_000)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', ['fixed', 'joint', 'pfc', 'softmax'])
 def test_classifier_alone_learns_and_has_a_gradient_for_embeddings(form, tmp_path):
   scaling_row.write_table(60, 16, tmp_path / '60')

@@ -60,6 +60,7 @@ def test_a_batch_of_noise_has_the_form_of_a_batch():
   }
 
 
+@pytest.mark.slow
 def test_it_runs_where_neither_grain_nor_tensorboard_is():
   blocked = "['grain', 'array_record', 'tensorboardX', 'tensorflow_datasets', 'cv2', 'torch']"
   code = (
@@ -246,6 +247,7 @@ def unchanged():
   return _program()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', VARIANTS)
 def test_every_variant_makes_a_network(name, unchanged, monkeypatch):
   for module, attribute in ((nn, 'BatchNorm'), (gif, 'GIF'), (iresnet, 'PReLU'), (iresnet, 'nn')):

@@ -147,6 +147,7 @@ def test_nobody_knows_a_value_that_nobody_has():
   np.testing.assert_array_equal(found, [[0, 2], [1, 2], [2, 2]])
 
 
+@pytest.mark.slow
 def test_newcomers_share_prefixes_with_their_nearest_as_members_do():
   """Where slack was kept for them: about as many first digits as the tree gives its own members, over 6 worlds."""
   likeness = np.stack([_shared_prefixes(seed) for seed in range(6)]).mean(0)

@@ -199,6 +199,7 @@ def test_a_newcomer_is_named_by_its_code(extended):
   np.testing.assert_array_equal(identity[:, 0], np.arange(23))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_extended_table(command, tiny_config, tmp_path):
   """The heads are as large as before, so the same checkpoints serve, for training on and for use."""
   workdir = tmp_path / 'run'
@@ -231,6 +232,7 @@ def test_a_run_goes_on_with_the_extended_table(command, tiny_config, tmp_path):
     open_trained(tiny_config, workdir, old)
 
 
+@pytest.mark.slow
 def test_a_joint_run_starts_anew_from_its_trained_table(command, tiny_config, tmp_path):
   """Checkpoints hold a row per person, so they stay with their table. The network encodes newcomers."""
   workdir = tmp_path / 'run'
@@ -354,6 +356,7 @@ def test_benchmarks_are_measured_with_newcomers_too(root, newcomers, tiny_faces,
   assert open_targets(config).keys() == {'six'} and len(open_faces(config, None).named) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_takes_in_somebody_it_kept_apart(command, photographs, tmp_path):
   """From the run that keeps people apart to the one that names them: tokenize --extend, training, identification."""
   workdir, config = tmp_path / 'run', folder_config(photographs, people=(0, 4))

@@ -25,6 +25,7 @@ def _check_laws(codes, m, l, v):
   assert len(np.unique(codes, axis=0)) == m
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
   l=st.integers(1, 4),
@@ -46,6 +47,7 @@ def test_codes_are_unique_for_any_vectors(l, v, fill, kind, again):
   _check_laws(codes, m, l, v)
 
 
+@pytest.mark.slow
 def test_memory_mapped_half_precision_is_read_as_it_is(tmp_path, monkeypatch):
   vectors = _unit(np.random.default_rng(0).standard_normal((3000, 16))).astype(np.float16)
   np.save(tmp_path / 'vectors.npy', vectors)

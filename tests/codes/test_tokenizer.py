@@ -68,6 +68,7 @@ def test_homogenisation_continues_at_the_epoch_it_was_killed_at(tmp_path, monkey
     assert again == report
 
 
+@pytest.mark.slow
 def test_a_table_whose_making_was_killed(tiny_config, tiny_faces, tiny_table, tmp_path, monkeypatch):
   _kill_after(3, monkeypatch)
   with pytest.raises(Killed):

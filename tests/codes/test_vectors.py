@@ -89,6 +89,7 @@ def test_bad_features_are_named(means, d, names):
     initialise(means, d)
 
 
+@pytest.mark.slow
 def test_potential_is_the_published_sum():
   h = _cone(7, 5).astype(np.float64)
   total = sum(np.exp(-2 * ((a - b) ** 2).sum()) for a in h for b in h)
@@ -105,6 +106,7 @@ def _step(h, rate):
   return moved / np.linalg.norm(moved, axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('scaled', 'rate'), [(False, 0.1), (True, 0.1 * 24)])
 def test_one_step_is_the_one_by_hand(scaled, rate):
   vectors = _cone(24, 12)

@@ -46,6 +46,7 @@ def test_help_in_our_own_words(command, module):
   assert ('Settings of --config' in text) == (module in WITH_CONFIG)
 
 
+@pytest.mark.slow
 def test_help_by_any_name(command):
   asked = [
     command('convert', *flags).stdout

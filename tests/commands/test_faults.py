@@ -43,6 +43,7 @@ def _one_line(found, *parts):
   assert all(part in lines[0] for part in parts), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [64, 20_000, 300_000])
 def test_a_file_system_that_takes_no_more_of_main(command, tmp_path, size):
   """As on a full disk, a little everywhere; then the same command goes on."""
@@ -54,6 +55,7 @@ def test_a_file_system_that_takes_no_more_of_main(command, tmp_path, size):
   assert json.loads((workdir / 'summary.json').read_text())['steps'] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('module', 'sizes'), [('convert', (64, 3000, 60_000)), ('audit', (64, 3000)), ('align', (64, 900))]
 )
@@ -104,6 +106,7 @@ def test_a_second_start_with_an_output_is_refused(command, tiny_faces, tmp_path,
   assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_training_keeps_what_is_done(command, tmp_path):
   """While faces are rendered, by workers that a terminal interrupts too; the same command goes on from there."""
   arguments = (TINY, f'--workdir={tmp_path}', '--config.data.cache=True', '--config.data.identities=400')
@@ -131,6 +134,7 @@ def test_ctrl_c_before_training_keeps_what_is_done(command, tmp_path):
   assert not list(tmp_path.glob('cache/.*'))
 
 
+@pytest.mark.slow
 def test_targets_that_are_too_small_are_known_before_the_first_step(command, tiny_faces, tmp_path):
   six_people(tmp_path / 'six.bin', tiny_faces.train)
   images, same = read_pairs(tmp_path / 'six.bin')

@@ -30,6 +30,7 @@ def _colourful(pixels):
   return np.mean(np.ptp(pixels, axis=2) > 0.05)
 
 
+@pytest.mark.slow
 def test_the_command(command, tiny_config, tiny_faces, tmp_path):
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.l, config.tokenizer.v = 2, 5
@@ -105,6 +106,7 @@ def _table(path, codes, v, equal=False):
   return CodeTable.write(path, codes, vectors, v=v, encoder='', seed=0, label_space='', settings={})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('m', 'l', 'v', 'equal', 'expected'),
   [

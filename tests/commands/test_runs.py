@@ -73,6 +73,7 @@ def test_tensorboard_events_hold_the_same_numbers(finished):
   assert logged == [(row['step'], row['loss']) for row in rows]
 
 
+@pytest.mark.slow
 def test_tokenize_writes_a_table_from_ready_vectors(command, tmp_path):
   np.save(tmp_path / 'vectors.npy', np.random.default_rng(0).normal(size=(300, 24)).astype(np.float32))
   done = command(
@@ -91,6 +92,7 @@ def test_tokenize_writes_a_table_from_ready_vectors(command, tmp_path):
   CodeTable.open(tmp_path / 'table').verify()
 
 
+@pytest.mark.slow
 def test_kinds_of_codes_are_other_tables(command, tmp_path):
   for kind in ('product', 'tree', 'random'):
     arguments = ['--config=tests/helpers/tiny.py', f'--output={tmp_path / kind}', f'--config.tokenizer.codes={kind}']
@@ -128,6 +130,7 @@ def test_missing_config_file(command, tmp_path):
   assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('flag', 'expected'),
   [
@@ -163,12 +166,14 @@ def test_workdir_that_cannot_be_written_to(command, tmp_path):
     assert 'Traceback' not in output and len(output.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_batch_that_devices_cannot_share(command, tmp_path):
   arguments = ['--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.train.batch_size=12']
   output = _fails(command, arguments, 'train.batch_size=12', 'multiple of 8', devices=8)
   assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', ['codes.npy', 'vectors.npy', 'meta.json'])
 def test_unreadable_table(command, finished, tmp_path, damage):
   table = shutil.copytree(finished[0] / 'table', tmp_path / 'table')
@@ -179,6 +184,7 @@ def test_unreadable_table(command, finished, tmp_path, damage):
   assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('flag', 'expected'),
   [
@@ -197,6 +203,7 @@ def test_table_made_for_something_else(command, finished, tmp_path, flag, expect
   assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 def test_workdir_with_a_table_made_with_other_settings(command, finished):
   arguments = ['--config=tests/helpers/tiny.py', f'--workdir={finished[0]}', '--config.tokenizer.seed=5']
   output = _fails(command, arguments, 'config.tokenizer.seed=5 (was 0)', '--workdir', '--accept_changes')
@@ -205,6 +212,7 @@ def test_workdir_with_a_table_made_with_other_settings(command, finished):
   assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 def test_checkpoint_trained_with_another_table(command, finished, tmp_path):
   made = command(
     'tokenize', '--config=tests/helpers/tiny.py', f'--output={tmp_path / "table"}', '--config.tokenizer.codes=random'
@@ -219,6 +227,7 @@ def test_checkpoint_trained_with_another_table(command, finished, tmp_path):
   assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('flag', 'expected'), [('model.projection=9', 'config.model'), ('optim.name=adamw', 'config.optim.name')]
 )
@@ -230,6 +239,7 @@ def test_checkpoint_of_another_network_or_optimiser(command, finished, flag, exp
   assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(command, tmp_path):
   good = ['--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.train.steps=3']
   assert command('train', *good).returncode == 0
@@ -248,6 +258,7 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(command, tmp_p
   assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_homogenisation_that_does_not_fall(command, tmp_path):
   arguments = [
     '--config=tests/helpers/tiny.py',

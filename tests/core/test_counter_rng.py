@@ -25,6 +25,7 @@ def test_a_place_does_not_depend_on_the_others(n, places):
     assert counter_rng.permuted(np.array([place]), n, 5, epoch) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('n', [7, 12, 100])
 def test_every_place_is_as_likely(n):
   """Chi-squared over 4000 epochs: n * n counts with (n - 1)**2 degrees of freedom."""

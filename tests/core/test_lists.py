@@ -113,6 +113,7 @@ def test_bytes_that_are_no_text_stay_what_they_are(tmp_path):
   assert (tmp_path / 'd').read_bytes() == b'a\xed\xa0\x80b'
 
 
+@pytest.mark.slow
 @FUZZ
 @given(table=ROWS, delimiter=st.sampled_from('\t,;'))
 def test_any_table_is_read_as_it_was_written(tmp_path, table, delimiter):

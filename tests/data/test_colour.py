@@ -32,6 +32,7 @@ def test_grey_with_the_noise_of_colour_compression_says_nothing():
   check_colour(noisy, 'nearly grey', '')
 
 
+@pytest.mark.slow
 def test_training_stops_and_can_be_told_to_go_on(tiny_faces, tmp_path):
   class Swapped:
     def __len__(self):

@@ -127,6 +127,7 @@ def by_every_path(contents, folder):
   return {path: np.asarray(images[:]) for path, images in found.items()}
 
 
+@pytest.mark.slow
 @given(contents=st.lists(files(), min_size=4, max_size=12))
 @settings(max_examples=12, deadline=None)
 def test_same_bytes_same_pixels_on_every_path(tmp_path_factory, contents):
@@ -139,6 +140,7 @@ def test_same_bytes_same_pixels_on_every_path(tmp_path_factory, contents):
     assert image_hashes.mark(content)[1:3] == image_hashes.difference_hashes(read_image(content, 112).pixels)[:2]
 
 
+@pytest.mark.slow
 @given(content=files(), size=st.integers(1, 40))
 @settings(max_examples=150, deadline=None)
 def test_plain_pictures_are_what_pillow_makes_of_them(content, size):
@@ -209,6 +211,7 @@ def test_what_follows_a_picture_or_describes_it_changes_nothing():
     np.testing.assert_array_equal(read_image(several, SIZE).pixels, PICTURES['noise'])
 
 
+@pytest.mark.slow
 @given(content=files(), share=st.floats(0, 0.98), place=st.integers(0))
 @settings(max_examples=150, deadline=None)
 def test_damage_is_refused_or_the_same_however_it_is_read(content, share, place):
@@ -270,6 +273,7 @@ def test_sides_are_checked_from_the_header(kind, sides, why, monkeypatch):
       read()
 
 
+@pytest.mark.slow
 def test_real_pictures_are_within_the_limits():
   """The emptiest pictures there are: of one colour, as small as encoders make them."""
   for mode in ('L', 'RGB'):

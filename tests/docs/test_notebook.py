@@ -112,6 +112,7 @@ def test_answers_are_called_right_only_where_they_are(executed):
     assert len(re.findall(r'right|wrong', block.split('\n\n')[0])) == 2
 
 
+@pytest.mark.slow
 def test_it_runs_again_in_the_same_folder(execute, executed):
   """Nothing is trained again: the run finds itself finished, and says the same of the same images."""
   before, _ = executed

@@ -79,6 +79,7 @@ def test_a_replicate_is_the_curve_of_the_people_drawn():
   np.testing.assert_allclose(bootstrap._Curve(_tail(z, identity, 0.5)).tar(weights, FARS, False), found, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_figure_of_the_population():
   """95 % intervals of 40 people, against TAR of 1500 of the same kind: most must hold it, and not by being wide."""
   z, identity = _people(np.random.default_rng(2), m=600)

@@ -112,6 +112,7 @@ def results(run):
   return evaluate(_settings(run))[0]
 
 
+@pytest.mark.slow
 def test_results_report_and_thresholds(run, results):
   folder = run[0] / 'run'
   modes = ('N1D1', 'N0D1', 'N1D0', 'N0D0')
@@ -153,6 +154,7 @@ def test_a_run_says_of_itself_what_the_command_says_of_it(run, results):
   assert {row['step'] for row in rows if 'targets/ijbc 1:N N0D1' in row} == {1, 2}
 
 
+@pytest.mark.slow
 def test_embeddings_are_made_once_for_a_network_and_its_data(run, results, monkeypatch):
   again, _ = evaluate(_settings(run))  # fills the cache where this test runs alone
   calls = []
@@ -220,6 +222,7 @@ def test_embeddings_whose_making_was_killed(tmp_path, monkeypatch):
   assert [path.name.startswith('few-') for path in tmp_path.iterdir()] == [True]
 
 
+@pytest.mark.slow
 def test_files_of_embeddings_give_what_their_network_gives(run, results, tmp_path):
   kept = next((run[0] / 'run' / 'embeddings').glob('six-*'))
   newest = [
@@ -275,6 +278,7 @@ def test_two_benchmarks_of_one_name(run):
     evaluate(_settings(run, benchmarks=f'{six},{six}'))
 
 
+@pytest.mark.slow
 def test_swapped_colours_are_refused(run, tmp_path, tiny_faces):
   crops = tiny_faces.train[:40][..., ::-1]
   write_pairs(tmp_path / 'bgr.bin', [encode(image) for image in crops], [True, False] * 10)
@@ -302,6 +306,7 @@ def test_embeddings_that_nothing_can_be_said_of(run, tmp_path, spoil, error, mes
     evaluate(settings)
 
 
+@pytest.mark.slow
 def test_the_command_on_eight_devices_says_what_one_says(run, results, command, tmp_path):
   shutil.copytree(run[0] / 'run' / 'checkpoints', tmp_path / 'run' / 'checkpoints')  # without embeddings made before
   done = command(
@@ -343,6 +348,7 @@ def _everywhere(folder, found, text, times=1):
   return json.loads((report / 'evaluation.json').read_text())['results']
 
 
+@pytest.mark.slow
 def test_whoever_was_trained_on_is_left_out_and_said_so(trained, photographs, tmp_path, caplog):
   folder, faces, _ = trained
   found = evaluate(_on(trained, photographs))
@@ -372,6 +378,7 @@ def test_whoever_was_trained_on_is_left_out_and_said_so(trained, photographs, tm
   assert photographs.name in read_thresholds(folder / 'run' / 'thresholds.json')
 
 
+@pytest.mark.slow
 def test_pictures_under_other_names_and_names_with_other_pictures(trained, photographs, tmp_path, caplog):
   _, faces, _ = trained
   known, kept = names(faces, 'train'), names(faces, 'test')
@@ -395,6 +402,7 @@ def test_nobody_left_is_an_error_with_the_list_of_those_kept_apart(trained, phot
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.slow
 def test_protocols_that_cannot_be_cut_are_measured_whole_with_a_warning_and_without_thresholds(trained, caplog):
   folder, *_ = trained
   thresholds = folder / 'run' / 'thresholds.json'
@@ -426,6 +434,7 @@ def test_targets_that_were_trained_on_are_named_before_the_first_step(trained, p
   ]
 
 
+@pytest.mark.slow
 def test_runs_that_noted_nothing_and_embeddings_made_elsewhere(run, trained, tmp_path, caplog):
   caplog.set_level(logging.INFO)
   assert all(result.overlap is None for result in evaluate(_settings(run))[0])

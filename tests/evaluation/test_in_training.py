@@ -60,6 +60,7 @@ def _noisy(table, beam, trees_up_to=1000, n=400):
   return ClosedSet(z, log_probs.astype(np.float32), label, table, table.vectors, beam, trees_up_to)
 
 
+@pytest.mark.slow
 def test_routes_as_wide_as_the_table_reach_brute_force(tiny_table):
   seen = _noisy(tiny_table, tiny_table.m)
   np.testing.assert_array_equal(seen.tree(), seen.nearest())
@@ -86,6 +87,7 @@ def test_no_image_has_a_say_in_the_weight_it_is_judged_with(tiny_table):
   assert seen.weights[1] == again.weights[1]
 
 
+@pytest.mark.slow
 def test_the_closed_set_can_be_a_sample(tiny_faces, tiny_table, settings):
   settings = settings.copy_and_resolve_references()
   settings.closed_set = 7

@@ -98,6 +98,7 @@ def test_targets_that_are_not_there(data, tmp_path):
     open_targets(data)
 
 
+@pytest.mark.slow
 def test_a_run_measures_targets_on_the_way_and_at_the_end(data, tmp_path):
   data.train.steps, data.eval.every_steps = 4, 2
   summary = run(data, tmp_path / 'run')

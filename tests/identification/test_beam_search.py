@@ -22,6 +22,7 @@ def exhaustive(codes, log_probs, k):
   return np.pad(identity, pad, constant_values=-1), np.pad(score, pad, constant_values=-np.inf)
 
 
+@pytest.mark.slow
 @settings(max_examples=24, deadline=None, derandomize=True)
 @given(problems(), st.sampled_from(['real', 'ties', 'signed zeros', 'impossible']))
 def test_full_beam_is_exhaustive_search(problem, kind):
@@ -42,6 +43,7 @@ def test_full_beam_is_exhaustive_search(problem, kind):
   assert identity.dtype == np.int32 and score.dtype == np.float32
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(problems(), st.integers(1, 4))
 def test_one_hot_probabilities_invert_the_codes(problem, beam):
@@ -53,6 +55,7 @@ def test_one_hot_probabilities_invert_the_codes(problem, beam):
   np.testing.assert_array_equal(score[:, 0], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('beam', [1, 2, 20])
 def test_narrow_beam_gives_valid_identities_with_their_scores_best_first(beam):
   rng = np.random.default_rng(0)

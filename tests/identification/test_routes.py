@@ -27,6 +27,7 @@ def problems(draw):
   return draw(st.integers(1, min(v**l, 60))), l, v, draw(st.integers(0, 2**32 - 1))
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(problems(), st.sampled_from(['real', 'ties']))
 def test_a_full_beam_is_the_nearest_vector(problem, kind):
@@ -102,6 +103,7 @@ def test_a_tree_that_is_grown_finds_people_with_a_narrow_beam():
   assert (found >= 0).all()
 
 
+@pytest.mark.slow
 def test_one_person_and_few_people():
   z = np.eye(3, dtype=np.float32)
   assert _search(vector_tree.grow(z[:1]), z, z[:1], 1, 2).tolist() == [[0, -1]] * 3
@@ -113,6 +115,7 @@ def test_a_beam_below_one_is_refused():
     vector_tree.candidates(vector_tree.grow(np.eye(3, dtype=np.float32)), np.eye(3, dtype=np.float32), 0)
 
 
+@pytest.mark.slow
 def test_reranked_codes_of_a_full_beam_are_the_nearest_vectors():
   rng = np.random.default_rng(0)
   codes, h, z = random_codes(90, 3, 5, 0), rng.normal(size=(90, 8)).astype(np.float16), rng.normal(size=(20, 8))

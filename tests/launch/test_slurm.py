@@ -163,6 +163,7 @@ def _free_job_id():
   raise AssertionError('no free port')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('per_node', 'seen'), [(1, ['0,1', '0,1']), (2, ['0', '1'])])
 def test_jax_finds_its_processes_and_each_its_gpus(fakes, tmp_path, per_node, seen):
   """Two nodes with a process each see all GPUs; two processes on one node one each. JAX itself, on the CPU."""

@@ -163,6 +163,7 @@ def _keep(fakes, tmp_path, slices, units):
   return done, verbs
 
 
+@pytest.mark.slow
 def test_keep_creates_installs_runs_and_ends_with_the_run(fakes, tmp_path):
   done, verbs = _keep(
     fakes, tmp_path, '- WAITING_FOR_RESOURCES PROVISIONING ACTIVE ACTIVE ACTIVE', 'inactive active finished'
@@ -170,6 +171,7 @@ def test_keep_creates_installs_runs_and_ends_with_the_run(fakes, tmp_path):
   assert done.returncode == 0 and verbs == ['create', 'copy', 'install', 'run']
 
 
+@pytest.mark.slow
 def test_keep_replaces_a_slice_that_was_preempted(fakes, tmp_path):
   done, verbs = _keep(
     fakes, tmp_path, 'ACTIVE SUSPENDING SUSPENDED DELETING - PROVISIONING ACTIVE ACTIVE', 'active inactive finished'
@@ -182,6 +184,7 @@ def test_keep_gives_up_when_the_training_failed(fakes, tmp_path):
   assert done.returncode == 1 and 'failed' in done.stderr and not verbs
 
 
+@pytest.mark.slow
 def test_keep_waits_where_a_failure_was_the_beginning_of_a_preemption(fakes, tmp_path):
   done, verbs = _keep(fakes, tmp_path, 'ACTIVE SUSPENDED - ACTIVE ACTIVE', 'failed inactive finished')
   assert done.returncode == 0 and verbs == ['delete', 'create', 'copy', 'install', 'run']
@@ -192,6 +195,7 @@ def test_keep_waits_for_machines_out_of_reach(fakes, tmp_path):
   assert done.returncode == 0 and not verbs
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_what_would_be_called(fakes, tmp_path):
   steps = [['create'], ['install'], ['run', *TRAINING], ['status']]
   printed = _launch(fakes, 'keep', *TRAINING, DRY_RUN='1', TMPDIR=str(tmp_path)).stdout

@@ -41,6 +41,7 @@ def _change(folder, change=lambda tensors: None, **config):
   save_file(tensors, folder / 'model.safetensors')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('patch', 'width', 'layers', 'projection', 'count'),
   [(32, 768, 12, 512, 87_849_216), (16, 768, 12, 512, 86_192_640), (14, 1024, 24, 768, 303_966_208)],
@@ -51,6 +52,7 @@ def test_parameter_counts_are_those_of_the_published_models(patch, width, layers
   assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', SIZES)
 def test_features_are_those_of_pytorch(encoder, size):
   features = encoder.encode(GOLDEN[f'images_{size}'])
@@ -124,6 +126,7 @@ def test_normalisation_that_comes_with_the_model(folder, encoder):
     open_clip(folder)
 
 
+@pytest.mark.slow
 def test_a_batch_over_eight_devices_stays_there(encoder):
   images = np.concatenate([GOLDEN['images_41']] * 3)[:8]
   rows = sharding.batch_sharding(sharding.make_mesh())
@@ -199,6 +202,7 @@ def test_a_folder_that_cannot_be_used(folder, damage):
   assert str(folder) in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_table_from_clip(tiny_config, tiny_faces, encoder, tmp_path):
   config = tiny_config.copy_and_resolve_references()
   config.tokenizer.encoder, config.tokenizer.encoder_path = 'clip', str(FOLDER)

@@ -61,6 +61,7 @@ def golden_net():
   return IResNet(Spec((1, 2), widths=(4, 6), strides=(2, 2)), d=8), _from_torch()
 
 
+@pytest.mark.slow
 def test_iresnet_equals_pytorch(golden_net):
   net, variables = golden_net
   x = GOLDEN['input'].transpose(0, 2, 3, 1)
@@ -69,6 +70,7 @@ def test_iresnet_equals_pytorch(golden_net):
   np.testing.assert_allclose(out, GOLDEN['train_output'], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_iresnet_gradients_equal_pytorch(golden_net):
   net, variables = golden_net
   x = GOLDEN['input'].transpose(0, 2, 3, 1)
@@ -86,6 +88,7 @@ def test_iresnet_gradients_equal_pytorch(golden_net):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'millions'), [('r18', 24.02), ('r34', 34.14), ('r50', 43.59), ('r100', 65.16), ('r200', 118.83)]
 )
@@ -98,6 +101,7 @@ def test_parameter_counts_are_those_of_the_literature(name, millions):
   assert round(count / 1e6, 2) == pytest.approx(millions, abs=0.011)
 
 
+@pytest.mark.slow
 def test_heads_give_cosines_that_ignore_the_length_of_z():
   heads = CodeHeads(l=3, v=10, projection=8)
   z = jax.random.normal(jax.random.key(1), (4, 16))
@@ -112,6 +116,7 @@ def test_heads_give_cosines_that_ignore_the_length_of_z():
   np.testing.assert_allclose(cosines[:, 1], by_hand, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_and_cosines_are_float32_also_in_bfloat16():
   settings = default().model
   settings.backbone, settings.d = 'small', 32

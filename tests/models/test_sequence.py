@@ -51,6 +51,7 @@ def _loss_settings(**changes):
   return found
 
 
+@pytest.mark.slow
 def test_cosines_loss_and_gradients_equal_pytorch():
   decoder, code, loss = SequenceDecoder(l=3, v=7, width=5), GOLDEN['code'], _loss_settings(digits=0.0)
 
@@ -65,6 +66,7 @@ def test_cosines_loss_and_gradients_equal_pytorch():
   jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5), gradients, wanted)
 
 
+@pytest.mark.slow
 def test_the_loss_and_its_metrics_by_hand():
   cosines = jnp.array([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]])
   code = jnp.array([[0, 1], [1, 0]])
@@ -84,6 +86,7 @@ def _decoder(l=3, v=4, width=6, d=8, seed=0):
   return decoder, params, z, jax.random.randint(key, (5, l), 0, v)
 
 
+@pytest.mark.slow
 def test_a_digit_depends_on_the_digits_before_it_and_on_no_others():
   decoder, params, z, code = _decoder()
   read = jax.jit(lambda code: decoder.apply({'params': params}, z, code))
@@ -109,6 +112,7 @@ def test_its_size_does_not_depend_on_the_number_of_identities():
   assert sum(x.size for x in jax.tree.leaves(params)) == weights + p + 4 * p
 
 
+@pytest.mark.slow
 def test_its_arithmetic_is_counted():
   model = default().model
   model.backbone, model.d = 'small', 64
@@ -152,6 +156,7 @@ def _states(n):
   return np.stack([np.arange(n), np.zeros(n, int)], axis=1).astype(np.int32)
 
 
+@pytest.mark.slow
 @settings(max_examples=16, deadline=None, derandomize=True)
 @given(problems(), st.sampled_from(['real', 'ties', 'signed zeros', 'impossible']))
 def test_full_beam_is_exhaustive_search_by_the_chain_rule(problem, kind):
@@ -166,6 +171,7 @@ def test_full_beam_is_exhaustive_search_by_the_chain_rule(problem, kind):
   np.testing.assert_array_equal(score, expected_score)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('beam', [1, 3, 20])
 def test_digits_that_ignore_their_prefix_are_decoded_as_those_of_the_heads(beam):
   rng = np.random.default_rng(0)
@@ -218,6 +224,7 @@ def _log_probs_of_all(params, z, codes, scale):
   return total
 
 
+@pytest.mark.slow
 def test_a_full_beam_finds_what_scoring_every_code_finds():
   decoder, params, z, _ = _decoder()
   codes = random_codes(np.random.default_rng(0), 40, 3, 4)

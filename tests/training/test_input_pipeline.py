@@ -35,6 +35,7 @@ def test_shapes_and_types(tiny_faces, tiny_table):
   assert batch['code_vector'].shape == (8, 16) and batch['code_vector'].dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 2])
 def test_workers_change_nothing(tiny_faces, tiny_table, workers):
   plain = _take(tiny_faces.train, tiny_table, 5)
@@ -75,6 +76,7 @@ def test_an_epoch_holds_every_example_once_and_the_next_in_another_order(tiny_fa
   assert not _same(epochs[0], epochs[10])
 
 
+@pytest.mark.slow
 def test_batches_straddle_epochs(tiny_faces, tiny_table):
   # 80 images, batches of 32: two and a half to an epoch; five batches are two full epochs.
   batches = _take(tiny_faces.train, tiny_table, 5, batch_size=32, chances=PLAIN)

@@ -106,6 +106,7 @@ def test_batches_are_a_function_of_seed_and_step(faces, table):
   assert not np.array_equal(_take(faces, table, 1, seed=4)[0]['label'], batches[0]['label'])
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(tiny_faces, tiny_table):
   plain, worked = (_take(tiny_faces.train, tiny_table, 3, workers=workers, labels=False) for workers in (0, 2))
   for a, b in zip(plain, worked):

@@ -53,6 +53,7 @@ def _newest_step(workdir):
   return max(steps, default=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('form', 'workers'), [('fixed', 0), ('fixed', 2), ('joint', 0), ('partial_fc', 0)])
 def test_killed_run_ends_with_the_same_state(command, finished, tmp_path, form, workers):
   arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
@@ -79,6 +80,7 @@ def test_killed_run_ends_with_the_same_state(command, finished, tmp_path, form, 
     assert CodeTable.open(tmp_path / name).fingerprint == CodeTable.open(workdir / name).fingerprint
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_well(command, tmp_path):
   arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
   running = command(*arguments, '--config.data.workers=1', '--config.train.steps=100000', popen=True)
@@ -93,6 +95,7 @@ def test_sigterm_saves_and_ends_well(command, tmp_path):
   assert _newest_step(tmp_path) == steps[-1]
 
 
+@pytest.mark.slow
 def test_running_again_after_the_end_changes_nothing(command, tmp_path, finished):
   arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.train.steps=4')
   assert command(*arguments).returncode == 0
@@ -105,6 +108,7 @@ def test_running_again_after_the_end_changes_nothing(command, tmp_path, finished
   assert (tmp_path / 'metrics.jsonl').read_text() == rows
 
 
+@pytest.mark.slow
 def test_killed_tokenisation_makes_the_same_table(command, tiny_config, tmp_path):
   config = tiny_config.copy_and_resolve_references()
   config.data.identities, config.data.images, config.eval.batch_size = 150, 10, 8
@@ -129,12 +133,14 @@ def test_killed_tokenisation_makes_the_same_table(command, tiny_config, tmp_path
   assert CodeTable.open(tmp_path / 'table').fingerprint == never_killed.fingerprint
 
 
+@pytest.mark.slow
 def test_seeds_matter(command, tmp_path, finished):
   done = command('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.train.seed=1')
   assert done.returncode == 0, done.stdout
   assert json.loads((tmp_path / 'summary.json').read_text())['state_sha256'] != finished['fixed'][1]['state_sha256']
 
 
+@pytest.mark.slow
 def test_a_joint_run_leaves_tables_to_use_and_to_start_from(command, finished, tmp_path):
   workdir, summary, rows = finished['joint']
   start, trained, following = (CodeTable.open(workdir / name) for name in ('table', 'trained_table', 'next_table'))
@@ -150,6 +156,7 @@ def test_a_joint_run_leaves_tables_to_use_and_to_start_from(command, finished, t
   assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_another_form_does_not_continue_a_checkpoint(command, finished):
   pairs = {('fixed', 'joint'): 'joint', ('joint', 'fixed'): 'joint', ('partial_fc', 'fixed'): 'softmax'}
   for (form, other), name in pairs.items():
@@ -208,6 +215,7 @@ def test_an_encoder_takes_crops_of_another_size(finished, tiny_faces):
   assert np.sum(small * larger, axis=1).min() > 0.9  # the same pictures, a little softer
 
 
+@pytest.mark.slow
 def test_a_table_made_by_a_run_knows_its_weights_and_not_its_folder(finished, tiny_config, tiny_faces, tmp_path):
   workdir, _, _ = finished['fixed']
   config = tiny_config.copy_and_resolve_references()
@@ -226,6 +234,7 @@ def test_a_table_made_by_a_run_knows_its_weights_and_not_its_folder(finished, ti
     tokenizer.ensure_table(config, tiny_faces, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', ['state', 'origin'])
 @pytest.mark.parametrize('summed', [True, False])  # earlier versions wrote no checksums
 def test_an_encoder_from_a_damaged_checkpoint(finished, tmp_path, caplog, damage, summed):

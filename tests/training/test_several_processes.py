@@ -79,6 +79,7 @@ def _until(runs, workdir, step):
   assert all(run.poll() is None for run in runs), _ended(runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', ['fixed', 'joint'])
 def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_faces, tmp_path, form):
   """One of eight devices, of which two processes of two continue step 2; and one opens what these two have saved."""
@@ -129,6 +130,7 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_
   assert int(state.step) == 5 and state_sha256(state) == two['state_sha256']
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_all_and_the_same_command_continues(pair, tmp_path):
   arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
   arguments += ('--config.train.steps=100000', '--config.data.cache=True')
@@ -147,6 +149,7 @@ def test_a_signal_to_one_stops_all_and_the_same_command_continues(pair, tmp_path
   assert not list((tmp_path / 'cache').glob('*.partial'))
 
 
+@pytest.mark.slow
 def test_a_bad_image_of_one_ends_all(pair, tiny_faces, tmp_path):
   records = packed_faces(tmp_path / 'records', tiny_faces.train)
   content = (tmp_path / 'records' / 'images.bin').read_bytes()

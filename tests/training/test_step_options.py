@@ -56,6 +56,7 @@ def _same(history, wanted, rtol=1e-5):
       np.testing.assert_allclose(step[name], expected[name], rtol=1e-3 if name == 'grad_norm' else rtol, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', FORMS)
 def test_parts_of_a_batch_make_one_step_of_it(tiny_config, tiny_faces, tiny_table, form):
   """Where every part has the same images, BatchNorm sees in each what it sees in all of them."""
@@ -83,6 +84,7 @@ def _compiled(config, table, devices=8):
   return program.train_step.lower(program.like, batch).compile().memory_analysis()
 
 
+@pytest.mark.slow
 def test_parts_take_the_memory_of_a_part(tiny_config, tiny_table):
   config = _config(tiny_config, {'train.batch_size': 256})
   at_once = _compiled(config, tiny_table, 1).temp_size_in_bytes
@@ -104,6 +106,7 @@ def _kept_for_the_backward_pass(config):
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(backward) if x.ndim == 4 and len(x) == 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backbone', ['small', 'r50'])
 def test_blocks_computed_again_keep_less_for_the_backward_pass(tiny_config, backbone):
   plain, remat = (
@@ -113,6 +116,7 @@ def test_blocks_computed_again_keep_less_for_the_backward_pass(tiny_config, back
   assert 0 < remat < 0.5 * plain
 
 
+@pytest.mark.slow
 def test_blocks_computed_again_change_nothing_else(tiny_config, tiny_faces, tiny_table):
   config = _config(tiny_config, {})
   batch = _batch(config, tiny_table, tiny_faces, np.arange(16))
@@ -123,6 +127,7 @@ def test_blocks_computed_again_change_nothing_else(tiny_config, tiny_faces, tiny
   assert jax.tree.structure(again) == jax.tree.structure(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', ['fixed', 'joint', 'partial_fc'])
 def test_split_parameters_train_as_copies_do(tiny_config, tiny_faces, tiny_table, form):
   config = _config(tiny_config, FORMS[form] | {'train.ema': 0.5})
@@ -142,6 +147,7 @@ def test_split_parameters_train_as_copies_do(tiny_config, tiny_faces, tiny_table
   np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_split_parameters_take_a_share_of_the_memory(tiny_config, tiny_table):
   config = _config(tiny_config, {'model.d': 512, 'data.size': 64})
   copies = _compiled(config, tiny_table)
@@ -151,6 +157,7 @@ def test_split_parameters_take_a_share_of_the_memory(tiny_config, tiny_table):
   assert split.temp_size_in_bytes < 1.1 * copies.temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_the_moving_average_follows_the_weights_and_is_what_predicts(tiny_config, tiny_faces, tiny_table, tmp_path):
   config = _config(tiny_config, {'train.ema': 0.9, 'optim.lr': 0.1})
   batch = _batch(config, tiny_table, tiny_faces, np.arange(16))
@@ -176,6 +183,7 @@ def test_the_moving_average_follows_the_weights_and_is_what_predicts(tiny_config
   np.testing.assert_allclose(opened, embedding, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('until', 'reached'), [(0.2, [True, True, False, False]), (0.0, [True] * 4)])
 def test_digits_shape_the_embedding_up_to_their_last_step(tiny_config, tiny_faces, tiny_table, until, reached):
   """Nothing but digits trains here, so that a backbone they do not reach stays as it is, to the bit."""
@@ -202,6 +210,7 @@ class _Pixels(nn.Module):
     return nn.Dense(8)(pixels.reshape(len(pixels), -1))
 
 
+@pytest.mark.slow
 def test_the_share_of_the_digits_gradient_that_reaches_the_features():
   model = gif.GIF(_Pixels(), CodeHeads(3, 10, 8), SequenceDecoder(3, 10, 16))
   images, code = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), np.array([[1, 2, 3], [4, 5, 6]])

@@ -37,6 +37,7 @@ def test_roc_plot(tmp_path):
   picture(tmp_path / 'plots' / 'roc.png')
 
 
+@pytest.mark.slow
 def test_training_plot_tolerates_missing_and_null_values(tmp_path):
   rows = [
     {'step': 10, 'loss': 9.5, 'code_loss': 9.0, 'learning_rate': 0.1},

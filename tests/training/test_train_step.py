@@ -27,6 +27,7 @@ def _run(config, table, faces, devices, steps):
   return np.array(rows).T
 
 
+@pytest.mark.slow
 def test_one_device_equals_eight(tiny_config, tiny_faces, tiny_table):
   # A PReLU has a kink: an activation within rounding of 0 gets another slope on another number of devices, which moves
   # the gradient by up to 1e-3. A large learning rate multiplies that from step to step; a small one leaves the loss,
@@ -55,6 +56,7 @@ def _lowered(config, m, path):
   return program.train_step.lower(program.like, batch).as_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('experiment', [quickstart, quickstart_published], ids=['fixed', 'published'])
 def test_the_train_step_is_the_same_program_for_any_number_of_identities(experiment, tmp_path):
   config = experiment.get_config()
@@ -64,6 +66,7 @@ def test_the_train_step_is_the_same_program_for_any_number_of_identities(experim
   assert 'dot_general' in small
 
 
+@pytest.mark.slow
 def test_losses_fall_on_a_batch_seen_again_and_again(tiny_config, tiny_faces, tiny_table):
   mesh = make_mesh(jax.devices()[:1])
   program = make_program(tiny_config, tiny_table, 40, mesh)

@@ -46,6 +46,7 @@ def header(descr, shape, fortran=False):
   return b'\x93NUMPY\x01\0' + len(text).to_bytes(2, 'little') + text
 
 
+@pytest.mark.slow
 @FUZZ
 @given(array=ARRAYS, fortran=st.booleans())
 def test_any_array_is_read_as_it_was_written(tmp_path, array, fortran):
@@ -59,6 +60,7 @@ def test_any_array_is_read_as_it_was_written(tmp_path, array, fortran):
   assert same(load_array(path), array) and same(load_array(path, mmap=False), array)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(array=ARRAYS)
 def test_any_array_filled_in_place_is_the_file_that_is_saved_at_once(tmp_path, array):
@@ -73,6 +75,7 @@ def test_any_array_filled_in_place_is_the_file_that_is_saved_at_once(tmp_path, a
   assert written['a.npy'] == written['b.npy']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'array',
   [
@@ -217,6 +220,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
   assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 @FUZZ
 @given(arrays=st.dictionaries(st.sampled_from(['a', 'note', 'x_1', 'Zoë', '0']), ARRAYS, max_size=4))
 def test_any_arrays_are_read_as_they_were_written(tmp_path, arrays):
@@ -225,6 +229,7 @@ def test_any_arrays_are_read_as_they_were_written(tmp_path, arrays):
   assert list(found) == list(arrays) and all(same(found[name], arrays[name]) for name in arrays)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_several_arrays_is_noticed_or_changes_nothing(tmp_path):
   path, unnoticed = tmp_path / 'a.npz', []
   save_arrays(path, SEVERAL)

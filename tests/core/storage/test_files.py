@@ -163,6 +163,7 @@ def test_a_disk_that_refuses_leaves_the_old_folder_and_nothing_else(tmp_path, na
   assert contents(tmp_path) == before and os.listdir(tmp_path) == ['a'] * replace
 
 
+@pytest.mark.slow
 @FUZZ
 @given(content=OBJECTS, checksum=st.booleans())
 def test_any_object_is_read_as_it_was_written(tmp_path, hasty, content, checksum):
@@ -220,6 +221,7 @@ def test_what_is_no_file_or_too_large_is_refused(tmp_path):
       read_json(tmp_path / place, OtherError, 'make it again')
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.binary() | st.builds(lambda value: json.dumps(value).encode('utf-8-sig'), OBJECTS), st.data())
 def test_any_bytes_are_an_object_or_refused(tmp_path, found, data):

@@ -120,6 +120,7 @@ def test_what_is_left_of_a_lock(tmp_path, error):
   assert os.listdir(tmp_path) == ['out'] and os.listdir(tmp_path / 'out') == ['.lock']
 
 
+@pytest.mark.slow
 @PLACES
 def test_of_many_processes_one_at_a_time_is_inside(tmp_path, place):
   path, log = place(tmp_path / 'out'), tmp_path / 'log'
@@ -134,6 +135,7 @@ def test_of_many_processes_one_at_a_time_is_inside(tmp_path, place):
     assert (enters, leaves) == ('enters', 'leaves') and one == other
 
 
+@pytest.mark.slow
 @PLACES
 def test_of_many_threads_one_at_a_time_is_inside(tmp_path, place):
   path, most, now, done = place(tmp_path / 'out'), [], [], []

@@ -93,6 +93,7 @@ def test_what_was_saved_about_once_a_minute_is_gone_on_with(tmp_path, monkeypatc
     (tmp_path / 'x.npy').unlink()
 
 
+@pytest.mark.slow
 @FUZZ
 @given(n=st.integers(1, 9), stops=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 4), st.booleans()), max_size=4))
 def test_rows_stopped_again_and_again_are_gone_on_with(tmp_path_factory, n, stops):
@@ -161,6 +162,7 @@ def test_rows_of_which_a_file_is_gone_or_cut_are_made_again(tmp_path, lost):
     (tmp_path / 'x.npy').unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'step'), [('.x.npy.draft', 11), ('.x.npy.draft-0.npz', 79)])
 def test_any_flipped_bit_between_is_noticed_or_changes_nothing(tmp_path, name, step, monkeypatch):
   stop(tmp_path / 'x.npy', 6)
@@ -240,6 +242,7 @@ def test_progress_of_something_else_is_forgotten(tmp_path, caplog, origin, named
   assert Progress(tmp_path, 'work', ORIGIN).load(7) == (7, {})
 
 
+@pytest.mark.slow
 def test_damaged_progress_is_not_used(tmp_path, caplog):
   progress, _, kept = _saved(tmp_path)
   written, forgotten = progress.path.read_bytes(), 0

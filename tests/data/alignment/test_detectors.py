@@ -102,6 +102,7 @@ def mtcnn():
   return open_detector('mtcnn')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('angle', [-20, 0, 15])
 @pytest.mark.parametrize('shape', [(1200, 900), (300, 260)])
 def test_mtcnn_follows_a_face_through_the_picture(mtcnn, angle, shape):

@@ -122,6 +122,7 @@ HALVES = {
 }
 
 
+@pytest.mark.slow
 def test_wrong_orders_are_told_apart():
   """Of heads that look to all sides, a third of them in profile."""
   points = np.concatenate(

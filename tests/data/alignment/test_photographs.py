@@ -52,6 +52,7 @@ def source(root, tmp_path):
   return write_points(tmp_path / 'points.txt', root)
 
 
+@pytest.mark.slow
 def test_a_command_over_all_cores(command, photographs, tmp_path):
   write_points(tmp_path / 'points.txt', photographs)  # 80 photographs: more than are aligned without processes
   arguments = [f'--input={photographs}', f'--output={tmp_path / "faces"}', f'--landmarks={tmp_path / "points.txt"}']

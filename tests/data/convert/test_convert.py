@@ -293,6 +293,7 @@ def test_a_draft_of_something_else_is_begun_again(tmp_path, monkeypatch, change)
   assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
 
 
+@pytest.mark.slow
 def test_processes_and_a_real_kill_change_nothing(tmp_path, command, monkeypatch):
   same = [encode(picture(i)) for i in range(9)] + [encode(picture(9, 30)), b'x']
   faces = write(tmp_path / 'faces', {f'p{p:02}': same for p in range(80)})

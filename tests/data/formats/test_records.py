@@ -212,6 +212,7 @@ FUZZ = settings(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(data=st.data())
 def test_any_damage_is_a_data_error_or_harmless(data):
@@ -241,6 +242,7 @@ def _rows(batch):
   return sorted(image.tobytes() + code.tobytes() for image, code in zip(batch['image'], batch['code']))
 
 
+@pytest.mark.slow
 def test_batches_of_records_whatever_the_threads_start_and_processes(packed, tiny_faces, tiny_table):
   crops = Crops(Packed(packed), 32, np.arange(80), tiny_faces.train.labels())
   rendered = _batches(tiny_faces.train, tiny_table)

@@ -152,6 +152,7 @@ def test_a_file_that_may_not_be_opened_is_tried_again(root, tmp_path, monkeypatc
   assert not open_faces(config, tmp_path / 'cache').people['skipped']
 
 
+@pytest.mark.slow
 def test_many_images_are_decoded_by_processes_of_a_script(root, tmp_path):
   script = tmp_path / 'script.py'
   script.write_text(f"""

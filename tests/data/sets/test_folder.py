@@ -157,6 +157,7 @@ def test_vectors_of_another_number_of_people(root, tmp_path):
     tokenizer.make_table(config, open_faces(config, None), tmp_path / 'table')
 
 
+@pytest.mark.slow
 def test_a_run_to_its_end(command, photographs, tmp_path):
   arguments = ['--config=tests/helpers/tiny.py', '--config.data.source=folder', f'--config.data.path={photographs}']
   more = ['--config.eval.validation_identities=4', '--config.eval.every_steps=6', '--config.data.cache=True']
@@ -171,6 +172,7 @@ def test_a_run_to_its_end(command, photographs, tmp_path):
   assert '80 images of 20 people' in done.stdout and 'people.json' in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_on_few_people_without_verification_and_never_on_others(command, root, tmp_path):
   for person in ('p03', 'p04'):
     for path in (root / person).iterdir():

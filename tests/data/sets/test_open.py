@@ -36,6 +36,7 @@ def test_indices_and_slices_agree(tiny_faces):
   np.testing.assert_array_equal(tiny_faces.train[10:14], tiny_faces.train[:][10:14])
 
 
+@pytest.mark.slow
 def test_a_cache_holds_what_rendering_gives_and_is_used_again(tiny_faces, tmp_path):
   config = tiny.get_config()
   config.data.cache = True
@@ -48,6 +49,7 @@ def test_a_cache_holds_what_rendering_gives_and_is_used_again(tiny_faces, tmp_pa
   assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', ['cut', 'empty', 'flipped'])
 def test_a_damaged_cache_is_made_again(tmp_path, caplog, damage):
   faces = synthetic.SyntheticFaces(3, 32, 6, 2)
@@ -65,6 +67,7 @@ class Killed(Exception):
   pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('block', range(1, 5))
 def test_rendering_that_was_killed_goes_on(tmp_path, monkeypatch, block):
   faces = synthetic.SyntheticFaces(3, 32, 80, 1)  # four blocks
@@ -88,6 +91,7 @@ def test_rendering_that_was_killed_goes_on(tmp_path, monkeypatch, block):
   assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_other_faces_get_another_cache(tmp_path):
   config = tiny.get_config()
   config.data.cache = True
@@ -97,6 +101,7 @@ def test_other_faces_get_another_cache(tmp_path):
   assert len(list(tmp_path.iterdir())) == 8
 
 
+@pytest.mark.slow
 def test_no_held_out_images_is_an_empty_set(tmp_path):
   config = tiny.get_config()
   config.data.cache, config.data.held_out = True, 0

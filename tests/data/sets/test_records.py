@@ -205,6 +205,7 @@ def test_recordio_is_trained_on_as_what_was_made_of_it(packed, insightface, tmp_
     np.testing.assert_array_equal(mine.labels(), other.labels())
 
 
+@pytest.mark.slow
 def test_a_run_on_recordio(insightface, packed, tmp_path):
   config = _config(packed)
   config.data.path = str(insightface)
@@ -217,6 +218,7 @@ def test_a_run_on_recordio(insightface, packed, tmp_path):
   assert run(config, tmp_path / 'run', accept=True)['resumed_from_step'] == 3
 
 
+@pytest.mark.slow
 def test_a_run(packed, tmp_path):
   config = _config(packed, test=4, validation=4)
   config.train.steps, config.eval.every_steps = 6, 3

@@ -109,6 +109,7 @@ def test_an_earlier_version_of_the_format_is_read(tiny_faces, tmp_path):
   assert np.load(tmp_path / PICTURES).tolist() == sorted({_key(packed[i]) for i in range(len(packed))})
 
 
+@pytest.mark.slow
 def test_many_images_are_read_by_several_processes(noted, photographs, monkeypatch):
   _, faces = noted
   monkeypatch.setattr(module, '_FEW', 10)

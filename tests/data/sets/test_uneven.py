@@ -49,6 +49,7 @@ def test_without_a_tail_faces_are_what_they_were():
   assert SyntheticFaces(0, 32, 3, 2, imbalance=2.0).fingerprint() != faces.fingerprint()
 
 
+@pytest.mark.slow
 def test_a_tail_and_wrong_labels_leave_all_other_sets_alone(tiny_faces, tmp_path):
   config = _config(data__imbalance=4.0, data__label_noise=0.2, data__cache=True)
   found = open.open_faces(config, tmp_path)
@@ -128,6 +129,7 @@ def test_the_tokeniser_sees_the_wrong_labels(tiny_table, tmp_path):
   assert np.mean(np.sum(table.vectors * tiny_table.vectors, axis=1)) < 0.9
 
 
+@pytest.mark.slow
 def test_a_run_with_everything(tmp_path):
   config = _config(data__imbalance=4.0, data__label_noise=0.2, train__neighbours=4, joint__enabled=True)
   config.train.steps = 3

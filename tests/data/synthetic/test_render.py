@@ -109,6 +109,7 @@ def test_sizes_show_the_same_face():
   assert np.corrcoef(shrunk.ravel(), small.ravel())[0, 1] > 0.97
 
 
+@pytest.mark.slow
 def test_samples_of_one_look_more_alike_than_two():
   """The middle of the face, each picture standardised: the mean of 12 finds the other 12 of its person among 40."""
   images = FaceRenderer(0, 56).render(*grid(40, 24)).astype(np.float32)[:, 14:46, 14:42]
@@ -118,6 +119,7 @@ def test_samples_of_one_look_more_alike_than_two():
   assert (distances.argmin(1) == np.arange(40)).mean() > 0.3
 
 
+@pytest.mark.slow
 def test_pixels_alone_do_not_tell_who_it_is():
   """Grey cosine verifies better than chance and far from well."""
   images = FaceRenderer(0, 56).render(*grid(100, 6)).astype(np.float32).mean(-1).reshape(600, -1)

@@ -61,6 +61,7 @@ def devices(request, monkeypatch):
   return request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sizes', BLOCKS)
 @pytest.mark.parametrize('k', [1, 40, 10**6])
 def test_the_most_alike_are_those_of_all_pairs_to_the_last_bit(devices, k, sizes):
@@ -137,6 +138,7 @@ def test_a_network_that_says_the_same_of_everybody_fills_no_memory():
   assert [*zip(found.left.tolist(), found.right.tolist())] == pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sizes', BLOCKS)
 def test_figures_are_those_of_scikit_learn(devices, sizes):
   embedding, identity = people(np.random.default_rng(1))
@@ -223,6 +225,7 @@ def test_a_larger_set_is_exact_as_far_as_pairs_are_kept(monkeypatch):
     assert found.curve.tar_at([far])[0] == expected(score, same, far)
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_any_small_set(data):

@@ -201,6 +201,7 @@ def test_what_plots_are_given_is_in_the_font_they_are_drawn_with():
   assert texts.for_plot('Ju\u0308rgen M\u00fcller \u0416 \u4e2d') == 'J\u00fcrgen M\u00fcller \u0416 ?'
 
 
+@pytest.mark.slow
 def test_odd_names_are_text_everywhere(tmp_path):
   names, one = [ODD, '../../up', 'a/B', 'A_b', ''], results.pair_set(pairs=100)
   one = one._replace(hardest=type(one.hardest)(*(values[11:13] for values in one.hardest)))
@@ -234,6 +235,7 @@ def test_results_of_figures_alone_and_of_nothing(tmp_path):
   assert write_report(tmp_path / 'none', [], {}, {})[0].stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_failed_write_leaves_the_old_report(found, tmp_path, monkeypatch):
   write_report(tmp_path, found[:1], {}, {'name': 'old'})
   before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -46,6 +46,7 @@ def _error(where):
   return str(error.value)
 
 
+@pytest.mark.slow
 def test_the_set_by_hand(tree):
   found = open_benchmark(str(tree), SIZE)
   assert found.name == 'tinyface'
@@ -141,6 +142,7 @@ def test_the_fingerprint_is_of_names_and_sizes(tree):
   assert len(prints) == 5 and all(len(one) == 16 for one in prints)
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named(tree):
   folder = tree / 'Testing_Set'
   write_lists(folder, matches=[*MATCHES, '8_1.jpg', '8_2.jpg'])
@@ -192,6 +194,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tree):
 # --- its lists ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('compressed', [False, True])
 def test_lists_are_what_was_written(tmp_path, compressed):
   path = tmp_path / 'list.mat'

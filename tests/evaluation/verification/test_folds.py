@@ -48,6 +48,7 @@ def test_pairs_that_cannot_be_drawn():
     balanced_pairs(identity, 50, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('pairs', [600, 47])
 def test_verify_agrees_with_a_plain_implementation(pairs):
   rng = np.random.default_rng(1)

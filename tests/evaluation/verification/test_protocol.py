@@ -270,6 +270,7 @@ def _accuracies(distance, same, parts):
     yield np.mean((distance[part] < folds.THRESHOLDS[np.argmax(right)]) == same[part])
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_figure_of_the_population():
   """95 % intervals of sets of 60 people beside the mean over all sets: most must hold it, and not by being wide."""
   results = [measure(*_set(np.random.default_rng(seed), 60, 400), replicates=80)[0] for seed in range(40)]

@@ -78,6 +78,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', DAMAGE)
 def test_any_damage_to_any_file_of_the_newest(run, damage, tmp_path, caplog):
   bits = random.Random(damage)

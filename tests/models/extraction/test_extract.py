@@ -129,6 +129,7 @@ def test_features_that_are_not_finite_name_the_image(value):
   assert np.flatnonzero(~np.isfinite(extract(encode, IMAGES, 8)).all(1)).tolist() == [9]  # the caller's to judge
 
 
+@pytest.mark.slow
 def test_means_of_many_images_stay_accurate():
   features = np.random.default_rng(1).random((6000, 1, 1, 3), np.float32)
   labels = np.arange(6000) % 2  # 3000 images each, never two neighbours: as many additions as there can be

@@ -95,6 +95,7 @@ def test_a_window_leaves_out_what_is_outside(monkeypatch):
   assert window.flush(1, 0.1)['images_per_second'] == pytest.approx(5 / 13)
 
 
+@pytest.mark.slow
 def test_nothing_reaches_the_devices_unasked(tiny_config, tiny_faces, tiny_table, tmp_path, monkeypatch):
   monkeypatch.setattr(train.sharding, 'put_batch', lambda batch, mesh: batch)  # arrays of the host go into the step
   with pytest.raises(jax.errors.JaxRuntimeError, match='Disallowed host-to-device transfer'):

@@ -35,6 +35,7 @@ def test_faces_that_are_rendered_in_every_step_take_their_time(config, tiny_face
   assert both == pytest.approx([160, 160, 40])
 
 
+@pytest.mark.slow
 def test_many_faces_are_not_rendered_without_a_word(config, tmp_path, monkeypatch, caplog):
   monkeypatch.setattr(synthetic, '_MANY', 80)
   monkeypatch.setattr(synthetic, 'rendering_seconds', lambda faces: 3600.0 * len(faces))
@@ -78,6 +79,7 @@ def test_synthetic_people_are_counted_before_one_is_rendered(config, tmp_path, m
   assert open_unrendered(config) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('short', 'cure'), [('', 'lower config.train.steps'), ('configs/r100.py:short', 'try --config=configs/r100.py:short')]
 )
@@ -115,6 +117,7 @@ def test_the_products_of_a_softmax_count(config):
   assert many - few == 6 * 16 * 2000
 
 
+@pytest.mark.slow
 def test_a_run_says_it_before_it_begins(command, tmp_path):
   flags = [f'--workdir={tmp_path}', '--config.train.steps=100000000', '--config.data.cache=True']
   # The table that is missing ends it after the warning and before the first step.

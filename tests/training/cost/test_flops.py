@@ -23,6 +23,7 @@ def _shape(*shape):
 
 
 # GMAC at 112x112 that arcface_torch and others give for networks without heads, batch normalisation and PReLU counted.
+@pytest.mark.slow
 @pytest.mark.parametrize(('backbone', 'published'), [('r18', 2.62), ('r50', 6.33), ('r100', 12.12)])
 def test_backbones_have_the_published_size(backbone, published):
   assert _forward_gmac(backbone) == pytest.approx(published, rel=0.006)

@@ -49,6 +49,7 @@ def batches(tiny_faces):
   return taken
 
 
+@pytest.mark.slow
 def test_one_device_equals_eight(tiny_config, batches):
   c = _config(tiny_config, softmax__margin_type='adaface')
   (program, run), (spread_program, spread_run) = _run(c, 1), _run(c, 8)
@@ -59,6 +60,7 @@ def test_one_device_equals_eight(tiny_config, batches):
   np.testing.assert_allclose(one.softmax.norms, eight.softmax.norms, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_eight_devices_continues_on_three(tiny_config, batches, tmp_path):
   c = _config(tiny_config, optim__name='adamw')
   (program, run), (other, run_other) = _run(c, 8), _run(c, 3)

@@ -51,6 +51,7 @@ def _columns(label):
 LABEL = np.array([3, 7, 3, 0, 19, 7, 7, 12], np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('embeddings', [0.0, 1.0, 2.5])
 def test_in_batch_loss_against_a_softmax_over_the_distinct_identities(joint_config, embeddings):
   settings = joint_config.joint
@@ -67,6 +68,7 @@ def test_in_batch_loss_against_a_softmax_over_the_distinct_identities(joint_conf
   np.testing.assert_allclose(loss, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('embeddings', [0.0, 1.0])
 def test_one_identity_alone_in_a_batch_costs_nothing(joint_config, embeddings):
   joint_config.joint.embeddings = embeddings
@@ -75,6 +77,7 @@ def test_one_identity_alone_in_a_batch_costs_nothing(joint_config, embeddings):
   np.testing.assert_allclose(loss, 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batch_uniformity_is_the_gaussian_potential_of_the_distinct_vectors():
   h = _vectors(20, 16)
   uniformity = losses.batch_uniformity(h[LABEL], _columns(LABEL)[1])
@@ -94,6 +97,7 @@ def test_rows_are_read_from_whatever_device_they_are_on(tmp_path, m, devices):
   np.testing.assert_array_equal(rows.vectors, table.rows(label)[1])
 
 
+@pytest.mark.slow
 def test_a_random_start_is_the_same_on_any_devices_and_reads_no_vectors(joint_config, tmp_path):
   joint_config.joint.start = 'random'
   table = _table(tmp_path / 'table', 20)
@@ -121,6 +125,7 @@ def test_rows_are_written_where_they_belong_and_nowhere_else(tmp_path, devices):
   np.testing.assert_array_equal(after.codes, before.codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('negatives', [0, 6])
 def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path, negatives):
   """Against automatic differentiation through a lookup in the full table, with identities that occur twice."""
@@ -182,6 +187,7 @@ def _trained(config, table, faces, devices, steps):
   return np.array(values), state
 
 
+@pytest.mark.slow
 def test_one_device_equals_eight(joint_config, tiny_faces, tiny_table):
   # A rate that does not amplify the kinks of PReLU, as in test_train_step; smaller, as this loss is ten times as large.
   # (At 1e-3 losses part by 6e-4 in five steps where a kink is met, and by 2e-7 where all slopes are 1.)
@@ -203,6 +209,7 @@ def _step_text(config, m, path, devices):
   return program.train_step.lower(program.like, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('negatives', [0, 9])
 def test_the_step_of_more_identities_differs_in_the_size_of_their_rows_alone(joint_config, tmp_path, negatives):
   joint_config.joint.negatives = negatives
@@ -216,6 +223,7 @@ def test_the_step_of_more_identities_differs_in_the_size_of_their_rows_alone(joi
   assert abs(small - large) <= (64 if negatives else 0)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_eight_devices_continues_on_three(joint_config, tiny_faces, tiny_table, tmp_path):
   joint_config.train.batch_size = 24
   _, state = _trained(joint_config, tiny_table, tiny_faces, 8, 2)
@@ -230,6 +238,7 @@ def test_a_checkpoint_of_eight_devices_continues_on_three(joint_config, tiny_fac
   jax.tree.map(np.testing.assert_array_equal, restored.joint.on_host(), state.joint.on_host())
 
 
+@pytest.mark.slow
 def test_the_trained_table_holds_the_state(joint_config, tiny_faces, tiny_table, tmp_path):
   _, state = _trained(joint_config, tiny_table, tiny_faces, 8, 3)
   for _ in range(2):  # a run that is given again writes it again

@@ -18,6 +18,7 @@ def _settings(margin_type, scale, margin, exact=False):
   return settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'settings'),
   [
@@ -40,6 +41,7 @@ def test_regression_loss_and_its_gradient_equal_pytorch():
   np.testing.assert_allclose(gradient, GOLDEN['regression/gradient'], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_code_loss_by_hand():
   # One digit of two values, cosines 1 and 0, target 0, margin .5, scale 2: logits 1 and 0.
   settings = _settings('cosface', 2.0, 0.5)

@@ -18,6 +18,7 @@ def _draws(count, label, start=0, **sizes):
   return np.asarray(choose(jax.random.split(jax.random.key(0), count)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('rows', 'start', 'm', 'wanted', 'label'),
   [
@@ -56,6 +57,7 @@ def _chi_square(counts):
   return np.sum((counts - expected) ** 2) / expected
 
 
+@pytest.mark.slow
 def test_every_set_is_equally_likely():
   draws = _draws(6000, [4, 4], rows=7, m=7, wanted=3)
   counts = {others: 0 for others in itertools.combinations([0, 1, 2, 3, 5, 6], 2)}
@@ -64,6 +66,7 @@ def test_every_set_is_equally_likely():
   assert _chi_square(np.array(list(counts.values()))) < 36.1  # 14 degrees of freedom, one in a thousand
 
 
+@pytest.mark.slow
 def test_everybody_is_chosen_equally_often():
   draws = _draws(4000, [100], rows=300, m=200, wanted=60)
   counts = np.delete(np.bincount(draws.ravel(), minlength=200), 100)

@@ -53,6 +53,7 @@ def _trained(config, table, batch, devices, steps):
   return history, state, program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('joint', [False, True], ids=['fixed', 'joint'])
 def test_devices_parts_and_splitting_change_nothing(config, table, tiny_faces, joint):
   """Every part has the same images, so that BatchNorm sees in each what it sees in all of them; small steps, as kinks
@@ -77,6 +78,7 @@ def test_devices_parts_and_splitting_change_nothing(config, table, tiny_faces, j
     assert np.abs(left - right).max() < 0.02 * np.abs(left - before).max()
 
 
+@pytest.mark.slow
 def test_it_learns_whom_it_sees_again_and_again(config, table, tiny_faces):
   rows = np.arange(0, 64, 4)  # sixteen people
   history, state, program = _trained(config, table, _batch(config, table, tiny_faces, rows), 8, 40)
@@ -88,6 +90,7 @@ def test_it_learns_whom_it_sees_again_and_again(config, table, tiny_faces):
   assert rank_rates(identity, tiny_faces.train.labels(rows), [1])[1] > 0.5  # by chance .05; it never saw mirror images
 
 
+@pytest.mark.slow
 def test_all_else_begins_as_it_does_without_it(config, table):
   mesh = make_mesh(jax.devices()[:1])
   with_it = make_program(config, table, 1, mesh).init().params
@@ -109,6 +112,7 @@ def _step(config, path, m):
   return program.train_step.lower(program.like, batch).as_text()
 
 
+@pytest.mark.slow
 def test_the_train_step_is_the_same_program_for_any_number_of_identities(config, tmp_path):
   assert _step(config, tmp_path / 'small', 1_000) == _step(config, tmp_path / 'large', 100_000)
 
@@ -134,6 +138,7 @@ def test_a_softmax_has_no_digits_to_read(config):
     validate(config)
 
 
+@pytest.mark.slow
 def test_a_run_measures_it_and_can_be_opened(command, config, tiny_faces, tmp_path):
   flags = [f'--config.{key}={value}' for key, value in (CODE | {'joint.enabled': True}).items()]
   done = command(

@@ -61,6 +61,7 @@ def _loss_and_gradients(objective, norms):
   return value, metrics, *of_both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('devices', [1, 3, 8])
 @pytest.mark.parametrize('name', CASES)
 def test_margins_and_their_gradients_equal_pytorch(name, devices):
@@ -122,6 +123,7 @@ def _on_host(tree, m=M):
   return jax.tree.map(lambda x: np.asarray(x)[:m] if x.ndim == 2 else np.asarray(x), tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('devices', [1, 3, 8])
 def test_a_sample_of_everybody_is_the_full_softmax(devices):
   full, sampled = (_objective(_config(), devices) for _ in range(2))
@@ -144,6 +146,7 @@ def _check_sample(objective, people, label):
   assert len(set(people)) == len(people) and set(label) <= set(people)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'devices'), [('sgd', 1), ('sgd', 3), ('sgd', 8), ('adamw', 3)])
 def test_partial_fc_is_dense_training_with_the_people_it_samples(name, devices):
   """Beside a softmax over them alone and an optimiser of all rows; rows of others do not change by a bit."""
@@ -169,6 +172,7 @@ def test_partial_fc_is_dense_training_with_the_people_it_samples(name, devices):
     state = after
 
 
+@pytest.mark.slow
 def test_rows_are_split_alike_where_devices_share_parameters():
   config = _config(CASES['cosface'], rate=0.3)
   steps = []
@@ -180,6 +184,7 @@ def test_rows_are_split_alike_where_devices_share_parameters():
     np.testing.assert_allclose(left, right, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_sample_is_a_function_of_seed_step_and_device():
   def drawn(step, seed=0):
     config = _config(rate=0.3)
@@ -218,6 +223,7 @@ def _lowered(m, rate, devices=1, dtype='float32', d=64, batch=16):
   return jax.jit(step, donate_argnums=0).lower(objective.abstract()['softmax'], *shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('rate', 'copies'), [(1.0, 1), (0.3, 4)])
 def test_rows_are_updated_in_place(rate, copies):
   """Beside the state a step needs their gradient and the logits; of a sample also its rows, as they are and moved."""

@@ -69,6 +69,7 @@ def check(folder, rec, idx):
   return images
 
 
+@pytest.mark.slow
 def test_a_file_cut_anywhere_gives_the_records_before_the_cut(folder, valid):
   rec, idx, places = valid
   order = [IMAGES[i] for i in np.argsort([i % 3 for i in range(len(IMAGES))], kind='stable')]
@@ -172,6 +173,7 @@ def test_payloads_that_are_no_images(folder, payload, why):
   assert content(records) == [b'a', b'b'] and len(records.skipped) == 1 and why in records.skipped[0].reason
 
 
+@pytest.mark.slow
 def test_parts_that_together_are_longer_than_a_record_can_be(folder):
   half = framing.LENGTH // 2 & ~3
   write(folder / 'train.rec', (0, 0, b'a'))
@@ -216,6 +218,7 @@ CFLAGS = [struct.pack('<I', cflag << framing.SHIFT) for cflag in range(8)]
 PIECES = st.sampled_from([MAGIC, b'\x04\0\0\0', b'\xff\xff\xff\xff', *CFLAGS])
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.lists(PIECES | st.binary(min_size=4, max_size=4), max_size=60), st.lists(st.integers(0, 60), max_size=8))
 def test_any_heads(folder, words, places):
@@ -238,6 +241,7 @@ def changed(content_of, changes):
   return content_of
 
 
+@pytest.mark.slow
 @FUZZ
 @given(CHANGES, CHANGES)
 def test_any_change_of_a_valid_file(folder, valid, rec_changes, idx_changes):
@@ -251,6 +255,7 @@ def test_any_change_of_a_valid_file(folder, valid, rec_changes, idx_changes):
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 @FUZZ
 @given(which=st.integers(1, len(IMAGES)), where=st.floats(0, 1), piece=PIECES | st.binary(max_size=9))
 def test_damage_stays_within_its_record(folder, valid, which, where, piece):

@@ -126,6 +126,7 @@ def test_lines_of_idx_across_blocks(tmp_path, valid, monkeypatch, kind):
     assert content(RecordIO(laid(tmp_path / 'set', rec, GOOD[kind](idx)))) == content(whole)
 
 
+@pytest.mark.slow
 def test_an_idx_cut_anywhere(tmp_path, valid):
   rec, idx, whole = valid
   for cut in range(len(idx)):
@@ -186,6 +187,7 @@ def test_no_line_takes_long(line):
   assert time.perf_counter() - start < 1
 
 
+@pytest.mark.slow
 @settings(max_examples=int(os.environ.get('FUZZ', 100)), deadline=None, derandomize='FUZZ' not in os.environ)
 @given(data=st.data())
 def test_any_damage_of_idx_is_harmless(tmp_path_factory, valid, data):

@@ -24,6 +24,7 @@ TEXT = st.text(st.characters(codec='utf-8', exclude_characters='/\0'), min_size=
 NAME = TEXT | st.binary(min_size=1, max_size=5).filter(lambda name: not {0, 47} & set(name)).map(os.fsdecode)
 
 
+@pytest.mark.slow
 @settings(max_examples=int(os.environ.get('FUZZ', 40)), deadline=None, derandomize='FUZZ' not in os.environ)
 @given(data=st.data())
 def test_any_names_come_back(tmp_path_factory, data):
@@ -244,6 +245,7 @@ def test_damaged_images_leave_the_names_of_the_others(tmp_path):
     (tmp_path / 'a.idx').unlink(missing_ok=idx is False)
 
 
+@pytest.mark.slow
 def test_memory_for_names_is_no_objects(tmp_path):
   n = 100_000
   ids, labels = np.arange(n), np.zeros(n, np.float32)
