@@ -20,6 +20,7 @@ def finished(command, tmp_path_factory):
   return workdir, done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_writes_what_others_rely_on(finished):
   workdir, output = finished
   summary = json.loads((workdir / 'summary.json').read_text())
@@ -38,6 +39,7 @@ def test_a_run_writes_what_others_rely_on(finished):
   assert 'verification accuracy' in output and 'training' in output
 
 
+@pytest.mark.slow
 def test_a_run_says_what_a_step_costs_and_traces_it(finished):
   workdir, output = finished
   assert 'a training image is' in output and 'compiled in' in output and 'a step needs' in output
@@ -49,6 +51,7 @@ def test_a_run_says_what_a_step_costs_and_traces_it(finished):
   assert all(row['utilisation'] > 0 and row['model_tflops_per_second'] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_run_logs_every_window_and_keeps_the_newest_and_best_checkpoints(finished):
   workdir, _ = finished
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
@@ -63,6 +66,7 @@ def test_a_run_logs_every_window_and_keeps_the_newest_and_best_checkpoints(finis
   assert best in kept
 
 
+@pytest.mark.slow
 def test_tensorboard_events_hold_the_same_numbers(finished):
   from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -277,6 +281,7 @@ def test_tokenize_with_weights_that_are_not_there(command, tmp_path):
   assert 'Traceback' not in output and not (tmp_path / 'table').exists()
 
 
+@pytest.mark.slow
 def test_tokenize_does_not_overwrite(command, finished):
   arguments = ['--config=tests/helpers/tiny.py', f'--output={finished[0] / "table"}']
   output = _fails(command, arguments, 'exists', module='tokenize')

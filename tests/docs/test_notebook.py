@@ -17,6 +17,7 @@ from gif_jax.training.summary import summary_table
 from tests.helpers.places import ROOT
 
 NOTEBOOK = ROOT / 'notebooks' / 'quickstart.ipynb'
+pytestmark = pytest.mark.slow
 IDENTITIES, STEPS = 100, 30
 
 
@@ -112,7 +113,6 @@ def test_answers_are_called_right_only_where_they_are(executed):
     assert len(re.findall(r'right|wrong', block.split('\n\n')[0])) == 2
 
 
-@pytest.mark.slow
 def test_it_runs_again_in_the_same_folder(execute, executed):
   """Nothing is trained again: the run finds itself finished, and says the same of the same images."""
   before, _ = executed

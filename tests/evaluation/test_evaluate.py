@@ -131,6 +131,7 @@ def test_results_report_and_thresholds(run, results):
   assert set(json.loads((folder / 'thresholds.json').read_text())['benchmarks']) == {'six', 'people'}
 
 
+@pytest.mark.slow
 def test_images_are_known_by_their_files(run, results):
   folder = run[0]
   known = {name: open_benchmark(str(folder / name), 32).images.name for name in BENCHMARKS}
@@ -144,6 +145,7 @@ def test_images_are_known_by_their_files(run, results):
       assert ''.join(f'<span>{known[benchmark](row)}</span>' for row in rows) in page
 
 
+@pytest.mark.slow
 def test_a_run_says_of_itself_what_the_command_says_of_it(run, results):
   folder, summary = run
   rows = [json.loads(line) for line in (folder / 'run' / 'metrics.jsonl').read_text().splitlines()]
@@ -247,6 +249,7 @@ def test_files_of_embeddings_give_what_their_network_gives(run, results, tmp_pat
   assert not (tmp_path / 'thresholds.json').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('changes', 'error', 'message'),
   [
@@ -265,6 +268,7 @@ def test_what_cannot_be_measured_is_named(run, changes, error, message):
     evaluate(_settings(run, **changes))
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_is_noticed_before_anything_is_embedded(run, tmp_path, monkeypatch):
   (tmp_path / 'file').write_text('')
   monkeypatch.setattr(cache, 'extract', None)
@@ -272,6 +276,7 @@ def test_a_report_that_cannot_be_written_is_noticed_before_anything_is_embedded(
     evaluate(_settings(run, output=str(tmp_path / 'file' / 'report')))
 
 
+@pytest.mark.slow
 def test_two_benchmarks_of_one_name(run):
   six = run[0] / 'six.bin'
   with pytest.raises(ConfigError, match='two benchmarks are called six'):
@@ -288,6 +293,7 @@ def test_swapped_colours_are_refused(run, tmp_path, tiny_faces):
   assert evaluate(settings._replace(check_colour=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('spoil', 'error', 'message'),
   [
@@ -391,6 +397,7 @@ def test_pictures_under_other_names_and_names_with_other_pictures(trained, photo
   assert found[0].counts['identities'] == 3
 
 
+@pytest.mark.slow
 def test_nobody_left_is_an_error_with_the_list_of_those_kept_apart(trained, photographs, tmp_path):
   folder, faces, _ = trained
   known, kept = names(faces, 'train'), names(faces, 'test')
@@ -424,6 +431,7 @@ def test_protocols_that_cannot_be_cut_are_measured_whole_with_a_warning_and_with
   assert found[0][1].thresholds  # as the report shows
 
 
+@pytest.mark.slow
 def test_targets_that_were_trained_on_are_named_before_the_first_step(trained, photographs):
   _, _, said = trained
   assert said == [
@@ -445,6 +453,7 @@ def test_runs_that_noted_nothing_and_embeddings_made_elsewhere(run, trained, tmp
   assert found[0].overlap is None
 
 
+@pytest.mark.slow
 def test_damaged_lists_stop_an_evaluation(trained, tmp_path):
   for name in (PEOPLE, PICTURES):
     shutil.copytree(trained[0] / 'run' / 'checkpoints', tmp_path / name / 'checkpoints')

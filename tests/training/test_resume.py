@@ -167,6 +167,7 @@ def test_another_form_does_not_continue_a_checkpoint(command, finished):
       assert f'config.{name}.enabled' in done.stdout
 
 
+@pytest.mark.slow
 def test_a_finished_baseline_can_be_opened_for_use(finished, tiny_config, tiny_faces):
   workdir, summary, _ = finished['partial_fc']
   config = tiny_config.copy_and_resolve_references()
@@ -178,6 +179,7 @@ def test_a_finished_baseline_can_be_opened_for_use(finished, tiny_config, tiny_f
   assert right.mean() == summary['centre_top1'] and 'vector_top1' not in summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', ['fixed', 'joint'])
 def test_a_finished_run_can_be_opened_for_use(finished, tiny_config, tiny_faces, form):
   workdir, summary, _ = finished[form]
@@ -193,6 +195,7 @@ def test_a_finished_run_can_be_opened_for_use(finished, tiny_config, tiny_faces,
   np.testing.assert_allclose(embedding, np.load(workdir / 'eval.npz')['embedding'], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', FORMS)
 def test_a_finished_run_encodes_for_the_tokeniser(finished, tiny_faces, form):
   workdir, summary, _ = finished[form]
@@ -206,6 +209,7 @@ def test_a_finished_run_encodes_for_the_tokeniser(finished, tiny_faces, form):
   np.testing.assert_allclose(features, wanted, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_encoder_takes_crops_of_another_size(finished, tiny_faces):
   encoder = open_backbone(finished['joint'][0])
   images = tiny_faces.test[:]
@@ -255,6 +259,7 @@ def test_an_encoder_from_a_damaged_checkpoint(finished, tmp_path, caplog, damage
     assert f'{checkpoint} is damaged (' in caplog.text
 
 
+@pytest.mark.slow
 def test_an_encoder_of_another_version(finished, tmp_path):
   checkpoint = shutil.copytree(finished['fixed'][0] / 'checkpoints' / '12', tmp_path / 'checkpoints' / '12')
   origin = checkpoint / 'origin' / 'metadata'

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from gif_jax.codes.table import CodeTable
 from tests.helpers import one_of_two
@@ -12,6 +13,7 @@ from tests.helpers.places import ROOT
 from tests.helpers.ports import free_port
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tiny_table, tmp_path):
   environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '4'}
   address = f'localhost:{free_port()}'

@@ -59,6 +59,7 @@ def _no_constants(name):
   raise AssertionError(f'{name} is no JSON')
 
 
+@pytest.mark.slow
 def test_files_are_those_named_and_whole(report):
   folder, files = report
   assert sorted(files) == sorted(folder.iterdir()) and len(set(files)) == len(files)
@@ -67,10 +68,12 @@ def test_files_are_those_named_and_whole(report):
     assert np.asarray(Image.open(path)).std() > 0
 
 
+@pytest.mark.slow
 def test_pictures_are_asked_for_once(report, images):
   assert [one.calls for one in images.values() if one] == [1] * 4
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_beside_it(report, page):
   assert not {'script', 'link', 'iframe', 'object', 'base'} & set(page.tags)
   assert all(source.startswith('data:image/') for source in page.pictures)
@@ -81,6 +84,7 @@ def test_the_page_needs_nothing_beside_it(report, page):
   assert len(text) < 2_000_000
 
 
+@pytest.mark.slow
 def test_contents_lead_to_every_benchmark(page):
   assert page.links == ['#overview', '#lfw', '#cfp_fp', '#agedb_30', '#ijbc', '#tinyface', '#mfr']
 
@@ -93,6 +97,7 @@ def _tables(found):
   return shown
 
 
+@pytest.mark.slow
 def test_every_table_is_on_the_page_and_in_the_markdown(found, report, page):
   text = (report[0] / 'evaluation.md').read_text()
   wanted = _tables(found)
@@ -104,17 +109,20 @@ def test_every_table_is_on_the_page_and_in_the_markdown(found, report, page):
     assert note in page.text
 
 
+@pytest.mark.slow
 def test_the_model_is_described(page):
   for key, value in results.ABOUT.items():
     assert key in page.text and ('yes' if value is True else str(value)) in page.text
 
 
+@pytest.mark.slow
 def test_pictures_of_the_markdown_are_in_the_folder(report):
   folder, files = report
   named = re.findall(r'\]\(([^)]*)\)', (folder / 'evaluation.md').read_text())
   assert sorted(named) == sorted(path.name for path in files[3:])
 
 
+@pytest.mark.slow
 def test_json_is_strict_and_complete(found, report):
   content = json.loads((report[0] / 'evaluation.json').read_text(), parse_constant=_no_constants)
   assert content['about'] == results.ABOUT and len(content['results']) == len(found)
@@ -131,6 +139,7 @@ def test_json_is_strict_and_complete(found, report):
       assert set(zip(*(written['curve'][key] for key in ('far', 'tar')))) <= points
 
 
+@pytest.mark.slow
 def test_hardest_pairs_show_their_images_and_which_are_wrong(found, page):
   jpegs = [source for source in page.pictures if source.startswith('data:image/jpeg')]
   shown = [one for one in found if one.hardest and one.benchmark != 'agedb_30']  # agedb_30 came without pictures
@@ -150,6 +159,7 @@ def test_hardest_pairs_show_their_images_and_which_are_wrong(found, page):
   assert f'{found[0].hardest.cosine[0]:.3f}' in page.text
 
 
+@pytest.mark.slow
 def test_a_pair_is_wrong_on_the_wrong_side_of_the_threshold(found):
   cosine = np.array([0.2, 0.3, 0.31, 0.3, 0.29])
   hard = found[0].hardest._replace(
@@ -163,11 +173,13 @@ def test_a_pair_is_wrong_on_the_wrong_side_of_the_threshold(found):
   assert {pair.wrong for pair in none.pairs} == {None} and 'FAR' not in none.title(True)
 
 
+@pytest.mark.slow
 def test_large_pictures_become_small(found, tmp_path):
   pairs = hard_pairs(found[:1], results.Pictures(224))
   assert pairs.pairs[0].picture.shape == (112, 228, 3)
 
 
+@pytest.mark.slow
 def test_hardest_pairs_are_known_by_the_names_of_their_images(found, report, page):
   text, (pairs, *_) = (report[0] / 'evaluation.md').read_text(), found
   for one in found:
@@ -178,6 +190,7 @@ def test_hardest_pairs_are_known_by_the_names_of_their_images(found, report, pag
   assert any(f'someone/{pairs.hardest.left[0]}.jpg' in value for key, value in page.attributes if key == 'alt')
 
 
+@pytest.mark.slow
 def test_names_below_pictures_are_drawn_whole_or_their_ends(found, tmp_path, monkeypatch):
   drawn = []
   monkeypatch.setattr(hard_pairs_module, 'save', lambda figure, path: drawn.append(figure))
@@ -250,6 +263,7 @@ def test_a_failed_write_leaves_the_old_report(found, tmp_path, monkeypatch):
   assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_all_figures_each_rule_once_and_ends_with_what_to_quote(found):
   text = terminal_text(found, results.ABOUT)
   for table in _tables(found):
@@ -259,6 +273,7 @@ def test_the_terminal_shows_all_figures_each_rule_once_and_ends_with_what_to_quo
   assert text.endswith(tables.as_text(tables.overview(found)[1]))
 
 
+@pytest.mark.slow
 def test_roc_begins_at_the_smallest_far_that_can_be_resolved(found, tmp_path, monkeypatch):
   drawn = []
   monkeypatch.setattr(plots, 'save', lambda figure, path: drawn.append(figure.axes[0]))
@@ -276,6 +291,7 @@ def test_roc_begins_at_the_smallest_far_that_can_be_resolved(found, tmp_path, mo
   assert axes.get_ylim()[0] < min(line.get_ydata().min() for line in axes.lines)
 
 
+@pytest.mark.slow
 def test_a_curve_of_the_largest_scores_alone_is_not_drawn_on(found, tmp_path, monkeypatch):
   drawn = []
   monkeypatch.setattr(plots, 'save', lambda figure, path: drawn.append(figure.axes[0]))
@@ -284,6 +300,7 @@ def test_a_curve_of_the_largest_scores_alone_is_not_drawn_on(found, tmp_path, mo
   assert drawn[0].get_xlim()[1] == drawn[0].lines[0].get_xdata()[-1] == far[far < 1e-2][-1]
 
 
+@pytest.mark.slow
 def test_det_axes_are_normal_deviates_with_percent(found, tmp_path, monkeypatch):
   from scipy.stats import norm
 
@@ -298,6 +315,7 @@ def test_det_axes_are_normal_deviates_with_percent(found, tmp_path, monkeypatch)
   np.testing.assert_allclose(norm.cdf(axes.lines[0].get_ydata()), 1 - tar, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_densities_have_area_one(found):
   for result in found:
     if result.histogram:
@@ -305,6 +323,7 @@ def test_densities_have_area_one(found):
       assert [np.sum(density * np.diff(edges)) for density in both] == pytest.approx([1, 1])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_leaves_no_file(found, tmp_path):
   perfect = found[0]._replace(curve=Curve(np.array([0.0, 0.5, 1]), np.ones(3)), histogram=None)
   assert plots.draw_roc([perfect], tmp_path / 'roc.png')
