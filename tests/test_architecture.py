@@ -126,11 +126,13 @@ def test_missing_annotations_are_seen():
   assert architecture.not_annotated(function) == ['a', 'd', 'c', 'return']
 
 
+@pytest.mark.slow
 def test_the_file_map_is_that_of_the_files():
   page = architecture.PAGE.read_text()
   assert page == architecture.with_map(page), 'stale: python -m tests.helpers.architecture --write'
 
 
+@pytest.mark.slow
 def test_every_file_says_what_it_is():
   for path in [*FILES, *(ROOT / 'benchmarks').rglob('*.py')]:
     if path.stat().st_size:

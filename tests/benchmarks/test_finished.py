@@ -66,6 +66,7 @@ def test_routes_of_a_run_end_where_its_summary_says(runs, tmp_path, monkeypatch)
   assert means.codes is None and means.h.shape == problem.h.shape and means.name.endswith('mean embeddings')
 
 
+@pytest.mark.slow
 def test_a_config_file_may_stand_for_what_a_run_did_not_record(runs, tmp_path):
   workdir, _ = runs
   with pytest.raises(ConfigError, match=r'config\.json: no such file; give the config .*@configs/FILE\.py'):

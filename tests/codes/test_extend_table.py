@@ -264,6 +264,7 @@ def newcomers(tiny_faces, tmp_path):
   return tmp_path / 'new'
 
 
+@pytest.mark.slow
 def test_photographs_of_newcomers_come_after_all_others(root, newcomers, tmp_path):
   config = folder_config(root, people=(0, 2))
   config.tokenizer.slack = 1.0

@@ -76,6 +76,7 @@ def test_a_config_of_other_people(tiny_config, tiny_faces, tiny_table, key, valu
     tokenizer.check_people(tiny_table, open_faces(other, cache=None))
 
 
+@pytest.mark.slow
 def test_people_are_called_by_their_names(photographs, tmp_path, monkeypatch):
   people = {'Anna $x$ B': r'Anna \$x\$ B', 'J\u00fcrgen': 'J\u00fcrgen'}
   people |= {'Maximilian of a long name': 'Maximilian of...'} | {str(number): str(number) for number in range(9)}

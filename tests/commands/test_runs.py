@@ -161,6 +161,7 @@ def test_settings_that_cannot_work(command, tmp_path, flag, expected):
   assert 'Traceback' not in output
 
 
+@pytest.mark.slow
 def test_workdir_that_cannot_be_written_to(command, tmp_path):
   (tmp_path / 'file').write_text('')
   for workdir in (tmp_path / 'file' / 'run', '/proc/run'):

@@ -35,6 +35,7 @@ def test_every_error_is_one_that_a_user_can_cure(module, name):
   assert explain(cls('what, where, cure')) == f'{name}: what, where, cure'
 
 
+@pytest.mark.slow
 def test_all_of_them_are_found():
   found = {name for _, name in _error_classes()}
   assert found >= {'UserError', 'ConfigError', 'DataError', 'UnreadableError', 'DiskError', 'InUseError'}

@@ -157,6 +157,7 @@ def _of_spreadsheet(text, delimiter):
   return [cell for row in csv.reader(io.StringIO(text, newline=''), delimiter=delimiter) for cell in row]
 
 
+@pytest.mark.slow
 @FUZZ
 @given(table=ROWS, delimiter=st.sampled_from('\t,;'))
 def test_no_cell_of_any_table_is_run_by_a_spreadsheet(table, delimiter):

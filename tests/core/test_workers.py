@@ -8,6 +8,7 @@ import pytest
 from gif_jax.core import workers
 
 
+@pytest.mark.slow
 def test_results_are_in_order_and_jobs_are_taken_as_wanted():
   taken = []
 

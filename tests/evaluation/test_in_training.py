@@ -33,6 +33,7 @@ def _perfect(faces, table):
   return predict
 
 
+@pytest.mark.slow
 def test_perfect_predictions_score_everything(tiny_faces, tiny_table, settings):
   predict = _perfect(tiny_faces.held_out, tiny_table)
   found = closed_set_metrics(predict, tiny_faces.held_out, tiny_table, tiny_table.vectors, settings)

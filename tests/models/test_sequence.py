@@ -98,6 +98,7 @@ def test_a_digit_depends_on_the_digits_before_it_and_on_no_others():
   assert np.abs(before).max() <= 1 + 1e-6
 
 
+@pytest.mark.slow
 def test_without_a_code_it_is_told_what_it_reads():
   decoder, params, z, _ = _decoder()
   free = decoder.apply({'params': params}, z)

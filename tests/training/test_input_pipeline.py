@@ -43,6 +43,7 @@ def test_workers_change_nothing(tiny_faces, tiny_table, workers):
   assert all(_same(a, b) for a, b in zip(plain, worked))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('start', [1, 7, 12, 25])
 def test_a_stream_can_start_at_any_step(tiny_faces, tiny_table, start):
   uninterrupted = _take(tiny_faces.train, tiny_table, start + 3)
@@ -68,6 +69,7 @@ def test_batch_size_changes_no_example(tiny_faces, tiny_table):
   assert _rows(_take(tiny_faces.train, tiny_table, 4)) == _rows(_take(tiny_faces.train, tiny_table, 2, batch_size=16))
 
 
+@pytest.mark.slow
 def test_an_epoch_holds_every_example_once_and_the_next_in_another_order(tiny_faces, tiny_table):
   epochs = _take(tiny_faces.train, tiny_table, 20, chances=PLAIN)  # 80 images, batches of 8
   everything = sorted(image.tobytes() for image in tiny_faces.train[:])
@@ -84,6 +86,7 @@ def test_batches_straddle_epochs(tiny_faces, tiny_table):
   assert sorted(image.tobytes() for b in batches for image in b['image']) == sorted(once * 2)
 
 
+@pytest.mark.slow
 def test_flip_mirrors_about_half_of_the_images(tiny_faces, tiny_table):
   plain = _take(tiny_faces.train, tiny_table, 10, chances=PLAIN)
   flipped = _take(tiny_faces.train, tiny_table, 10)

@@ -175,6 +175,7 @@ def test_a_bad_image_of_one_ends_all(pair, tiny_faces, tmp_path):
   assert f'process {failed} failed, so this one ends, too: DataError: ' in outputs[1 - failed]
 
 
+@pytest.mark.slow
 def test_another_config_in_one_process_is_named(pair, tmp_path):
   runs = pair(
     'train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path / "run"}', second=('--config.optim.lr=0.2',)

@@ -30,6 +30,7 @@ def picture(path):
   return pixels
 
 
+@pytest.mark.slow
 def test_roc_plot(tmp_path):
   fpr = np.linspace(0, 1, 200_001)
   curves = {'this model': Curve(fpr, np.sqrt(fpr)), 'raw pixels': Curve(fpr, fpr)}

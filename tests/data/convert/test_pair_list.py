@@ -166,6 +166,7 @@ def test_a_line_that_may_mean_two_pairs(tmp_path):
     read_pair_list(tmp_path / 'list', Photos(tmp_path / 'faces'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
@@ -241,6 +242,7 @@ def test_what_a_list_of_pairs_says_twice_or_against_the_folders_is_said(tmp_path
     assert len(caplog.messages) == len(said) and all(map(str.__contains__, caplog.messages, said)), caplog.messages
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(
   st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8),

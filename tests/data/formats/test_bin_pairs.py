@@ -328,12 +328,14 @@ def test_any_bytes(path, content):
   _bounded(path, content)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.lists(CODES | WORDS | st.binary(max_size=3), max_size=60))
 def test_any_program(path, pieces):
   _bounded(path, b''.join(pieces))
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.sampled_from(VALID), st.lists(st.tuples(st.integers(0, 2), st.floats(0, 1), CODES | WORDS), max_size=4))
 def test_any_change_of_a_valid_file(path, content, changes):

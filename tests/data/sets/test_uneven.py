@@ -123,6 +123,7 @@ def test_wrong_labels_in_any_source(tiny_config, photographs):
   assert 0 < np.mean(noisy.labels() != clean.labels()) < 0.6
 
 
+@pytest.mark.slow
 def test_the_tokeniser_sees_the_wrong_labels(tiny_table, tmp_path):
   config = _config(data__label_noise=0.5)
   table = tokenizer.make_table(config, open.open_faces(config, None), tmp_path / 'table')

@@ -126,6 +126,7 @@ def test_results_say_what_they_are():
   assert 'arcface_torch' in results[0].rule and 'CVLface' in results[1].rule and 'with their length' in results[0].rule
 
 
+@pytest.mark.slow
 def test_tar_by_loops_over_the_points_of_the_curve():
   """eval_ijbc.py's rule by plain loops, and scores by loops; a threshold accepts what its point does."""
   benchmark, embedding = _people(np.random.default_rng(2), t=150, pairs=30000)

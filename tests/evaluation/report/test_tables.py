@@ -66,6 +66,7 @@ def _flat(text):
   return ' '.join(text.split())
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(_results())
 def test_values_in_are_values_out(found):

@@ -61,6 +61,7 @@ def test_the_set_by_hand(tree):
   assert len(found.images) == 10 and found.images[2:5].dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_the_testing_set_itself_is_the_same(tree, monkeypatch):
   whole, part = (open_benchmark(str(path), SIZE) for path in (tree, tree / 'Testing_Set'))
   assert (part.name, part.fingerprint) == (whole.name, whole.fingerprint)
@@ -130,6 +131,7 @@ def test_what_is_not_listed_is_left_out_but_distractors_need_no_list(tree):
   assert len(TinyFaceSet.open(tree, SIZE).images) == 11
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_of_names_and_sizes(tree):
   prints = {TinyFaceSet.open(tree, SIZE).fingerprint, TinyFaceSet.open(tree, SIZE + 1).fingerprint}
   path = tree / 'Testing_Set' / 'Gallery_Distractor' / '10.png'
@@ -159,6 +161,7 @@ def test_what_is_missing_is_named(tree):
   assert _error(tree).startswith(f'{folder / "Gallery_Distractor"} holds no image')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('listed', 'there'),
   [
@@ -176,6 +179,7 @@ def test_names_in_every_spelling_are_one(tree, listed, there):
   np.testing.assert_array_equal(TinyFaceSet.open(tree, SIZE).images[:], before)
 
 
+@pytest.mark.slow
 def test_names_without_a_person_and_other_folders(tree, tmp_path):
   folder = tree / 'Testing_Set'
   shutil.copy(folder / 'Probe' / PROBES[0], folder / 'Probe' / 'anna.png')
@@ -204,6 +208,7 @@ def test_lists_are_what_was_written(tmp_path, compressed):
     assert read_names(path, 'names') == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('content', 'what'),
   [
@@ -220,6 +225,7 @@ def test_what_is_no_list(tmp_path, content, what):
     read_names(tmp_path / 'list.mat', 'names')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', ['empty', 'cut', 'another format', 'a wrong length'])
 def test_damaged_lists_are_named(tmp_path, damage):
   path = tmp_path / 'list.mat'

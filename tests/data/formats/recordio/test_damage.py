@@ -208,6 +208,7 @@ def test_very_many_damaged_records_are_counted(folder):
   assert sum(records.report.damaged.values()) == 5000
 
 
+@pytest.mark.slow
 @FUZZ
 @given(rec=st.binary(max_size=300), idx=st.none() | st.binary(max_size=60))
 def test_any_bytes(folder, rec, idx):

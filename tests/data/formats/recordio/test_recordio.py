@@ -64,6 +64,7 @@ def test_records_without_keys_of_their_own_are_numbered(tmp_path):
   assert RecordIO(tmp_path / 'a.rec').where(2) == f'{tmp_path}/a.rec, record 2'
 
 
+@pytest.mark.slow
 def test_files_larger_than_a_block(tmp_path, monkeypatch):
   rng = np.random.default_rng(0)
   images = [rng.bytes(size) + MAGIC * (size % 3) for size in rng.integers(1, 200, 500)]
