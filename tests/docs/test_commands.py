@@ -31,6 +31,7 @@ MORE = {
   'gif_jax align': ['--size=32'],
   'gif_jax evaluate': ['--replicates=10'],
   '--extend=': short.flags(data__first_identity=20, data__identities=3),
+  'table=table2': short.flags(data__identities=23, train__steps=4),
 }
 
 

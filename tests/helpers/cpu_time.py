@@ -2,12 +2,11 @@
 
 What counts is the time of the test's own process, all threads, and of children that it waited for: of the test and of
 fixtures made for it alone. Fixtures of a wider scope belong to no single test: they have a limit of their own, and
-tests that use a slow one are slow. What XLA compiles, on as many cores as there are, does not count: it is kept for all
-tests (tests/helpers/compiled.py), and which of them comes first is chance.
+tests that use a slow one are slow. Compiling what was never compiled before does not count: it is kept for all tests
+(tests/helpers/compiled.py), and which of them comes first is chance.
 """
 
 import json
-import os
 import resource
 from pathlib import Path
 
@@ -29,19 +28,37 @@ def spent_elsewhere(seconds: float) -> None:
   _elsewhere.append(seconds)
 
 
-_compiling: list[float] = []
+class _Compilation:
+  """CPU time that went into programs that nobody had compiled before: what JAX's events enclose."""
+
+  def __init__(self):
+    self.spent = self.began = 0.0
+    self.is_new = False
+    jax.monitoring.register_event_listener(self._note)
+    jax.monitoring.register_event_duration_secs_listener(self._end)
+
+  def _note(self, event, **_):
+    if event.endswith('compile_requests_use_cache'):
+      self.began, self.is_new = _used(), True
+    elif event.endswith('cache_hits'):
+      self.is_new = False
+
+  def _end(self, event, seconds, **_):
+    if event.endswith('backend_compile_duration') and self.is_new:
+      self.spent, self.is_new = self.spent + _used() - self.began, False
 
 
-@jax.monitoring.register_event_duration_secs_listener
-def _note_compilation(event, seconds, **_):
-  if event.endswith('backend_compile_duration'):
-    _compiling.append(seconds * (os.cpu_count() or 1))
+_compilation = _Compilation()
+
+
+def _used() -> float:
+  usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+  return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(_elsewhere)
 
 
 def cpu_seconds() -> float:
   """CPU time of this process, the children it waited for and those named to us so far, but for what was compiled."""
-  usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-  return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(_elsewhere) - sum(_compiling)
+  return _used() - _compilation.spent
 
 
 class CpuTime:
@@ -54,7 +71,7 @@ class CpuTime:
 
   @pytest.hookimpl(wrapper=True, tryfirst=True)
   def pytest_runtest_setup(self, item):
-    self.started, self.compiled, self.of_fixtures = cpu_seconds(), sum(_compiling), 0.0
+    self.started, self.compiled, self.of_fixtures = cpu_seconds(), _compilation.spent, 0.0
     return (yield)
 
   @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -73,7 +90,7 @@ class CpuTime:
     report = yield
     if call.when == 'call':
       seconds = cpu_seconds() - self.started - self.of_fixtures
-      self._write(item, seconds, sum(_compiling) - self.compiled)
+      self._write(item, seconds, _compilation.spent - self.compiled)
       judged = self.limit and report.passed and not item.get_closest_marker('slow')
       for name, taken, limit in (
         (item.name, seconds, self.limit),
