@@ -218,6 +218,7 @@ def test_what_is_no_file_is_refused(tmp_path):
   content=st.binary() | st.builds(lambda text, mark: mark + text.encode('utf-16'), st.text(), st.just(b'')),
   data=st.data(),
 )
+@pytest.mark.slow
 def test_any_bytes_are_a_list_or_refused(tmp_path, content, data):
   (tmp_path / 'a').write_bytes(changed(content, data))
   for read in (lines, rows, lambda path: rows(path, ',')):
