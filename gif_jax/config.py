@@ -99,6 +99,10 @@ def _loss(c: ConfigDict) -> None:
 def _joint(c: ConfigDict) -> None:
   c.joint = ConfigDict()
   c.joint.enabled = False  # True: code vectors are trained with the network (`joint`); False: they stay as they are
+  # Where a code vector per identity lies: on the 'host', in a file that is mapped into memory, so that no device holds
+  # anything that grows with m; or on the 'device', split over all of them. Results are the same.
+  c.joint.rows = 'host'
+  c.joint.rows_folder = ''  # on a fast disk of each host, or in its memory (/dev/shm/NAME); '' = WORKDIR/rows
   c.joint.start = 'table'  # code vectors begin as the table has them, or at 'random': codes alone are the table's then
   c.joint.weight = 1.0  # of the softmax of z against code vectors of the batch's identities and of negatives
   c.joint.scale = 32.0  # of that softmax
@@ -230,6 +234,8 @@ ALLOWED = {
   'loss.digits_until': '[0, 1]',
   'loss.gamma': '[0, inf)',
   'loss.sequence': '[0, inf)',
+  'joint.rows': ('host', 'device'),
+  'joint.rows_folder': _FREE,
   'joint.start': ('table', 'random'),
   'joint.weight': '[0, inf)',
   'joint.scale': '(0, inf)',

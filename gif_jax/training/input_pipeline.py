@@ -18,30 +18,33 @@ _ENDLESS = 1 << 40  # steps
 _NEVER = 1 << 62  # bytes of an array that would go through shared memory
 
 
+class Order:
+  """Which images a step takes: a function of (seed, step) alone."""
+
+  def __init__(self, faces: Faces, table: LabelSpace, *, batch_size: int, seed: int, neighbours: int = 1):
+    """Arguments as of `batches`."""
+    self.count, self.batch_size, self.seed = len(faces), batch_size, seed
+    self.groups = _groups(faces, table, neighbours, seed) if neighbours > 1 else None
+
+  def images(self, position: np.ndarray) -> np.ndarray:
+    """position int64 [k] in the stream, in which a batch follows the other -> which images of the set: int64 [k]."""
+    return self.groups.images(position) if self.groups else counter_rng.shuffled(position, self.count, self.seed)
+
+
 class _Assemble:
   """step -> batch. Randomness is drawn from (seed, position), so no batch, process or worker count changes it."""
 
   def __init__(
-    self,
-    faces: Faces,
-    table: LabelSpace,
-    seed: int,
-    chances: Chances,
-    labels: bool,
-    groups: Groups | None,
-    batch_size: int,
-    process: int,
-    processes: int,
+    self, faces: Faces, table: LabelSpace, order: Order, chances: Chances, labels: bool, process: int, processes: int
   ):
-    self.faces, self.table, self.seed, self.chances, self.labels = faces, table, seed, chances, labels
-    self.groups = groups
-    self.batch_size, self.own = batch_size, np.arange(process, batch_size, processes)
+    self.faces, self.table, self.order, self.chances, self.labels = faces, table, order, chances, labels
+    self.own = np.arange(process, order.batch_size, processes)
 
   def __call__(self, step: int) -> dict[str, np.ndarray]:
-    position = step * self.batch_size + self.own
-    index = self.groups.images(position) if self.groups else counter_rng.shuffled(position, len(self.faces), self.seed)
+    position = step * self.order.batch_size + self.own
+    index = self.order.images(position)
     images = self.faces[index]
-    augment(images, self.seed, position, self.chances)
+    augment(images, self.order.seed, position, self.chances)
     label = self.faces.labels(index)
     if self.labels:
       self.table.check(label)
@@ -75,8 +78,8 @@ def batches(
   are of people with like codes, see `neighbour_batches.Groups`. workers: threads, or processes for faces that are
   `in_processes`; 0 = one thread. Close the iterator when done with it.
   """
-  groups = _groups(faces, table, neighbours, seed) if neighbours > 1 else None
-  assemble = _Assemble(faces, table, seed, chances, labels, groups, batch_size, process, processes)
+  order = Order(faces, table, batch_size=batch_size, seed=seed, neighbours=neighbours)
+  assemble = _Assemble(faces, table, order, chances, labels, process, processes)
   steps = grain.MapDataset.range(start, _ENDLESS if stop is None else stop).map(assemble)
   keep_freed()
   cv2.setNumThreads(0)  # crops are far too small to be shared among OpenCV's own threads

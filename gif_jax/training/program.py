@@ -19,19 +19,21 @@ from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.training import optim, sharding
 from gif_jax.training.objectives.fixed import Fixed
 from gif_jax.training.objectives.joint import Joint
+from gif_jax.training.objectives.joint_on_host import JointOnHost
 from gif_jax.training.objectives.softmax import Softmax
 from gif_jax.training.state import TrainState
 from gif_jax.training.train_step import Objective, make_init, make_predict, make_read_digit, make_train_step
 
 
 class Program(NamedTuple):
-  """What runs on the devices; a function of the config, l and v, and of m only in the size of `joint`'s rows."""
+  """What runs on the devices; a function of the config, l and v, and of m only in what rows on devices are."""
 
   init: Callable[[], TrainState]
-  train_step: jax.stages.Wrapped  # (state, batch) -> (state, metrics); the state passed in is donated
+  train_step: jax.stages.Wrapped  # see `train_step.make_train_step`; the state passed in is donated
   predict: jax.stages.Wrapped  # (variables, images) -> see `train_step.make_predict`, on the devices of both
   like: TrainState  # shapes, dtypes and shardings of the state
   read_digit: Callable | None  # see `train_step.make_read_digit`; None without a sequence decoder
+  objective: Objective
 
 
 def make_objective(config: ConfigDict, table: LabelSpace, total_steps: int, mesh: jax.sharding.Mesh) -> Objective:
@@ -40,7 +42,8 @@ def make_objective(config: ConfigDict, table: LabelSpace, total_steps: int, mesh
     return Softmax(config, table.m, total_steps, mesh)
   if config.joint.enabled:
     assert isinstance(table, CodeTable)  # validation keeps `joint` and softmax apart
-    return Joint(config, table, optim.schedule(config.optim, total_steps, config.joint.lr), mesh)
+    form = JointOnHost if config.joint.rows == 'host' else Joint
+    return form(config, table, optim.schedule(config.optim, total_steps, config.joint.lr), mesh)
   return Fixed(config.loss)
 
 
@@ -55,7 +58,6 @@ def make_program(config: ConfigDict, table: LabelSpace, total_steps: int, mesh: 
   without = jax.eval_shape(init)
   shapes = without.replace(**objective.abstract())
   shardings = sharding.state_sharding(mesh, shapes)
-  rows = batch_sharding(mesh)
   replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   # Initial values need no optimised code, and on a CPU compiling it takes far longer than running it.
   options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
@@ -64,11 +66,15 @@ def make_program(config: ConfigDict, table: LabelSpace, total_steps: int, mesh: 
   return Program(
     init=lambda: fresh().replace(**objective.init()),
     train_step=jax.jit(
-      train_step, in_shardings=(shardings, rows), out_shardings=(shardings, replicated), donate_argnums=0
+      train_step,
+      in_shardings=(shardings, objective.inputs(batch_sharding(mesh), replicated)),
+      out_shardings=(shardings, replicated, replicated),
+      donate_argnums=0,
     ),
     predict=jax.jit(make_predict(model, config.loss.scale)),
     like=abstract(shapes, shardings),
     read_digit=make_read_digit(model, config.loss.scale) if model.sequence else None,
+    objective=objective,
   )
 
 

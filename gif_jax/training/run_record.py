@@ -39,6 +39,8 @@ _HARMLESS = (
   'eval.',
   'data.workers',
   'data.cache',
+  'joint.rows',
+  'joint.rows_folder',
   'data.check_colour',
   'data.bad_images',
   'model.remat',

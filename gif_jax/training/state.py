@@ -10,6 +10,7 @@ import optax
 from jax.experimental import multihost_utils
 
 from gif_jax.core.distributed.gather import in_blocks
+from gif_jax.core.distributed.host_array import HostArray
 
 Batch = dict[str, jax.Array]  # {name: [B, ...]}, on the devices
 Metrics = dict[str, jax.Array]  # {name: float32}, means over a batch
@@ -25,12 +26,12 @@ class HostRows(NamedTuple):
 class JointTable(flax.struct.PyTreeNode):
   """What a joint run knows of every identity; a part of the training state.
 
-  vectors: float32 [M, d], code vectors h, unit rows. codes: uint8 [M, l], what the heads learn to read. M is m rounded
-  up to a multiple of the devices; rows from m on stay zero and are never read.
+  vectors: float32 [M, d], code vectors h, unit rows. codes: uint8 [M, l], what the heads learn to read. On hosts M = m;
+  on devices it is rounded up to a multiple of these, and rows from m on stay zero and are never read.
   """
 
-  vectors: jax.Array
-  codes: jax.Array
+  vectors: jax.Array | HostArray
+  codes: jax.Array | HostArray
   m: int = flax.struct.field(pytree_node=False, default=0)
 
   def on_host(self) -> HostRows:
@@ -38,8 +39,7 @@ class JointTable(flax.struct.PyTreeNode):
 
     Training writes and hashes rows a block at a time: see `core.distributed.gather`.
     """
-    vectors, codes = multihost_utils.process_allgather((self.vectors, self.codes), tiled=True)
-    return HostRows(np.asarray(vectors)[: self.m], np.asarray(codes)[: self.m])
+    return HostRows(*(np.concatenate(list(in_blocks(rows, self.m))) for rows in (self.vectors, self.codes)))
 
 
 class SoftmaxTable(flax.struct.PyTreeNode):
@@ -66,7 +66,7 @@ class TrainState(flax.struct.PyTreeNode):
   params: dict[str, Any]
   batch_stats: dict[str, Any]
   opt_state: optax.OptState
-  joint: JointTable | None = None  # the form `joint` alone
+  joint: JointTable | None = None  # the form `joint` alone; None in a step where hosts keep it
   softmax: SoftmaxTable | None = None  # a baseline alone
   ema: dict[str, Any] | None = None  # {'params', 'batch_stats'}, their moving average; with train.ema alone
 

@@ -22,12 +22,12 @@ from gif_jax.data.colour import check_colour
 from gif_jax.data.sets.base import FaceSets
 from gif_jax.evaluation.benchmark import Benchmark
 from gif_jax.evaluation.in_training import RunEvaluator
-from gif_jax.training import input_pipeline, optim, run_record, sharding, summary
+from gif_jax.training import input_pipeline, joint_tables, optim, run_record, sharding, summary
 from gif_jax.training.cost import estimate
 from gif_jax.training.cost.compilation import compile_step
 from gif_jax.training.cost.profiling import FIRST, Trace
+from gif_jax.training.feed import open_feed
 from gif_jax.training.metrics import MetricsLog, Window, describe, progress
-from gif_jax.training.objectives import joint
 from gif_jax.training.program import identity_vectors, make_predictor, make_program, make_search, open_checkpoints
 from gif_jax.training.state import state_sha256
 
@@ -73,8 +73,9 @@ def train(
   _LOG.info('%s', estimate.describe_network(config, program.like, table, mesh))
 
   # ---- Restore
-  state = checkpoints.restore(program.like)
-  state = program.init() if state is None else state
+  feed = open_feed(config, program, faces.train, table, mesh, workdir)
+  restored = checkpoints.restore(feed.whole(program.like))
+  state = feed.split(feed.init() if restored is None else restored)
   start = int(state.step)
   if start:
     _LOG.info('continuing from step %d', start)
@@ -107,13 +108,14 @@ def train(
       window.restart()
       for step in range(start + 1, total + 1):
         with interrupts.kept_from_children() if train_step is None else contextlib.nullcontext():  # workers start
-          batch = sharding.put_batch(window.next(iterator), mesh)
+          batch = feed.put(window.next(iterator))
         if train_step is None:  # compiled here and not in the first call, so that no metric includes it
           train_step = compile_step(program.train_step, state, batch)
           window.restart()
         with trace.step(step), jax.transfer_guard('disallow'):  # nothing goes between host and devices unasked
-          state, step_metrics = train_step(state, batch)
+          state, step_metrics, moved = train_step(state, batch)
           window.add(step_metrics)
+        feed.take(moved)
         bar.update()
         stopping = stop.asked(last=step == total)
         last = step == total or stopping
@@ -125,13 +127,13 @@ def train(
           bar.set_postfix_str(describe(row))
           validation = None
           if retokenising:
-            state = state.replace(joint=joint.retokenise(state.joint, table.v, config.tokenizer, mesh, workdir))
+            state = feed.split(joint_tables.retokenised(feed.whole(state), table.v, config.tokenizer, workdir))
           if evaluating:
             validation, measured = evaluator.validate(make_predictor(program, state))
             row |= measured
           log.write(step, row)
           if saving:
-            checkpoints.save(step, state, validation)
+            checkpoints.save(step, feed.whole(state), validation)
           window.restart()
         if stopping:
           _LOG.info('stopped by a signal: step %d is saved; the same command continues from there', step)
@@ -141,8 +143,9 @@ def train(
     log.close()
 
   # ---- Evaluation
-  if isinstance(table, CodeTable) and config.joint.enabled:
-    table = joint.write_tables(state.joint, table, config.tokenizer, mesh, workdir)
+  state = feed.whole(state)
+  if isinstance(table, CodeTable) and state.joint:
+    table = joint_tables.write_tables(state.joint, table, config.tokenizer, workdir)
   vectors, search = identity_vectors(state, table), make_search(program, state)
   final = evaluator.finish(make_predictor(program, state), table, vectors, search)
   metrics = final.metrics | {
@@ -153,6 +156,7 @@ def train(
   }
   if processes.first():
     summary.write(workdir, metrics, final, log.rows())
+  feed.close()
   return metrics
 
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from gif_jax.core.jax_keys import named_key
@@ -26,7 +27,8 @@ class Objective(Protocol):
     what `loss` wants of every example, context what it wants of the batch as a unit.
   loss(rows, features, cosines, batch, context) -> (loss, metrics), means over the examples of `batch`, which may be a
     part of the batch that was gathered; cosines: of the heads, None without any.
-  update(state, rows, gradient, context, metrics) -> its parts of the next state.
+  update(state, rows, gradient, context, metrics) -> (its parts of the next state, what goes back to the hosts or None).
+  inputs(split, replicated) -> where a batch is placed, in terms of these two, as a prefix of its tree.
   """
 
   def abstract(self) -> dict[str, Any]: ...
@@ -35,7 +37,10 @@ class Objective(Protocol):
   def loss(
     self, rows: Any, features: jax.Array, cosines: Any, batch: Batch, context: Any
   ) -> tuple[jax.Array, Metrics]: ...
-  def update(self, state: TrainState, rows: Any, gradient: Any, context: Any, metrics: Metrics) -> dict[str, Any]: ...
+  def update(
+    self, state: TrainState, rows: Any, gradient: Any, context: Any, metrics: Metrics
+  ) -> tuple[dict[str, Any], Any]: ...
+  def inputs(self, split: NamedSharding, replicated: NamedSharding) -> Any: ...
 
 
 def make_init(model: gif.GIF, tx: optax.GradientTransformation, config: ConfigDict) -> Callable[[], TrainState]:
@@ -58,11 +63,12 @@ def make_train_step(
   config: ConfigDict,
   total_steps: int,
   mesh: jax.sharding.Mesh,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """Returns train_step(state, batch) -> (state, metrics), pure.
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics, Any]]:
+  """Returns train_step(state, batch) -> (state, metrics, moved), pure.
 
   batch: image uint8 [B, size, size, 3] and what the objective gathers by. metrics: float32 scalars `loss`, `grad_norm`
-  and the objective's own. Apart from the rows that it gathers nothing here depends on the number of identities m.
+  and the objective's own. moved: what the objective has for the hosts, or None. Apart from the rows that it gathers
+  nothing here depends on the number of identities m.
 
   With train.accumulate = k the network sees k parts of the batch one after the other, and a step is one step on the
   mean of their gradients: memory for B / k images. The loss is that of the full batch; BatchNorm knows B / k images at
@@ -73,18 +79,19 @@ def make_train_step(
   if k > 1:
     gradients = _accumulated(gradients, k, mesh)
 
-  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics, Any]:
     rows, batch, context = objective.gather(state, batch)
     key = jax.random.fold_in(named_key(config.train.seed, 'dropout'), state.step)
     (of_params, of_rows), (batch_stats, metrics) = gradients(state, rows, batch, context, key)
     updates, opt_state = tx.update(of_params, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics['grad_norm'] = optax.global_norm(of_params)
-    kept = objective.update(state, rows, of_rows, context, metrics)
+    kept, moved = objective.update(state, rows, of_rows, context, metrics)
     ema = _averaged(state, {'params': params, 'batch_stats': batch_stats}, decay) if decay else state.ema
-    return state.replace(
+    state = state.replace(
       step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema, **kept
-    ), metrics
+    )
+    return state, metrics, moved
 
   return train_step
 

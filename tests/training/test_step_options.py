@@ -44,7 +44,7 @@ def _steps(config, table, batch, devices=8, steps=3):
   program = make_program(config, Identities(table.m, '') if config.softmax.enabled else table, 10, mesh)
   state, history = program.init(), []
   for _ in range(steps):
-    state, metrics = program.train_step(state, sharding.put_batch(batch, mesh))
+    state, metrics, _ = program.train_step(state, sharding.put_batch(batch, mesh))
     history.append(jax.device_get(metrics))
   return history, state, program
 
@@ -166,7 +166,7 @@ def test_the_moving_average_follows_the_weights_and_is_what_predicts(tiny_config
   state = program.init()
   wanted = jax.device_get({'params': state.params, 'batch_stats': state.batch_stats})
   for step in range(3):
-    state, _ = program.train_step(state, sharding.put_batch(batch, mesh))
+    state, *_ = program.train_step(state, sharding.put_batch(batch, mesh))
     decay = min(0.9, (1 + step) / (10 + step))
     now = jax.device_get({'params': state.params, 'batch_stats': state.batch_stats})
     wanted = jax.tree.map(lambda old, new, decay=decay: decay * old + (1 - decay) * new, wanted, now)
@@ -194,7 +194,7 @@ def test_digits_shape_the_embedding_up_to_their_last_step(tiny_config, tiny_face
   state, moved = program.init(), []
   for _ in reached:
     before = jax.device_get(state.params)
-    state, _ = program.train_step(state, batch)
+    state, *_ = program.train_step(state, batch)
     moved.append({part: _differ(before[part], state.params[part]) for part in before})
   assert [parts['backbone'] for parts in moved] == reached
   assert all(parts['heads'] and parts['sequence'] for parts in moved)  # they learn on

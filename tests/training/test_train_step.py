@@ -21,7 +21,7 @@ def _run(config, table, faces, devices, steps):
   state, rows = program.init(), []
   iterator = input_pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0)
   for _ in range(steps):
-    state, metrics = program.train_step(state, sharding.put_batch(next(iterator), mesh))
+    state, metrics, _ = program.train_step(state, sharding.put_batch(next(iterator), mesh))
     rows.append([float(metrics['loss']), float(metrics['grad_norm'])])
   iterator.close()
   return np.array(rows).T
@@ -75,7 +75,7 @@ def test_losses_fall_on_a_batch_seen_again_and_again(tiny_config, tiny_faces, ti
   iterator.close()
   state, rows = program.init(), []
   for _ in range(40):
-    state, metrics = program.train_step(state, batch)
+    state, metrics, _ = program.train_step(state, batch)
     rows.append(jax.device_get(metrics))
   assert rows[-1]['code_loss'] < 0.3 * rows[0]['code_loss']
   assert rows[-1]['regression_loss'] < 0.5 * rows[0]['regression_loss']

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from jax.experimental import multihost_utils
 
+from gif_jax.core.distributed.host_array import HostArray, bounds
 from gif_jax.core.storage.files import remove, writing
 from gif_jax.core.storage.resume import open_rows
 
@@ -18,23 +19,28 @@ _BLOCK = 1 << 26  # bytes that are sent at a time
 _TOGETHER = 1 << 26  # bytes of all processes together on a device at a time
 
 
-def in_blocks(array: jax.Array, rows: int | None = None) -> Iterator[np.ndarray]:
+def in_blocks(array: jax.Array | HostArray, rows: int | None = None) -> Iterator[np.ndarray]:
   """The first `rows` rows (None: all) of an array [M, ...], in order, a block at a time, the same in every process.
 
-  Rows may lie on any devices; each block is sent by the process that has it to all others, which must take all blocks,
+  Rows may lie on any devices or hosts; each block is sent by the process that has it to all others, which must take all blocks,
   too, whether they have a use for them or not. Memory: a block on the host and one on a device of every process. An
   array that is split along another axis than its first, as weights may be, is gathered in one piece.
   """
-  if array.ndim == 0 or array.is_fully_replicated:
+  own: Mapping[int, jax.Array | np.ndarray]
+  if isinstance(array, HostArray):
+    cuts = itertools.pairwise(bounds(array.m))
+    parts, own = [(start, stop, process) for process, (start, stop) in enumerate(cuts)], {array.start: array.own}
+  elif array.ndim == 0 or array.is_fully_replicated:
     yield np.asarray(array)[:rows] if array.ndim else np.asarray(array)
     return
-  parts = _parts(array)
-  if parts is None:
-    yield np.asarray(multihost_utils.process_allgather(array, tiled=True))[:rows]
-    return
-  own = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
-  rows = len(array) if rows is None else rows
-  size = max(1, _BLOCK // max(1, array.nbytes // len(array)))
+  else:
+    split = _parts(array)
+    if split is None:
+      yield np.asarray(multihost_utils.process_allgather(array, tiled=True))[:rows]
+      return
+    parts, own = split, {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+  rows = array.shape[0] if rows is None else rows
+  size = max(1, _BLOCK // max(1, array.nbytes // array.shape[0]))
   for start, stop, process in parts:
     for first in range(start, min(stop, rows), size):
       last = min(first + size, stop, rows)
@@ -64,11 +70,15 @@ def _sent(block: np.ndarray, here: bool) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def on_disk(folder: Path, array: jax.Array, rows: int, dtype: npt.DTypeLike) -> Iterator[np.ndarray | None]:
+def on_disk(folder: Path, array: jax.Array | HostArray, rows: int, dtype: npt.DTypeLike) -> Iterator[np.ndarray | None]:
   """The first rows of an array as a memory-mapped file in `folder`, in process 0; None in the others.
 
-  The file, rows times the bytes of one in `dtype`, is gone afterwards. Raises DiskError where the disk is full.
+  The file, rows times the bytes of one in `dtype`, is gone afterwards. What lies in such a file already is not copied.
+  Raises DiskError where the disk is full.
   """
+  if isinstance(array, HostArray) and jax.process_count() == 1 and array.dtype == dtype:
+    yield array.own
+    return
   first = jax.process_index() == 0
   path, stored = folder / '.rows.npy', None
   try:

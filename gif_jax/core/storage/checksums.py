@@ -4,6 +4,7 @@ An array has its SHA-256 behind its data (`core.storage.arrays`), a JSON file in
 (`core.storage.files`). A folder that a library writes gets SHA256SUMS, which `sha256sum -c SHA256SUMS` checks too.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -30,17 +31,40 @@ def _files(folder: Path, left_out: Collection[str]) -> list[str]:
   return sorted(name for name in names if name not in left_out)
 
 
-def folder_sums(folder: Path, left_out: Collection[str] = ()) -> str:
-  """The text of SHA256SUMS for a folder: a line for every file in it, but for those `left_out`."""
+def folder_sums(folder: Path, left_out: Collection[str] = (), others: Collection[Path] = ()) -> str:
+  """The text of SHA256SUMS for a folder: a line for every file in it, but for those `left_out`.
+
+  others: folders with SHA256SUMS of their own. A file that is linked to one of theirs is not read again.
+  """
   names = _files(folder, {SUMS, *left_out})
+  linked = {name: (folder / name).stat() for name in names}
+  known = _known(others) if any(status.st_nlink > 1 for status in linked.values()) else {}
+
+  def digest(name):
+    status = linked[name]
+    return known.get((status.st_dev, status.st_ino)) or sha256(folder / name)
+
   with ThreadPoolExecutor(_THREADS) as pool:
-    digests = pool.map(lambda name: sha256(folder / name), names)
+    digests = pool.map(digest, names)
   return ''.join(f'{digest}  {name}\n' for digest, name in zip(digests, names))
 
 
-def write_sums(folder: Path, left_out: Collection[str] = ()) -> None:
-  """Writes SHA256SUMS into a folder that is not in use yet. Raises OSError."""
-  (folder / SUMS).write_text(folder_sums(folder, left_out))
+def _known(folders: Collection[Path]) -> dict[tuple[int, int], str]:
+  """(device, inode) -> the checksum that a folder has of that file."""
+  known = {}
+  for folder in folders:
+    with contextlib.suppress(OSError, ValueError):  # no checksums, or damaged ones: files are read then
+      for line in (folder / SUMS).read_text().splitlines():
+        digest, name = line.split('  ', 1)
+        with contextlib.suppress(FileNotFoundError):
+          status = (folder / name).stat()
+          known[status.st_dev, status.st_ino] = digest
+  return known
+
+
+def write_sums(folder: Path, left_out: Collection[str] = (), others: Collection[Path] = ()) -> None:
+  """Writes SHA256SUMS into a folder that is not in use yet; arguments as of `folder_sums`. Raises OSError."""
+  (folder / SUMS).write_text(folder_sums(folder, left_out, others))
 
 
 def fault(

@@ -14,8 +14,10 @@ from orbax.checkpoint import checkpoint_managers
 
 from gif_jax.core import errors
 from gif_jax.core.distributed import processes
+from gif_jax.core.distributed.host_array import HostArray
 from gif_jax.core.storage import checksums
 from gif_jax.core.storage.files import set_aside
+from gif_jax.models.checkpoint import rows
 from gif_jax.models.checkpoint.reader import (
   LATER,
   CheckpointError,
@@ -36,8 +38,10 @@ class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
   """A checkpoint in the making, which gets checksums of all its files before it has its name."""
 
   async def finalize(self) -> None:
-    if self.get_final().name.isdecimal():  # orbax makes the parts of a checkpoint in the same way
-      await asyncio.to_thread(checksums.write_sums, Path(self.get()), LATER)
+    final = self.get_final()
+    if final.name.isdecimal():  # orbax makes the parts of a checkpoint in the same way
+      others = [path for path in Path(final).parent.iterdir() if path.name.isdecimal()]
+      await asyncio.to_thread(checksums.write_sums, Path(self.get()), LATER, others)
     await super().finalize()
 
 
@@ -52,6 +56,7 @@ class Checkpoints:
 
   def __init__(self, folder: Path, keep: int, origin: dict, extends: Collection[str] = ()) -> None:
     self.folder, self.keep, self.origin, self.extends = folder, keep, with_input(origin), extends
+    self.newest: Path | None = None  # of those that have the rows of hosts as they were when it was written or read
 
   @cached_property
   def manager(self) -> ocp.CheckpointManager:
@@ -76,6 +81,8 @@ class Checkpoints:
 
   def restore(self, like: Any) -> Any:
     """The newest state that is intact, on the shardings of `like` (a tree of jax.ShapeDtypeStruct); None without any.
+
+    A HostArray in `like` is filled and returned.
 
     What is damaged is set aside, under a name that says so, and an earlier checkpoint is used, with a warning.
     Raises CheckpointError if there are checkpoints and none of them is intact, if the newest was trained with another
@@ -119,9 +126,7 @@ class Checkpoints:
     """The state of a checkpoint; None, and it is set aside, where it has no checksums and cannot be read."""
     try:
       self._check_origin(step, like.joint is not None)
-      # Other numbers of devices pad rows of identities to other lengths; padding is never read, cut off or added here.
-      arguments = ocp.args.StandardRestore(like, strict=not (like.joint or like.softmax))
-      return self.manager.restore(step, args=ocp.args.Composite(**{_STATE: arguments}))[_STATE]
+      return self._read(step, like)
     except errors.UserError:
       raise
     except Exception as error:  # orbax and tensorstore raise almost anything for damaged files
@@ -133,6 +138,22 @@ class Checkpoints:
     sweep()
     self._put_away(step, problem)
     return None
+
+  def _read(self, step, like):
+    path, joint = self.folder / str(step), like.joint
+    saved_by_hosts = (path / rows.FOLDER).exists()
+    apart = joint is not None and (saved_by_hosts or _on_hosts(joint))
+    if apart:
+      nowhere = None if saved_by_hosts else joint.replace(vectors=ocp.PLACEHOLDER, codes=ocp.PLACEHOLDER)
+      like = like.replace(joint=nowhere)
+    # Other numbers of devices pad rows of identities to other lengths; padding is never read, cut off or added here.
+    arguments = ocp.args.StandardRestore(like, strict=not (like.joint or like.softmax))
+    state = self.manager.restore(step, args=ocp.args.Composite(**{_STATE: arguments}))[_STATE]
+    if not apart:
+      return state
+    if saved_by_hosts and _on_hosts(joint):
+      self.newest = path
+    return state.replace(joint=rows.read(path, path / _STATE, joint))
 
   def _check_origin(self, step, joint):
     stored = with_input(self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin'])
@@ -163,8 +184,13 @@ class Checkpoints:
     with _saving(self.folder):
       if step in self.manager.all_steps():
         return
-      arguments = ocp.args.Composite(**{_STATE: ocp.args.StandardSave(state)}, origin=ocp.args.JsonSave(self.origin))
-      self.manager.save(step, args=arguments, metrics={_BEST: metrics[_BEST]} if metrics else None)
+      self.manager.wait_until_finished()
+      items: dict[str, Any] = {'origin': ocp.args.JsonSave(self.origin)}
+      if state.joint and _on_hosts(state.joint):
+        items[rows.FOLDER] = rows.SaveRows(rows.plan(state.joint, step, self.newest))
+        self.newest, state = self.folder / str(step), state.replace(joint=None)
+      items[_STATE] = ocp.args.StandardSave(state)
+      self.manager.save(step, args=ocp.args.Composite(**items), metrics={_BEST: metrics[_BEST]} if metrics else None)
 
   def close(self) -> None:
     """Waits for what is still being written, all processes together. Raises DiskError."""
@@ -181,6 +207,10 @@ class Checkpoints:
     elif jax.process_count() == 1:  # a process that failed does not find the others here
       with contextlib.suppress(Exception):  # what failed first is what is to be said
         self.close()
+
+
+def _on_hosts(joint: Any) -> bool:
+  return isinstance(joint.vectors, HostArray)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from gif_jax.models.heads import unit
@@ -39,9 +40,15 @@ class Fixed:
     del rows, context
     return code_losses(unit(features), cosines, batch['code'], batch['code_vector'], self.settings)
 
-  def update(self, state: TrainState, rows: None, gradient: None, context: None, metrics: Metrics) -> dict[str, Any]:
+  def update(
+    self, state: TrainState, rows: None, gradient: None, context: None, metrics: Metrics
+  ) -> tuple[dict[str, Any], None]:
     del state, rows, gradient, context, metrics
-    return {}
+    return {}, None
+
+  def inputs(self, split: NamedSharding, replicated: NamedSharding) -> Any:
+    del replicated
+    return split
 
 
 def code_losses(

@@ -134,7 +134,7 @@ class Softmax:
 
   def update(
     self, state: TrainState, rows: jax.Array, gradient: jax.Array, context: _Context, metrics: Metrics
-  ) -> dict[str, Any]:
+  ) -> tuple[dict[str, Any], None]:
     """A step of the optimiser on the rows that were compared with."""
     table, (ids, norms) = _table(state), context
     if ids is None:
@@ -147,7 +147,11 @@ class Softmax:
       centres = self._put(table.centres, ids, optax.apply_updates(rows, updates))
     if 'norm_mean' in metrics:
       norms = jnp.stack([metrics['norm_mean'], metrics['norm_std']])
-    return {'softmax': table.replace(centres=centres, opt_state=opt_state, norms=norms)}
+    return {'softmax': table.replace(centres=centres, opt_state=opt_state, norms=norms)}, None
+
+  def inputs(self, split: NamedSharding, replicated: NamedSharding) -> Any:
+    del replicated
+    return split
 
 
 def _table(state: TrainState) -> SoftmaxTable:

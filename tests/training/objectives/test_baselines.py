@@ -33,7 +33,7 @@ def _run(c, devices):
   def run(state, batches):
     values = []
     for batch in batches:
-      state, metrics = program.train_step(state, sharding.put_batch(batch, mesh))
+      state, metrics, _ = program.train_step(state, sharding.put_batch(batch, mesh))
       values.append(float(metrics['loss']))
     return np.array(values), state
 

@@ -153,7 +153,7 @@ def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path, n
     gradient = jax.grad(lambda rows: objective.loss(rows, z, cosines, batch, context)[0])(rows)
     return objective.update(state, rows, gradient, context, {})['joint']
 
-  touched = np.unique([*LABEL, *objective._others(0).tolist()])
+  touched = np.unique([*LABEL, *objective.others(0).tolist()])
   assert (len(touched) > len(np.unique(LABEL))) == (negatives > 0)
   for _ in range(3):
     h = jnp.asarray(_unit(np.asarray(h) - 0.1 * np.asarray(jax.grad(dense)(h))))
@@ -168,8 +168,8 @@ def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path, n
 def test_negatives_are_drawn_anew_for_every_step_from_all(joint_config, tmp_path):
   joint_config.joint.negatives = 500
   objective = joint.Joint(joint_config, _table(tmp_path / 'table', 20), None, _mesh(1))
-  first, second = objective._others(0), objective._others(1)
-  np.testing.assert_array_equal(first, objective._others(0))
+  first, second = objective.others(0), objective._others(1)
+  np.testing.assert_array_equal(first, objective.others(0))
   assert (first != second).any()
   assert set(first.tolist()) == set(second.tolist()) == set(range(20))
 
@@ -181,7 +181,7 @@ def _trained(config, table, faces, devices, steps):
   state, values = program.init(), []
   iterator = input_pipeline.batches(faces.train, table, batch_size=config.train.batch_size, seed=0, labels=True)
   for _ in range(steps):
-    state, metrics = program.train_step(state, sharding.put_batch(next(iterator), mesh))
+    state, metrics, _ = program.train_step(state, sharding.put_batch(next(iterator), mesh))
     values.append(float(metrics['loss']))
   iterator.close()
   return np.array(values), state

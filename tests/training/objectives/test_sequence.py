@@ -48,7 +48,7 @@ def _trained(config, table, batch, devices, steps):
   state, history = program.init(), []
   batch = sharding.put_batch(batch, mesh)
   for _ in range(steps):
-    state, metrics = program.train_step(state, batch)
+    state, metrics, _ = program.train_step(state, batch)
     history.append(jax.device_get(metrics))
   return history, state, program
 

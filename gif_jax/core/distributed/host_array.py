@@ -1,0 +1,99 @@
+"""An array whose rows lie on the hosts: every process has a run of neighbours, in memory or in a file it maps."""
+
+import mmap
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from gif_jax.core.storage.arrays import new_array
+from gif_jax.core.storage.files import writing
+
+
+def bounds(m: int) -> list[int]:
+  """Where rows 0..m-1 are cut for the processes: process i has those from bounds[i] on and before bounds[i + 1]."""
+  return [m * i // jax.process_count() for i in range(jax.process_count() + 1)]
+
+
+class HostArray:
+  """Rows [m, w]; a leaf in trees of arrays, as a jax.Array is.
+
+  Attributes:
+    own: [n, w], the rows of this process, from `start` on.
+    touched: bool [n], which of them were written to since `settle`.
+    refilled: whether all were, in all processes.
+  """
+
+  ndim = 2
+
+  def __init__(self, own: np.ndarray, m: int):
+    self.own, self.m, self.start = own, m, bounds(m)[jax.process_index()]
+    self.touched, self.refilled = np.zeros(len(own), bool), True
+
+  @classmethod
+  def on_disk(cls, folder: Path, name: str, m: int, width: int, dtype: Any) -> Self:
+    """Zeros in a new file of `folder`, whose disk space is taken at once. Raises DiskError where there is none."""
+    process = jax.process_index()
+    n = bounds(m)[process + 1] - bounds(m)[process]
+    path = folder / f'{name}-{process}.npy'
+    with writing(path):
+      folder.mkdir(parents=True, exist_ok=True)
+      path.unlink(missing_ok=True)  # of a run that was killed
+      return cls(new_array(path, (n, width), dtype) if n else np.zeros((0, width), dtype), m)
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """(m, w)."""
+    return self.m, self.own.shape[1]
+
+  @property
+  def dtype(self) -> np.dtype:
+    """Of the rows."""
+    return self.own.dtype
+
+  @property
+  def nbytes(self) -> int:
+    """Of all m rows."""
+    return self.m * self.own.shape[1] * self.dtype.itemsize
+
+  def own_place(self, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """label int [k] -> (which of them are rows of this process: int64 [h], where in `own`: int64 [h])."""
+    place = label.astype(np.int64) - self.start
+    here = np.flatnonzero((place >= 0) & (place < len(self.own)))
+    return here, place[here]
+
+  def read(self, label: np.ndarray) -> np.ndarray:
+    """The rows `label` int [k]: [k, w], zeros where another process has them."""
+    rows = np.zeros((len(label), self.own.shape[1]), self.dtype)
+    here, place = self.own_place(label)
+    rows[here] = self.own[place]
+    return rows
+
+  def write(self, label: np.ndarray, rows: np.ndarray) -> None:
+    """Puts `rows` [k, w] into the places `label` int [k], distinct, as far as they are this process's."""
+    here, place = self.own_place(label)
+    self.own[place] = rows[here]
+    self.touched[place] = True
+
+  def fill(self, rows: np.ndarray, start: int) -> None:
+    """Puts in rows from `start` on, the same in all processes; what is not of this process is left out."""
+    self.refilled = True
+    first, last = max(start, self.start), min(start + len(rows), self.start + len(self.own))
+    if first < last:
+      self.own[first - self.start : last - self.start] = rows[first - start : last - start]
+
+  def settle(self) -> None:
+    """Begins to note anew which rows are written to."""
+    self.touched[:], self.refilled = False, False
+
+  def expect(self, label: np.ndarray) -> None:
+    """Has the system bring rows that will be read soon from the disk, without waiting for them."""
+    mapped = getattr(self.own, '_mmap', None)
+    if mapped is None or not hasattr(mmap, 'MADV_WILLNEED'):
+      return
+    width = self.own.shape[1] * self.dtype.itemsize
+    offset = getattr(self.own, 'offset', 0)
+    first = offset % mmap.ALLOCATIONGRANULARITY + self.own_place(label)[1] * width  # NumPy maps from whole pages on
+    for page, last in {(byte // mmap.PAGESIZE, (byte + width - 1) // mmap.PAGESIZE) for byte in first.tolist()}:
+      mapped.madvise(mmap.MADV_WILLNEED, page * mmap.PAGESIZE, (last - page + 1) * mmap.PAGESIZE)

@@ -1,0 +1,188 @@
+"""Rows of identities on their way between the hosts' files and the devices, for `objectives.joint_on_host`."""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from gif_jax.codes.table import CodeTable
+from gif_jax.core.distributed.host_array import HostArray
+from gif_jax.core.distributed.mesh import batch_sharding
+from gif_jax.core.storage.files import remove
+from gif_jax.data.sets.base import Faces
+from gif_jax.training.input_pipeline import Order
+from gif_jax.training.objectives.joint import start_key, start_vectors
+from gif_jax.training.objectives.joint_on_host import IN_FLIGHT, Brought, JointOnHost
+from gif_jax.training.state import JointTable, TrainState
+
+_LOG = logging.getLogger(__name__)
+
+_AHEAD = 8  # steps whose rows the system is asked to bring from the disk
+_DRAWN = 1 << 20  # identities drawn at a time, for several steps
+_ROWS = 4096  # rows filled at a time
+
+
+class _Moved(NamedTuple):
+  """A step under way: whose rows it moves, distinct and sorted, which of its N they are, and what it returned."""
+
+  label: np.ndarray
+  first: np.ndarray
+  rows: jax.Array
+
+
+class RowFeed:
+  """See `feed.Feed`. labels: step -> int32 [B], of the batch in the order of its images, the same in all processes."""
+
+  def __init__(
+    self,
+    init: Callable[[], TrainState],
+    objective: JointOnHost,
+    labels: Callable[[int], np.ndarray],
+    batch_size: int,
+    folder: Path,
+  ):
+    """Makes the files in `folder`. Raises DiskError where there is no room for them."""
+    self.fresh, self.objective, self.labels, self.folder = init, objective, labels, folder
+    table, mesh = objective.table, objective.mesh
+    self.n = batch_size + objective.settings.negatives
+    self.vectors = HostArray.on_disk(folder, 'vectors', table.m, table.d, np.float32)
+    self.codes = HostArray.on_disk(folder, 'codes', table.m, table.l, np.uint8)
+    self.split_over_all, self.replicated = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
+    here = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
+    self.places = here * -(-self.n // here)
+    self.idle = self._put(np.zeros((self.n, table.d), np.float32))
+    self.under_way: deque[_Moved] = deque()
+    self.step, self.others, self.ahead = 0, _others(objective, 0), deque[np.ndarray]()
+    size = self.vectors.own.nbytes + self.codes.own.nbytes
+    _LOG.info('code vectors of %d people lie on the hosts: %.3g GB in %s', table.m, size / 1e9, folder)
+
+  def init(self) -> TrainState:
+    """The state of step 0, with the rows that training begins with."""
+    table, key = self.objective.table, start_key(self.objective.settings, self.objective.seed)
+    vectors, codes = self.vectors, self.codes
+    for first in range(0, len(vectors.own), _ROWS):
+      label = vectors.start + np.arange(first, first + _ROWS)  # as many each time, so that one program does for all
+      rows = slice(first, min(first + _ROWS, len(vectors.own)))
+      count = rows.stop - first
+      label = np.minimum(label, table.m - 1)
+      vectors.own[rows] = np.asarray(start_vectors(table, key, label))[:count]
+      codes.own[rows] = table.codes[label[:count]]
+    return self.whole(self.fresh())
+
+  def split(self, state: TrainState) -> TrainState:
+    """The state without the rows, which are those of this feed; steps go on from it."""
+    self.step = int(state.step)
+    self.others, self.ahead = _others(self.objective, self.step), deque()
+    return state.replace(joint=None)
+
+  def whole(self, state: TrainState) -> TrainState:
+    """The state with the rows, as the last step left them."""
+    while self.under_way:
+      self._write()
+    return state.replace(joint=JointTable(self.vectors, self.codes, self.objective.table.m))
+
+  def put(self, batch: Mapping[str, np.ndarray]) -> Any:
+    """This process's rows of the next batch -> the batch on the devices, with the rows it compares with."""
+    while len(self.under_way) > IN_FLIGHT:
+      self._write()
+    label = self._next_labels()
+    return {
+      'image': jax.make_array_from_process_local_data(self.split_over_all, batch['image']),
+      'rows': self._brought(label),
+    }
+
+  def take(self, moved: jax.Array) -> None:
+    """Notes what a step returns: float32 [N, d], of the identities that `put` looked up for it."""
+    moved.copy_to_host_async()
+    self.under_way[-1] = self.under_way[-1]._replace(rows=moved)
+
+  def close(self) -> None:
+    """Removes the files: checkpoints have what is in them."""
+    remove(self.folder)
+
+  def _next_labels(self) -> np.ndarray:
+    """label int32 [N] of the next step; those of later steps are looked up, too, and expected from the disk."""
+    while len(self.ahead) <= _AHEAD:
+      label = np.concatenate([self.labels(self.step + len(self.ahead)), next(self.others)])
+      self.vectors.expect(label)
+      self.ahead.append(label)
+    self.step += 1
+    return self.ahead.popleft()
+
+  def _brought(self, label: np.ndarray) -> Brought:
+    here, own = self.vectors.own_place(label)
+    place = np.full(self.places, self.n, np.int32)
+    place[: len(here)] = here
+    source = np.arange(self.n, dtype=np.int32)
+    for i, step in enumerate(self.under_way):  # the latest last, as it has the last word
+      nearest = np.minimum(np.searchsorted(step.label, label), len(step.label) - 1)
+      known = step.label[nearest] == label
+      source[known] = (self.n * (i + 1) + step.first[nearest])[known]
+    moved = [step.rows for step in self.under_way]
+    moved += [self.idle] * (IN_FLIGHT - len(moved))
+    self.under_way.append(_Moved(*np.unique(label, return_index=True), self.idle))
+    return Brought(
+      label=self._put(label),
+      place=self._split(place),
+      vectors=self._split(self._packed(self.vectors, own)),
+      codes=self._split(self._packed(self.codes, own)),
+      source=self._put(source),
+      moved=tuple(moved),
+    )
+
+  def _packed(self, rows: HostArray, own: np.ndarray) -> np.ndarray:
+    """Rows of this process in the places that it has on its devices."""
+    packed = np.zeros((self.places, rows.shape[1]), rows.dtype)
+    packed[: len(own)] = rows.own[own]
+    return packed
+
+  def _split(self, rows: np.ndarray) -> jax.Array:
+    return jax.make_array_from_process_local_data(self.split_over_all, rows)
+
+  def _put(self, rows: np.ndarray) -> jax.Array:
+    return jax.make_array_from_process_local_data(self.replicated, rows)
+
+  def _write(self) -> None:
+    """Waits for the earliest step under way, and writes what it has moved."""
+    step = self.under_way.popleft()
+    self.vectors.write(step.label, np.asarray(step.rows.addressable_data(0))[step.first])
+
+
+def _others(objective: JointOnHost, step: int) -> Iterator[np.ndarray]:
+  """`objective.others` of this step and all after it, computed for many at a time."""
+  count = max(1, _DRAWN // max(1, objective.settings.negatives))
+  draw = jax.jit(jax.vmap(objective.others))
+  while True:
+    yield from np.asarray(draw(np.arange(step, step + count, dtype=np.int32)))
+    step += count
+
+
+def labels_of_steps(
+  config: ConfigDict, faces: Faces, table: CodeTable, mesh: jax.sharding.Mesh
+) -> Callable[[int], np.ndarray]:
+  """step -> the labels int32 [B] of its batch, as `sharding.put_batch` places its images.
+
+  Raises ValueError, as `table.check`, for labels of nobody.
+  """
+  size, processes = config.train.batch_size, jax.process_count()
+  order = Order(faces, table, batch_size=size, seed=config.train.seed, neighbours=config.train.neighbours)
+  counted: Counter[int] = Counter()
+  place = []
+  for device in mesh.devices.flat:  # each has the next rows of its process
+    process, part = device.process_index, size // mesh.size
+    place.append(np.arange(process, size, processes)[part * counted[process] :][:part])
+    counted[process] += 1
+  places = np.concatenate(place)
+
+  def labels(step: int) -> np.ndarray:
+    label = faces.labels(order.images(step * size + places))
+    table.check(label)
+    return label.astype(np.int32)
+
+  return labels
