@@ -125,7 +125,7 @@ class Subject:
 
   def start(self) -> dict:
     """Compiles; says what it took, losses and gradient norms of two steps, memory and the peak of matrix products."""
-    peak = matrix_peak((self.device,), self.s.dtype)
+    peak = matrix_peak((self.device,), self.s.dtype, seconds=0.3)
     started = time.perf_counter()
     self.step_program = self.program.train_step.lower(self.state, self.batch).compile()
     seconds = time.perf_counter() - started

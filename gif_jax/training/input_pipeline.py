@@ -4,6 +4,7 @@ import cv2
 import grain
 import numpy as np
 from absl import flags
+from grain._src.python.dataset.transformations import process_prefetch
 
 from gif_jax.codes.identities import LabelSpace
 from gif_jax.codes.table import CodeTable
@@ -16,6 +17,9 @@ from gif_jax.training.neighbour_batches import Groups
 
 _ENDLESS = 1 << 40  # steps
 _NEVER = 1 << 62  # bytes of an array that would go through shared memory
+# Seconds that a worker process has to end. It waits until all its batches are taken, and whoever stops in the middle
+# takes no more of them.
+_LEAVE = 1
 
 
 class Order:
@@ -91,6 +95,7 @@ def batches(
     if not flags.FLAGS.is_parsed():  # grain's workers insist, also where no command line was parsed (notebooks, tests)
       flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(num_workers=workers)
+    process_prefetch._PROCESS_KILL_TIMEOUT_S = _LEAVE  # grain has no setting for it
     # Batches come through pipes: grain sometimes loses the race to free shared memory, and leaves it behind.
     through_pipes = grain.experimental.DatasetOptions(min_shm_size=_NEVER)
     iterable = iterable.mp_prefetch(options, worker_init_fn=prepare_worker)

@@ -20,6 +20,7 @@ from tests.helpers.places import ROOT
 from tests.helpers.record_files import six_people
 
 TINY = '--config=tests/helpers/tiny.py'
+NOBODY_APART = ('--config.eval.validation_identities=0', '--config.eval.identities=0', '--config.data.held_out=0')
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(getattr(resource, sys.argv[1]), (int(sys.argv[2]),) * 2)
@@ -48,7 +49,7 @@ def _one_line(found, *parts):
 def test_a_file_system_that_takes_no_more_of_main(command, tmp_path, size):
   """As on a full disk, a little everywhere; then the same command goes on."""
   workdir = tmp_path / 'run'
-  arguments = (TINY, f'--workdir={workdir}', '--config.data.cache=True', '--config.train.steps=3')
+  arguments = (TINY, f'--workdir={workdir}', '--config.data.cache=True', '--config.train.steps=3', *NOBODY_APART)
   _one_line(_limited('RLIMIT_FSIZE', size, 'train', *arguments), 'cannot be written', str(workdir), 'File too large')
   done = command('train', *arguments)
   assert done.returncode == 0 and 'Traceback' not in done.stdout, done.stdout
@@ -109,8 +110,7 @@ def test_a_second_start_with_an_output_is_refused(command, tiny_faces, tmp_path,
 @pytest.mark.slow
 def test_ctrl_c_before_training_keeps_what_is_done(command, tmp_path):
   """While faces are rendered, by workers that a terminal interrupts too; the same command goes on from there."""
-  arguments = (TINY, f'--workdir={tmp_path}', '--config.data.cache=True', '--config.data.identities=400')
-  arguments += ('--config.eval.identities=0', '--config.eval.validation_identities=0', '--config.data.held_out=0')
+  arguments = (TINY, f'--workdir={tmp_path}', '--config.data.cache=True', '--config.data.identities=400', *NOBODY_APART)
   call = [sys.executable, '-m', 'gif_jax.main', *arguments, '--config.train.steps=1']
   run = subprocess.Popen(
     call,

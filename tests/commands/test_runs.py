@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gif_jax.codes.table import CodeTable
+from tests.helpers import short
 
 
 @pytest.fixture(scope='module')
@@ -246,14 +247,9 @@ def test_checkpoint_of_another_network_or_optimiser(command, finished, flag, exp
 
 @pytest.mark.slow
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(command, tmp_path):
-  good = ['--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.train.steps=3']
+  good = ['--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', *short.flags(train__steps=3)]
   assert command('train', *good).returncode == 0
-  arguments = [
-    '--config=tests/helpers/tiny.py',
-    f'--workdir={tmp_path}',
-    '--config.optim.lr=1e38',
-    '--config.optim.clip=0',
-  ]
+  arguments = [*good, '--config.train.steps=12', '--config.optim.lr=1e38', '--config.optim.clip=0']
   assert 'Traceback' not in _fails(command, arguments, 'ConfigError', 'config.optim.lr=1e+38 (was 0.1)')
   output = _fails(command, [*arguments, '--accept_changes'], 'NonFiniteLossError', 'step', 'config.optim.lr')
   assert 'Traceback' not in output

@@ -1,7 +1,10 @@
 """The stream of batches is a function of (seed, step) alone."""
 
+import inspect
+
 import numpy as np
 import pytest
+from grain._src.python.dataset.transformations import process_prefetch
 
 from gif_jax.codes.table import TableError
 from gif_jax.data.augment import PLAIN, Chances
@@ -132,3 +135,8 @@ def test_labels_the_table_does_not_have(tiny_faces, tiny_table):
   for labels in (False, True):
     with pytest.raises(TableError, match='label 20 is outside'):
       _take(More(), tiny_table, 10, labels=labels)
+
+
+def test_grain_still_has_the_setting_that_it_does_not_offer():
+  """Without it a run that is stopped waits half a minute for each worker process."""
+  assert '_PROCESS_KILL_TIMEOUT_S' in inspect.getsource(process_prefetch.ProcessPrefetchDatasetIterator)

@@ -20,6 +20,7 @@ from gif_jax.models.checkpoint.reader import CheckpointError
 from gif_jax.models.trained import open_backbone
 from gif_jax.training import sharding
 from gif_jax.training.program import open_trained
+from tests.helpers import short
 
 # The forms of the method as flags. `joint` is re-tokenised within its 12 steps.
 FORMS = {
@@ -82,8 +83,9 @@ def test_killed_run_ends_with_the_same_state(command, finished, tmp_path, form, 
 
 @pytest.mark.slow
 def test_sigterm_saves_and_ends_well(command, tmp_path):
-  arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
-  running = command(*arguments, '--config.data.workers=1', '--config.train.steps=100000', popen=True)
+  flags = short.flags(checkpoint__every_steps=1, train__steps=100_000, data__workers=1)
+  arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', *flags)
+  running = command(*arguments, popen=True)
   while running.poll() is None and _newest_step(tmp_path) < 3:
     time.sleep(0.01)
   running.send_signal(signal.SIGTERM)
@@ -97,7 +99,7 @@ def test_sigterm_saves_and_ends_well(command, tmp_path):
 
 @pytest.mark.slow
 def test_running_again_after_the_end_changes_nothing(command, tmp_path, finished):
-  arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.train.steps=4')
+  arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', *short.flags(train__steps=4))
   assert command(*arguments).returncode == 0
   first = json.loads((tmp_path / 'summary.json').read_text())
   rows = (tmp_path / 'metrics.jsonl').read_text()

@@ -22,6 +22,7 @@ from gif_jax.core.errors import ConfigError
 from gif_jax.training.program import make_program, open_checkpoints
 from gif_jax.training.state import state_sha256
 from gif_jax.training.train import train
+from tests.helpers import short
 from tests.helpers.ports import free_port
 from tests.helpers.record_files import packed_faces
 
@@ -132,8 +133,8 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_
 
 @pytest.mark.slow
 def test_a_signal_to_one_stops_all_and_the_same_command_continues(pair, tmp_path):
-  arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', '--config.checkpoint.every_steps=1')
-  arguments += ('--config.train.steps=100000', '--config.data.cache=True')
+  flags = short.flags(checkpoint__every_steps=1, train__steps=100_000, data__cache=True)
+  arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', *flags)
   begun = 0
   for number, asked in ((signal.SIGTERM, 1), (signal.SIGINT, 0)):
     runs = pair(*arguments)

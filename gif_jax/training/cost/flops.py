@@ -56,7 +56,7 @@ def training_flops(model: nn.Module, size: int) -> int:
 
 
 @functools.cache
-def matrix_peak(devices: tuple[jax.Device, ...], dtype: str, seconds: float = 0.3) -> float:
+def matrix_peak(devices: tuple[jax.Device, ...], dtype: str, seconds: float = 0.1) -> float:
   """FLOP/s of square matrix products in `dtype`, one on each of `devices` (of this process) at the same time.
 
   The best of some rounds that take about `seconds` together, after one that compiles. Numbers are random: products of
