@@ -47,6 +47,7 @@ def parse() -> argparse.Namespace:
   parser.add_argument('--batch', type=int, default=256)
   parser.add_argument('--d', type=int, default=512)
   parser.add_argument('--rate', type=float, default=0.3, help='sample rate of Partial FC')
+  parser.add_argument('--negatives', type=int, default=0, help='further identities that `joint` compares with')
   parser.add_argument('--backbone', default='', help='of the whole step; r50 at 112 pixels, on a CPU `small` at 56')
   parser.add_argument('--rounds', type=int, default=8)
   parser.add_argument('--turn', type=float, default=0.3, help='seconds of a program in a round, one step at least')

@@ -8,16 +8,16 @@ import numpy as np
 from gif_jax.codes.size import choose_size
 
 FORMULA = """Memory by formula, for rows that do not fit: the state of the next smaller row and, for every other person,
-4 d + l bytes (`joint`: a vector and a code) or 8 d (a softmax: a centre and its momentum); the temporaries of the next
-smaller row, which for a softmax grow in proportion to m as between the two next smaller rows."""
+4 d + l bytes (`joint` with rows on devices: a vector and a code) or 8 d (a softmax: a centre and its momentum); the
+temporaries of the next smaller row, which for a softmax grow in proportion to m as between the two next smaller rows."""
 
 
 def predict(results: dict, scope: str, form: str, m: int) -> dict | None:
   """Bytes of a row by FORMULA, {'state', 'temporaries', 'total', 'source'}; None without smaller rows to go by.
 
-  `fixed` keeps nothing of anybody, and fits.
+  `fixed` and `joint` keep nothing of anybody on a device, and fit.
   """
-  if form == 'fixed':
+  if form in ('fixed', 'joint'):
     return None
   if form.startswith('torch '):
     return torch_bytes(results['settings'], form, m)
@@ -47,7 +47,7 @@ def torch_bytes(settings: dict, form: str, m: int) -> dict:
 def _kept(results, form, m):
   """Bytes of the state that are kept of m people."""
   d = results['settings']['d']
-  each = {'joint': 4 * d + choose_size(m)[0], 'softmax': 8 * d, 'pfc': 8 * d}
+  each = {'joint_device': 4 * d + choose_size(m)[0], 'softmax': 8 * d, 'pfc': 8 * d}
   return each[form] * m
 
 

@@ -12,7 +12,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
 # Okabe and Ito, "Color universal design", 2008; PyTorch has the colour of the same form, dashed.
-COLOURS = {'fixed': '#0072b2', 'joint': '#009e73', 'pfc': '#e69f00', 'softmax': '#d55e00'}
+COLOURS = {'fixed': '#0072b2', 'joint': '#009e73', 'joint_device': '#56b4e9', 'pfc': '#e69f00', 'softmax': '#d55e00'}
 
 
 def draw(results: dict, path: Path) -> None:

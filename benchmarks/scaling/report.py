@@ -128,8 +128,9 @@ def _header(results):
     f'{machine["python"]}, {versions}; B = {settings["batch"]}, d = {settings["d"]}, {settings["backbone"]}, '
     f'{settings["dtype"]}; {shown_size(machine["limit"])} of memory to be had.\n'
     'Tables of more than a million people are simulated: codes are a bijection of the label, vectors a function of it, '
-    'computed for the labels of a batch;\nthe rows of `joint` are then computed on the device. Smaller tables '
-    'are real, on disk; the input pipeline maps them, l + 2 d bytes a person.'
+    'computed for the labels of a batch;\nrows on devices are then computed there. Smaller tables '
+    'are real, on disk; the input pipeline maps them, l + 2 d bytes a person.\nThe rows of `joint` lie in files of '
+    '4 d + l bytes a person. Every step reads those of other people and writes them back; its time includes that.'
   )
 
 

@@ -6,7 +6,9 @@ python -m benchmarks.scaling.row ROW        # ROW: the row in JSON; questions on
 import json
 import os
 import platform
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from benchmarks.asking import Turns, answer
@@ -25,19 +27,24 @@ from gif_jax.codes import size
 from gif_jax.codes.identities import Identities
 from gif_jax.codes.table import CodeTable
 from gif_jax.core import counter_rng
+from gif_jax.core.distributed.host_array import HostArray
 from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 from gif_jax.core.jax_keys import named_key
 from gif_jax.models import gif
 from gif_jax.models.checkpoint.manager import abstract
 from gif_jax.training import optim, sharding
 from gif_jax.training.program import make_objective, make_program
+from gif_jax.training.row_feed import RowFeed, new_rows
 from gif_jax.training.state import JointTable, TrainState
+from gif_jax.training.train_step import Objective
 
 STEPS = 1000  # length of the run whose schedule a step is taken from
 BATCHES = 4  # taken in turn: rows of the same identities again and again would lie in a cache
 BLOCK = 65536
+ROOM = 0.8  # of the free disk that a file of rows may take
 SIZES = {'small': 56}  # pixels a side, by backbone; the others have 112
 REAL = 1_000_000  # up to so many identities there is a real CodeTable on disk
+JOINT = {'joint': 'host', 'joint_device': 'device'}  # form -> where its rows are
 
 
 def codes_of(labels: np.ndarray, m: int) -> np.ndarray:
@@ -87,17 +94,20 @@ def make_config(row: dict) -> ConfigDict:
   c.model.backbone, c.model.d, c.model.dtype = row['backbone'], row['d'], row['dtype']
   c.train.batch_size = row['batch']
   c.optim.warmup = 0.0  # the first step has the full rate, as the check against PyTorch wants it
-  c.joint.enabled = row['form'] == 'joint'
+  c.joint.enabled = row['form'] in JOINT
+  c.joint.rows = JOINT.get(row['form'], 'host')
+  c.joint.negatives = row['negatives']
+  c.joint.start = 'random'
   c.softmax.enabled = row['form'] in ('softmax', 'pfc')
   c.softmax.sample_rate = row['rate'] if row['form'] == 'pfc' else 1.0
   return c
 
 
-def classifier(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, TrainState]:
-  """(init, step, like) of all that comes after the backbone: the parts that `train_step.make_train_step` joins.
+def classifier(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, TrainState, Objective]:
+  """(init, step, like, objective) of all after the backbone: the parts that `train_step.make_train_step` joins.
 
-  step(state, batch) -> (state, metrics), with the gradient float32 [B, d] of f(x) among them; a batch has features
-  float32 [B, d], f(x), and what the objective reads.
+  step(state, batch) -> (state, metrics, moved), with the gradient float32 [B, d] of f(x) among the metrics; a batch has
+  features float32 [B, d], f(x), and what the objective reads.
   """
   model, tx = gif.build(c.model, table.l, table.v), optim.optimiser(c.optim, STEPS)
   objective = make_objective(c, table, STEPS, mesh)
@@ -118,20 +128,46 @@ def classifier(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, Tr
     gradient, of_rows, metrics['gradient'] = gradients
     updates, opt_state = tx.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    kept = objective.update(state, rows, of_rows, context, metrics)
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state, **kept), metrics
+    kept, moved = objective.update(state, rows, of_rows, context, metrics)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state, **kept), metrics, moved
 
   shape = jax.eval_shape(fresh).replace(**objective.abstract())
   placed = sharding.state_sharding(mesh, shape)
   init = jax.jit(fresh, out_shardings=sharding.state_sharding(mesh, jax.eval_shape(fresh)))
-  jitted = jax.jit(step, in_shardings=(placed, batch_sharding(mesh)), out_shardings=(placed, None), donate_argnums=0)
-  return lambda: init().replace(**objective.init()), jitted, abstract(shape, placed)
+  split, replicated = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
+  given = objective.inputs(split, replicated)
+  if isinstance(given, dict):
+    given['features'] = given.pop('image')
+  jitted = jax.jit(step, in_shardings=(placed, given), out_shardings=(placed, None, replicated), donate_argnums=0)
+  return lambda: init().replace(**objective.init()), jitted, abstract(shape, placed), objective
 
 
-def full_step(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, TrainState]:
-  """(init, step, like) of the train step as it is trained with."""
+def full_step(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, TrainState, Objective]:
+  """(init, step, like, objective) of the train step as it is trained with."""
   program = make_program(c, table, STEPS, mesh)
-  return program.init, program.train_step, program.like
+  return program.init, program.train_step, program.like, program.objective
+
+
+def rows_in_file(table, folder: Path) -> tuple[HostArray, HostArray, bool]:
+  """(vectors, codes, whether they are real) for a RowFeed: files that take their space on the disk, filled.
+
+  Where there is no room, sparse ones: their rows are zero until they are written to.
+  """
+  needed = table.m * (4 * table.d + table.l)
+  folder.mkdir()
+  real = needed < ROOM * shutil.disk_usage(folder).free
+  if real:
+    vectors, codes = new_rows(table, folder)
+    block = vectors_of(np.arange(BLOCK), table.d)  # as good as others: what they are costs nothing
+    for start in range(0, table.m, BLOCK):
+      vectors.fill(block[: table.m - start], start)
+    return vectors, codes, real
+  shapes = (('vectors', table.d, np.float32), ('codes', table.l, np.uint8))
+  vectors, codes = (
+    HostArray(np.memmap(folder / name, dtype, 'w+', shape=(table.m, width)), table.m, folder / name)
+    for name, width, dtype in shapes
+  )
+  return vectors, codes, real
 
 
 def drawn(like: JointTable, v: int) -> JointTable:
@@ -156,10 +192,22 @@ class Subject:
   def __init__(self, row: dict):
     self.row, self.table, self.mesh = row, open_table(row), make_mesh()
     self.make = {'classifier': classifier, 'whole': full_step}[row['scope']]
-    self.init, step, self.like = self.make(make_config(row), self.table, self.mesh)
-    batch = sharding.put_batch(self._images() | self._looked_up(0), self.mesh)
+    self.init, step, self.like, objective = self.make(make_config(row), self.table, self.mesh)
+    self.feed = self._feed(objective) if row['form'] == 'joint' else None
+    batch = self._batch(sharding.put_batch(self._images(), self.mesh), 0)
     self.step, self.batch_bytes = step.lower(self.like, batch).compile(), device_bytes(batch)
     self.turns = Turns(self._run, row['turn'])
+
+  def _feed(self, objective):
+    """Brings the rows of other people in every step, as in training."""
+    folder = Path(tempfile.mkdtemp(dir=self.row['tables'])) / 'rows'
+    vectors, codes, self.real = rows_in_file(self.table, folder)
+    return RowFeed(self.init, objective, self._labels, self.row['batch'], vectors, codes)
+
+  def _batch(self, images, i):
+    if self.feed:
+      return images | {'rows': self.feed.next_rows()}
+    return images | sharding.put_batch(self._looked_up(i), self.mesh)
 
   def memory(self) -> dict:
     """Bytes on one device, of the compiled step."""
@@ -173,24 +221,25 @@ class Subject:
       'total': total,
       'l': self.table.l,
       'v': self.table.v,
-    }
+    } | ({'rows_in_file': self.real} if self.feed else {})
 
   def begin(self) -> dict:
     """Makes the state and runs the first steps."""
-    if self.row['form'] == 'joint' and self.row['m'] > REAL:
+    if self.row['form'] == 'joint_device' and self.row['m'] > REAL:
       plain = self.make(make_config(self.row | {'form': 'fixed'}), self.table, self.mesh)[0]()
       self.state = plain.replace(joint=drawn(self.like.joint, self.table.v))
     else:
       self.state = self.init()
     jax.block_until_ready(self.state)
-    before, images = peak_bytes(), sharding.put_batch(self._images(), self.mesh)
-    rows = (sharding.put_batch(self._looked_up(i), self.mesh) for i in range(BATCHES))
-    self.batches, self.next = [images | row for row in rows], 0
+    before, self.images = peak_bytes(), sharding.put_batch(self._images(), self.mesh)
+    self.batches, self.next = [] if self.feed else [self._batch(self.images, i) for i in range(BATCHES)], 0
     self.turns.warm()
     return {'peak_before': before}
 
   def end(self) -> dict:
     """The loss, and the largest number of bytes that were in use on the device, where it says."""
+    if self.feed:
+      self.feed.close()
     return {'peak': peak_bytes(), 'loss': float(self.metrics['loss'])}
 
   def check(self) -> dict:
@@ -200,13 +249,16 @@ class Subject:
     state = self.init()
     centres = jax.device_put(centres, state.softmax.centres.sharding)
     batch = sharding.put_batch({'features': features, 'label': label}, self.mesh)
-    state, metrics = self.step(state.replace(softmax=state.softmax.replace(centres=centres)), batch)
+    state, metrics, _ = self.step(state.replace(softmax=state.softmax.replace(centres=centres)), batch)
     np.savez(self.row['answers'], loss=metrics['loss'], gradient=metrics['gradient'], centres=state.softmax.on_host())
     return {}
 
   def _run(self, count):
     for _ in range(count):
-      self.state, self.metrics = self.step(self.state, self.batches[self.next])
+      batch = self._batch(self.images, 0) if self.feed else self.batches[self.next]
+      self.state, self.metrics, moved = self.step(self.state, batch)
+      if self.feed:
+        self.feed.take(moved)
       self.next = (self.next + 1) % BATCHES
     jax.block_until_ready((self.state, self.metrics))
 
@@ -216,10 +268,13 @@ class Subject:
       return {'features': rng.standard_normal((b, self.row['d']), np.float32)}
     return {'image': rng.integers(0, 256, (b, s, s, 3), np.uint8)}
 
+  def _labels(self, i):
+    return np.random.default_rng(i).integers(0, self.table.m, self.row['batch']).astype(np.int32)
+
   def _looked_up(self, i):
-    label = np.random.default_rng(i).integers(0, self.table.m, self.row['batch'])
+    label = self._labels(i)
     if self.row['form'] != 'fixed':
-      return {'label': label.astype(np.int32)}
+      return {'label': label}
     code, code_vector = self.table.rows(label)
     return {'code': code, 'code_vector': code_vector}
 

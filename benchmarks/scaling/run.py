@@ -15,7 +15,7 @@ from benchmarks.asking import Measured
 from benchmarks.scaling import formula
 from gif_jax.core.storage.files import write_json
 
-FORMS = ('fixed', 'joint', 'pfc', 'softmax')
+FORMS = ('fixed', 'joint', 'joint_device', 'pfc', 'softmax')
 TORCH = ('torch pfc', 'torch softmax')
 SCOPES = ('classifier', 'whole')
 LEAST = 3  # rounds of a row, however slow it is
@@ -58,7 +58,7 @@ def _environment(row: dict) -> dict[str, str]:
 
 def prepare(options: argparse.Namespace, folder: Path) -> dict:
   """What the rows run on; writes the tables that are real."""
-  real = [m for m in options.m if m <= REAL] if {'fixed', 'joint'} & set(options.forms) else []
+  real = [m for m in options.m if m <= REAL] if {'fixed', 'joint', 'joint_device'} & set(options.forms) else []
   row = Row('', '', real, {'tables': str(folder), 'd': options.d, 'compiler': ''})
   machine = row.ask('prepare')
   row.close()
@@ -78,6 +78,7 @@ class Run:
       'batch': options.batch,
       'd': options.d,
       'rate': options.rate,
+      'negatives': options.negatives,
       'backbone': backbone,
       'dtype': 'bfloat16' if gpu else 'float32',
     }

@@ -3,6 +3,7 @@
 NAMES = {
   'fixed': '`fixed`',
   'joint': '`joint`',
+  'joint_device': '`joint`, rows on devices',
   'pfc': 'Partial FC {rate}',
   'softmax': 'full softmax',
   'torch pfc': 'PyTorch: Partial FC {rate}',

@@ -14,7 +14,7 @@ from gif_jax.data.sets.base import Faces
 from gif_jax.training import sharding
 from gif_jax.training.objectives.joint_on_host import JointOnHost
 from gif_jax.training.program import Program
-from gif_jax.training.row_feed import RowFeed, labels_of_steps
+from gif_jax.training.row_feed import RowFeed, labels_of_steps, new_rows
 from gif_jax.training.state import TrainState
 
 
@@ -68,4 +68,4 @@ def open_feed(
   assert isinstance(table, CodeTable)  # validation keeps `joint` from runs without codes
   folder = Path(config.joint.rows_folder or workdir / 'rows')
   labels = labels_of_steps(config, faces, table, mesh)
-  return RowFeed(program.init, program.objective, labels, config.train.batch_size, folder)
+  return RowFeed(program.init, program.objective, labels, config.train.batch_size, *new_rows(table, folder))

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from gif_jax.codes.table import CodeTable
 from gif_jax.core.distributed.host_array import HostArray
 from gif_jax.core.distributed.mesh import batch_sharding
-from gif_jax.core.storage.files import remove
 from gif_jax.data.sets.base import Faces
 from gif_jax.training.input_pipeline import Order
 from gif_jax.training.objectives.joint import start_key, start_vectors
@@ -36,6 +35,15 @@ class _Moved(NamedTuple):
   rows: jax.Array
 
 
+def new_rows(table: CodeTable, folder: Path) -> tuple[HostArray, HostArray]:
+  """Vectors and codes of everybody in `table`, in files that are to be filled. Raises DiskError where there is no room."""
+  vectors = HostArray.on_disk(folder, 'vectors', table.m, table.d, np.float32)
+  codes = HostArray.on_disk(folder, 'codes', table.m, table.l, np.uint8)
+  size = (vectors.own.nbytes + codes.own.nbytes) / 1e9
+  _LOG.info('code vectors and codes of %d people lie on the hosts: %.3g GB in %s', table.m, size, folder)
+  return vectors, codes
+
+
 class RowFeed:
   """See `feed.Feed`. labels: step -> int32 [B], of the batch in the order of its images, the same in all processes."""
 
@@ -45,22 +53,18 @@ class RowFeed:
     objective: JointOnHost,
     labels: Callable[[int], np.ndarray],
     batch_size: int,
-    folder: Path,
+    vectors: HostArray,
+    codes: HostArray,
   ):
-    """Makes the files in `folder`. Raises DiskError where there is no room for them."""
-    self.fresh, self.objective, self.labels, self.folder = init, objective, labels, folder
-    table, mesh = objective.table, objective.mesh
-    self.n = batch_size + objective.settings.negatives
-    self.vectors = HostArray.on_disk(folder, 'vectors', table.m, table.d, np.float32)
-    self.codes = HostArray.on_disk(folder, 'codes', table.m, table.l, np.uint8)
+    """vectors, codes: float32 [m, d], uint8 [m, l], to be filled by `init` or with those of a checkpoint."""
+    self.fresh, self.objective, self.labels, self.vectors, self.codes = init, objective, labels, vectors, codes
+    mesh, self.n = objective.mesh, batch_size + objective.settings.negatives
     self.split_over_all, self.replicated = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
     here = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
     self.places = here * -(-self.n // here)
-    self.idle = self._put(np.zeros((self.n, table.d), np.float32))
+    self.idle = self._put(np.zeros((self.n, vectors.shape[1]), np.float32))
     self.under_way: deque[_Moved] = deque()
     self.step, self.others, self.ahead = 0, _others(objective, 0), deque[np.ndarray]()
-    size = self.vectors.own.nbytes + self.codes.own.nbytes
-    _LOG.info('code vectors of %d people lie on the hosts: %.3g GB in %s', table.m, size / 1e9, folder)
 
   def init(self) -> TrainState:
     """The state of step 0, with the rows that training begins with."""
@@ -89,13 +93,13 @@ class RowFeed:
 
   def put(self, batch: Mapping[str, np.ndarray]) -> Any:
     """This process's rows of the next batch -> the batch on the devices, with the rows it compares with."""
+    return {'image': self._split(batch['image']), 'rows': self.next_rows()}
+
+  def next_rows(self) -> Brought:
+    """What the hosts give to the next step."""
     while len(self.under_way) > IN_FLIGHT:
       self._write()
-    label = self._next_labels()
-    return {
-      'image': jax.make_array_from_process_local_data(self.split_over_all, batch['image']),
-      'rows': self._brought(label),
-    }
+    return self._brought(self._next_labels())
 
   def take(self, moved: jax.Array) -> None:
     """Notes what a step returns: float32 [N, d], of the identities that `put` looked up for it."""
@@ -104,7 +108,8 @@ class RowFeed:
 
   def close(self) -> None:
     """Removes the files: checkpoints have what is in them."""
-    remove(self.folder)
+    self.vectors.remove()
+    self.codes.remove()
 
   def _next_labels(self) -> np.ndarray:
     """label int32 [N] of the next step; those of later steps are looked up, too, and expected from the disk."""

@@ -1,4 +1,4 @@
-"""Rows on hosts: a run with them ends with the bits of one with rows on devices, however it is divided or interrupted."""
+"""Rows on hosts: a run ends with the bits of one with rows on devices, however it is divided or interrupted."""
 
 import json
 import random
@@ -71,12 +71,7 @@ class Run:
 
   def steps(self, count):
     stream = input_pipeline.batches(
-      self.faces,
-      self.table,
-      batch_size=self.config.train.batch_size,
-      seed=0,
-      start=int(self.state.step),
-      labels=True,
+      self.faces, self.table, batch_size=self.config.train.batch_size, seed=0, start=int(self.state.step), labels=True
     )
     for _ in range(count):
       self.state, _, moved = self.program.train_step(self.state, self.feed.put(next(stream)))

@@ -22,9 +22,9 @@ _TOGETHER = 1 << 26  # bytes of all processes together on a device at a time
 def in_blocks(array: jax.Array | HostArray, rows: int | None = None) -> Iterator[np.ndarray]:
   """The first `rows` rows (None: all) of an array [M, ...], in order, a block at a time, the same in every process.
 
-  Rows may lie on any devices or hosts; each block is sent by the process that has it to all others, which must take all blocks,
-  too, whether they have a use for them or not. Memory: a block on the host and one on a device of every process. An
-  array that is split along another axis than its first, as weights may be, is gathered in one piece.
+  Rows may lie on any devices or hosts; each block is sent by the process that has it to all others, which must take
+  all blocks, too, whether they have a use for them or not. Memory: a block on the host and one on a device of every
+  process. An array that is split along another axis than its first, as weights may be, is gathered in one piece.
   """
   own: Mapping[int, jax.Array | np.ndarray]
   if isinstance(array, HostArray):

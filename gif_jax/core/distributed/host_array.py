@@ -1,5 +1,6 @@
 """An array whose rows lie on the hosts: every process has a run of neighbours, in memory or in a file it maps."""
 
+import contextlib
 import mmap
 from pathlib import Path
 from typing import Any, Self
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 
 from gif_jax.core.storage.arrays import new_array
-from gif_jax.core.storage.files import writing
+from gif_jax.core.storage.files import remove, writing
 
 
 def bounds(m: int) -> list[int]:
@@ -27,8 +28,9 @@ class HostArray:
 
   ndim = 2
 
-  def __init__(self, own: np.ndarray, m: int):
-    self.own, self.m, self.start = own, m, bounds(m)[jax.process_index()]
+  def __init__(self, own: np.ndarray, m: int, path: Path | None = None):
+    """own: of a file to be removed by `remove` if there is a path."""
+    self.own, self.m, self.path, self.start = own, m, path, bounds(m)[jax.process_index()]
     self.touched, self.refilled = np.zeros(len(own), bool), True
 
   @classmethod
@@ -40,7 +42,14 @@ class HostArray:
     with writing(path):
       folder.mkdir(parents=True, exist_ok=True)
       path.unlink(missing_ok=True)  # of a run that was killed
-      return cls(new_array(path, (n, width), dtype) if n else np.zeros((0, width), dtype), m)
+      return cls(new_array(path, (n, width), dtype) if n else np.zeros((0, width), dtype), m, path)
+
+  def remove(self) -> None:
+    """Removes the file, and its folder once that is empty."""
+    if self.path:
+      remove(self.path)
+      with contextlib.suppress(OSError):
+        self.path.parent.rmdir()
 
   @property
   def shape(self) -> tuple[int, int]:

@@ -136,7 +136,7 @@ class Compared:
 
     One row stands for all examples of an identity, so that the gradients of all of them meet in it.
     """
-    first, size = first_of_same(label), len(batch['image'])
+    first, size = first_of_same(label), len(label) - self.settings.negatives
     own = first == jnp.arange(len(first))
     return rows, batch | {'code': codes[:size].astype(jnp.int32), 'first': first[:size]}, (label, own)
 

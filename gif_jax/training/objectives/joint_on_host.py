@@ -53,7 +53,7 @@ class JointOnHost(Compared):
     brought: Any = batch['rows']
     vectors, codes = self._put_together(brought)
     newest = jnp.concatenate([vectors, *brought.moved])[brought.source]
-    return self.compared(newest, codes, brought.label, {'image': batch['image']})
+    return self.compared(newest, codes, brought.label, {name: rows for name, rows in batch.items() if name != 'rows'})
 
   def _put_together(self, brought: Brought) -> tuple[jax.Array, jax.Array]:
     """The rows of all hosts: float32 [N, d], uint8 [N, l], a copy on every device."""
