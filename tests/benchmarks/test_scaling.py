@@ -20,7 +20,7 @@ from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 from gif_jax.training.objectives import joint
 from tests.helpers.places import ROOT
 
-TINY = {'batch': 8, 'd': 16, 'rate': 0.3, 'backbone': 'small', 'dtype': 'float32', 'turn': 0.001}
+TINY = {'batch': 8, 'd': 16, 'rate': 0.3, 'negatives': 0, 'backbone': 'small', 'dtype': 'float32', 'turn': 0.001}
 
 
 def _scaling(output, *arguments):
@@ -133,7 +133,7 @@ def test_simulated_codes_are_unique():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('form', ['fixed', 'joint', 'pfc', 'softmax'])
+@pytest.mark.parametrize('form', ['fixed', 'joint_device', 'pfc', 'softmax'])
 def test_classifier_alone_learns_and_has_a_gradient_for_embeddings(form, tmp_path):
   scaling_row.write_table(60, 16, tmp_path / '60')
   subject = scaling_row.Subject(TINY | {'scope': 'classifier', 'form': form, 'm': 60, 'tables': str(tmp_path)})
@@ -145,6 +145,22 @@ def test_classifier_alone_learns_and_has_a_gradient_for_embeddings(form, tmp_pat
     subject._run(1)  # one at a time: eight devices of two cores cannot wait for each other in a queue
   assert np.isfinite(subject.metrics['loss']) and float(subject.metrics['loss']) < first
   assert subject.metrics['gradient'].shape == (8, 16) and np.abs(subject.metrics['gradient']).max() > 0
+
+
+@pytest.mark.slow
+def test_every_step_reads_and_writes_the_rows_of_others(tmp_path):
+  scaling_row.write_table(60, 16, tmp_path / '60')
+  subject = scaling_row.Subject(TINY | {'scope': 'classifier', 'form': 'joint', 'm': 60, 'tables': str(tmp_path)})
+  assert subject.memory()['rows_in_file']
+  subject.begin()
+  before = np.array(subject.feed.vectors.own)
+  for _ in range(20):
+    subject._run(1)
+  assert np.isfinite(subject.metrics['loss']) and np.isfinite(subject.metrics['gradient']).all()
+  subject.feed.whole(subject.state)
+  assert (np.abs(subject.feed.vectors.own - before).max(1) > 0).mean() > 0.5
+  subject.end()
+  assert not list(tmp_path.glob('*/rows'))
 
 
 def test_rows_drawn_on_the_device_are_unit_vectors_and_digits():

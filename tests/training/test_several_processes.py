@@ -132,6 +132,28 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_
 
 
 @pytest.mark.slow
+def test_rows_on_two_hosts_equal_rows_on_eight_devices(pair, tmp_path):
+  flags = short.flags(
+    train__steps=6,
+    checkpoint__every_steps=2,
+    joint__enabled=True,
+    joint__negatives=5,
+    joint__lr=4.0,
+    joint__retokenize_every_steps=3,
+  )
+  summaries = []
+  for where in ('host', 'device'):
+    given = (*flags, f'--workdir={tmp_path / where}', f'--config.joint.rows={where}')
+    runs = pair('train', '--config=tests/helpers/tiny.py', *given, devices=4)
+    outputs = _ended(runs)
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    summaries.append(json.loads((tmp_path / where / 'summary.json').read_text()))
+  assert summaries[0]['state_sha256'] == summaries[1]['state_sha256']
+  rows = tmp_path / 'host' / 'checkpoints' / '6' / 'rows'
+  assert {path.name for path in rows.glob('vectors.*.npy')} >= {'vectors.0.npy', 'vectors.10.npy'}
+
+
+@pytest.mark.slow
 def test_a_signal_to_one_stops_all_and_the_same_command_continues(pair, tmp_path):
   flags = short.flags(checkpoint__every_steps=1, train__steps=100_000, data__cache=True)
   arguments = ('train', '--config=tests/helpers/tiny.py', f'--workdir={tmp_path}', *flags)

@@ -15,7 +15,7 @@ from gif_jax.training.program import make_predictor, make_program, open_checkpoi
 
 FORMS = {
   'fixed': {},
-  'joint': {'joint.enabled': True, 'joint.scale': 8.0},
+  'joint': {'joint.enabled': True, 'joint.rows': 'device', 'joint.scale': 8.0},
   'softmax': {'softmax.enabled': True, 'softmax.margin_type': 'cosface', 'softmax.scale': 16.0},
   'partial_fc': {'softmax.enabled': True, 'softmax.sample_rate': 0.3, 'softmax.scale': 16.0},
 }

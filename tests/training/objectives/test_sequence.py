@@ -58,7 +58,7 @@ def _trained(config, table, batch, devices, steps):
 def test_devices_parts_and_splitting_change_nothing(config, table, tiny_faces, joint):
   """Every part has the same images, so that BatchNorm sees in each what it sees in all of them; small steps, as kinks
   of PReLU would be amplified: see test_train_step.py."""
-  config.joint.enabled = joint
+  config.joint.enabled, config.joint.rows = joint, 'device'
   config.update_from_flattened_dict({'optim.lr': 1e-4, 'optim.warmup': 0.0, 'optim.clip': 0.0, 'model.sequence': 128})
   batch = _batch(config, table, tiny_faces, np.repeat(np.arange(0, 32, 4), 2))
   wanted, one, program = _trained(config, table, batch, 1, 3)
