@@ -9,7 +9,7 @@ from gif_jax.codes.size import choose_size
 
 FORMULA = """Memory by formula, for rows that do not fit: the state of the next smaller row and, for every other person,
 4 d + l bytes (`joint` with rows on devices: a vector and a code) or 8 d (a softmax: a centre and its momentum); the
-temporaries of the next smaller row, which for a softmax grow in proportion to m as between the two next smaller rows."""
+temporaries of the next smaller row, which for a softmax grow in proportion to m as between the two smaller ones."""
 
 
 def predict(results: dict, scope: str, form: str, m: int) -> dict | None:

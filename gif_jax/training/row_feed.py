@@ -36,7 +36,7 @@ class _Moved(NamedTuple):
 
 
 def new_rows(table: CodeTable, folder: Path) -> tuple[HostArray, HostArray]:
-  """Vectors and codes of everybody in `table`, in files that are to be filled. Raises DiskError where there is no room."""
+  """Vectors and codes of everybody in `table`, in files that are to be filled. Raises DiskError for want of room."""
   vectors = HostArray.on_disk(folder, 'vectors', table.m, table.d, np.float32)
   codes = HostArray.on_disk(folder, 'codes', table.m, table.l, np.uint8)
   size = (vectors.own.nbytes + codes.own.nbytes) / 1e9
@@ -71,12 +71,9 @@ class RowFeed:
     table, key = self.objective.table, start_key(self.objective.settings, self.objective.seed)
     vectors, codes = self.vectors, self.codes
     for first in range(0, len(vectors.own), _ROWS):
-      label = vectors.start + np.arange(first, first + _ROWS)  # as many each time, so that one program does for all
       rows = slice(first, min(first + _ROWS, len(vectors.own)))
-      count = rows.stop - first
-      label = np.minimum(label, table.m - 1)
-      vectors.own[rows] = np.asarray(start_vectors(table, key, label))[:count]
-      codes.own[rows] = table.codes[label[:count]]
+      label = vectors.start + np.arange(rows.start, rows.stop)
+      vectors.own[rows], codes.own[rows] = start_vectors(table, key, label), table.codes[label]
     return self.whole(self.fresh())
 
   def split(self, state: TrainState) -> TrainState:

@@ -72,13 +72,6 @@ class HostArray:
     here = np.flatnonzero((place >= 0) & (place < len(self.own)))
     return here, place[here]
 
-  def read(self, label: np.ndarray) -> np.ndarray:
-    """The rows `label` int [k]: [k, w], zeros where another process has them."""
-    rows = np.zeros((len(label), self.own.shape[1]), self.dtype)
-    here, place = self.own_place(label)
-    rows[here] = self.own[place]
-    return rows
-
   def write(self, label: np.ndarray, rows: np.ndarray) -> None:
     """Puts `rows` [k, w] into the places `label` int [k], distinct, as far as they are this process's."""
     here, place = self.own_place(label)

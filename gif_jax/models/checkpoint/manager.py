@@ -144,8 +144,9 @@ class Checkpoints:
     saved_by_hosts = (path / rows.FOLDER).exists()
     apart = joint is not None and (saved_by_hosts or _on_hosts(joint))
     if apart:
-      nowhere = None if saved_by_hosts else joint.replace(vectors=ocp.PLACEHOLDER, codes=ocp.PLACEHOLDER)
-      like = like.replace(joint=nowhere)
+      # Orbax insists on all that was saved, and cuts it to the rows asked for.
+      first_row = None if saved_by_hosts else jax.tree.map(lambda rows: _first_row(rows, like.step.sharding), joint)
+      like = like.replace(joint=first_row)
     # Other numbers of devices pad rows of identities to other lengths; padding is never read, cut off or added here.
     arguments = ocp.args.StandardRestore(like, strict=not (like.joint or like.softmax))
     state = self.manager.restore(step, args=ocp.args.Composite(**{_STATE: arguments}))[_STATE]
@@ -207,6 +208,10 @@ class Checkpoints:
     elif jax.process_count() == 1:  # a process that failed does not find the others here
       with contextlib.suppress(Exception):  # what failed first is what is to be said
         self.close()
+
+
+def _first_row(rows: HostArray, everywhere: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((1, rows.shape[1]), rows.dtype, sharding=everywhere)
 
 
 def _on_hosts(joint: Any) -> bool:

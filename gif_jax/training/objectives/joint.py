@@ -24,6 +24,8 @@ from gif_jax.training.objectives import losses
 from gif_jax.training.objectives.fixed import code_losses
 from gif_jax.training.state import Batch, JointTable, Metrics, TrainState
 
+_DRAWN = 1024  # code vectors drawn at a time, always as many: programs for other sizes round otherwise
+
 
 def abstract_rows(table: CodeTable, mesh: jax.sharding.Mesh) -> JointTable:
   """Sizes and types of `init_rows(table, mesh)`."""
@@ -49,12 +51,19 @@ def start_key(settings: ConfigDict, seed: int) -> jax.Array | None:
   return None if settings.start == 'table' else named_key(seed, 'code vectors')
 
 
-def start_vectors(table: CodeTable, key: jax.Array | None, labels: np.ndarray) -> np.ndarray | jax.Array:
+def start_vectors(table: CodeTable, key: jax.Array | None, labels: np.ndarray) -> np.ndarray:
   """The code vectors that training begins with: float32 [k, d], unit rows.
 
   Those of the table; with a key random ones, functions of key and identity alone, and the table's are not read.
   """
-  return table.rows(labels)[1] if key is None else _directions(key, labels, table.d)
+  if key is None:
+    return table.rows(labels)[1]
+  rows = np.empty((len(labels), table.d), np.float32)
+  for first in range(0, len(labels), _DRAWN):
+    some = labels[first : first + _DRAWN]
+    padded = np.pad(some, (0, _DRAWN - len(some)), mode='edge')
+    rows[first : first + len(some)] = np.asarray(_directions(key, padded, table.d))[: len(some)]
+  return rows
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -64,7 +73,7 @@ def _directions(key: jax.Array, labels: np.ndarray, d: int) -> jax.Array:
 
 
 def _put(
-  m: int, width: int, dtype: Any, read: Callable[[np.ndarray], np.ndarray | jax.Array], mesh: jax.sharding.Mesh
+  m: int, width: int, dtype: Any, read: Callable[[np.ndarray], np.ndarray], mesh: jax.sharding.Mesh
 ) -> jax.Array:
   """The rows read(labels) of all m identities as an array [M, width] over the devices, zeros from m on."""
   rows = m + -m % mesh.size

@@ -151,7 +151,7 @@ def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path, n
     rows, batch, context = objective.gather(state, {'label': jnp.asarray(LABEL)})
     cosines = jnp.zeros((8, table.l, table.v))
     gradient = jax.grad(lambda rows: objective.loss(rows, z, cosines, batch, context)[0])(rows)
-    return objective.update(state, rows, gradient, context, {})['joint']
+    return objective.update(state, rows, gradient, context, {})[0]['joint']
 
   touched = np.unique([*LABEL, *objective.others(0).tolist()])
   assert (len(touched) > len(np.unique(LABEL))) == (negatives > 0)
@@ -168,7 +168,7 @@ def test_a_step_moves_the_rows_as_dense_training_would(joint_config, tmp_path, n
 def test_negatives_are_drawn_anew_for_every_step_from_all(joint_config, tmp_path):
   joint_config.joint.negatives = 500
   objective = joint.Joint(joint_config, _table(tmp_path / 'table', 20), None, _mesh(1))
-  first, second = objective.others(0), objective._others(1)
+  first, second = objective.others(0), objective.others(1)
   np.testing.assert_array_equal(first, objective.others(0))
   assert (first != second).any()
   assert set(first.tolist()) == set(second.tolist()) == set(range(20))

@@ -93,7 +93,7 @@ def _stepper(objective):
     rows, batch, context = objective.gather(SimpleNamespace(softmax=table, step=number), {'label': label})
     gradient = jax.value_and_grad(lambda rows: objective.loss(rows, features, None, batch, context), has_aux=True)
     (loss, metrics), of_rows = gradient(rows)
-    after = objective.update(SimpleNamespace(softmax=table), rows, of_rows, context, metrics)
+    after, _ = objective.update(SimpleNamespace(softmax=table), rows, of_rows, context, metrics)
     return context[0], loss, after['softmax']
 
   def run(state, features, label):
@@ -217,7 +217,7 @@ def _lowered(m, rate, devices=1, dtype='float32', d=64, batch=16):
     rows, batch, context = objective.gather(SimpleNamespace(softmax=table, step=0), {'label': label})
     gradients = jax.grad(lambda *trained: objective.loss(*trained, None, batch, context), (0, 1), has_aux=True)
     (of_rows, of_features), metrics = gradients(rows, features)
-    return objective.update(SimpleNamespace(softmax=table), rows, of_rows, context, metrics)['softmax'], of_features
+    return objective.update(SimpleNamespace(softmax=table), rows, of_rows, context, metrics)[0]['softmax'], of_features
 
   shapes = jax.ShapeDtypeStruct((batch, d), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.int32)
   return jax.jit(step, donate_argnums=0).lower(objective.abstract()['softmax'], *shapes)
