@@ -21,9 +21,7 @@ def default() -> ConfigDict:
 
 def _data(c: ConfigDict) -> None:
   c.data = ConfigDict()
-  # Which faces: 'synthetic' (rendered, no download), 'folder' (photographs, one sub-folder per person), 'records' (the
-  # training format, InsightFace's RecordIO, 'tfds:NAME': whatever `python -m gif_jax convert` reads).
-  c.data.source = 'synthetic'
+  c.data.source = 'synthetic'  # rendered; or 'folder' (a sub-folder per person), 'records' (whatever `convert` reads)
   c.data.path = ''  # where a source that reads files finds them; '' for sources that need none
   c.data.newcomers = ''  # paths of people added later, separated by commas: labels after those of path; not synthetic
   c.data.identities = 1000  # m, people to train on (synthetic)
@@ -99,9 +97,9 @@ def _loss(c: ConfigDict) -> None:
 def _joint(c: ConfigDict) -> None:
   c.joint = ConfigDict()
   c.joint.enabled = False  # True: code vectors are trained with the network (`joint`); False: they stay as they are
-  # Where a code vector per identity lies: on the 'host', in a file that is mapped into memory, so that no device holds
-  # anything that grows with m; or on the 'device', split over all of them. Results are the same.
-  c.joint.rows = 'host'
+  c.joint.rows = (
+    'host'  # where code vectors lie: in files of the hosts, or on 'device', split over all; results are equal
+  )
   c.joint.rows_folder = ''  # on a fast disk of each host, or in its memory (/dev/shm/NAME); '' = WORKDIR/rows
   c.joint.start = 'table'  # code vectors begin as the table has them, or at 'random': codes alone are the table's then
   c.joint.weight = 1.0  # of the softmax of z against code vectors of the batch's identities and of negatives
