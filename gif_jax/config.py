@@ -97,9 +97,7 @@ def _loss(c: ConfigDict) -> None:
 def _joint(c: ConfigDict) -> None:
   c.joint = ConfigDict()
   c.joint.enabled = False  # True: code vectors are trained with the network (`joint`); False: they stay as they are
-  c.joint.rows = (
-    'host'  # where code vectors lie: in files on hosts, or on the 'device', split over all; both give the same
-  )
+  c.joint.rows = 'host'  # code vectors lie in files on hosts, or split over devices ('device'); results are equal
   c.joint.rows_folder = ''  # on a fast disk of each host, or in its memory (/dev/shm/NAME); '' = WORKDIR/rows
   c.joint.start = 'table'  # code vectors begin as the table has them, or at 'random': codes alone are the table's then
   c.joint.weight = 1.0  # of the softmax of z against code vectors of the batch's identities and of negatives
