@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gif_jax.codes.identities import LabelSpace
 from gif_jax.codes.table import CodeTable
+from gif_jax.core.distributed.host_array import HostArray
 from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 from gif_jax.evaluation.predictions import Predict
 from gif_jax.identification.beam_search import decode_sequence
@@ -21,7 +22,7 @@ from gif_jax.training.objectives.fixed import Fixed
 from gif_jax.training.objectives.joint import Joint
 from gif_jax.training.objectives.joint_on_host import JointOnHost
 from gif_jax.training.objectives.softmax import Softmax
-from gif_jax.training.state import TrainState
+from gif_jax.training.state import JointTable, TrainState
 from gif_jax.training.train_step import Objective, make_init, make_predict, make_read_digit, make_train_step
 
 
@@ -122,7 +123,12 @@ def open_trained(config: ConfigDict, workdir: Path, table: LabelSpace) -> Traine
   mesh = make_mesh(jax.local_devices())
   program = make_program(config, table, 1, mesh)
   checkpoints = open_checkpoints(config, workdir, table)
-  state = checkpoints.restore(program.like)
+  like = program.like
+  if isinstance(program.objective, JointOnHost):
+    assert isinstance(table, CodeTable)
+    vectors = HostArray.in_memory(table.m, table.d, np.float32)
+    like = like.replace(joint=JointTable(vectors, HostArray.in_memory(table.m, table.l, np.uint8), table.m))
+  state = checkpoints.restore(like)
   checkpoints.close()
   if state is None:
     raise CheckpointError(f'{workdir / "checkpoints"} holds no checkpoint yet: train first, or check the path.')

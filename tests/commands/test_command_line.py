@@ -92,7 +92,7 @@ def test_help_has_every_setting_with_its_default_comment_and_range(command):
   assert found['optim.lr'] == 'optim.lr=0.1 (0, inf) highest learning rate'
   assert found['optim.schedule'].startswith("optim.schedule='cosine' cosine or polynomial ")
   assert found['loss.digits_until'].startswith('loss.digits_until=0.0 [0, 1] Share of the steps in which digits shape')
-  assert found['data.source'].endswith('whatever `python -m gif_jax convert` reads).')
+  assert found['data.source'].endswith('(whatever `convert` reads)')
   assert found['softmax.combined'].startswith('softmax.combined=(1.0, 0.5, 0.0) (0, 4] [0, pi/2) [0, 1) m1, m2, m3 of')
   assert found['log.every_steps'] == 'log.every_steps=50 [1, inf)'
   # All the comments of the file are there: nothing is said in two places.

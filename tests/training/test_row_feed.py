@@ -186,9 +186,8 @@ def _names(folder, step):
 
 @pytest.mark.slow
 def test_a_checkpoint_writes_what_moved_and_links_the_rest(config, tmp_path):
-  config.train.batch_size = 8
   run = Run(config, tmp_path / 'run', 'host', m=200, devices=1).start()
-  saved, expected, last = _checkpoints(tmp_path, keep=99), {}, 20
+  saved, expected, last = _checkpoints(tmp_path, keep=99), {}, 10
   for step in range(1, last + 1):
     run.steps(1)
     saved.save(step, run.whole)
@@ -222,10 +221,9 @@ def test_what_was_restored_is_linked_by_the_next_checkpoint(config, tmp_path):
   assert _names(tmp_path, 3) == {'vectors.0.npy', 'codes.0.npy', 'vectors.0.3.rows.npy', 'vectors.0.3.labels.npy'}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('workers', [0, 2])
-def test_a_killed_run_ends_with_the_bits_of_one_on_devices(command, tmp_path, workers):
-  flags = short.flags(
+TRAIN = ('train', '--config=tests/helpers/tiny.py')
+TRAIN += tuple(
+  short.flags(
     train__steps=8,
     checkpoint__every_steps=1,
     joint__enabled=True,
@@ -233,11 +231,23 @@ def test_a_killed_run_ends_with_the_bits_of_one_on_devices(command, tmp_path, wo
     joint__lr=4.0,
     joint__retokenize_every_steps=3,
   )
-  arguments = ('train', '--config=tests/helpers/tiny.py', *flags)
-  done = command(*arguments, f'--workdir={tmp_path / "device"}', '--config.joint.rows=device')
+)
+
+
+@pytest.fixture(scope='module')
+def on_devices(command, tmp_path_factory):
+  """The summary of a run that nothing interrupted, with rows on devices."""
+  workdir = tmp_path_factory.mktemp('device')
+  done = command(*TRAIN, f'--workdir={workdir}', '--config.joint.rows=device')
   assert done.returncode == 0, done.stdout
-  arguments += (f'--workdir={tmp_path / "host"}', f'--config.data.workers={workers}')
-  checkpoints, target = tmp_path / 'host' / 'checkpoints', random.randint(1, 5)
+  return json.loads((workdir / 'summary.json').read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_killed_run_ends_with_the_bits_of_one_on_devices(command, on_devices, tmp_path, workers):
+  arguments = (*TRAIN, f'--workdir={tmp_path}', f'--config.data.workers={workers}')
+  checkpoints, target = tmp_path / 'checkpoints', random.randint(1, 5)
   running = command(*arguments, popen=True)
   while running.poll() is None and not list(checkpoints.glob(f'{target}*')):  # whole or in the making
     time.sleep(0.001)
@@ -246,6 +256,5 @@ def test_a_killed_run_ends_with_the_bits_of_one_on_devices(command, tmp_path, wo
   running.communicate()
   done = command(*arguments)
   assert done.returncode == 0, done.stdout
-  device, host = (json.loads((tmp_path / run / 'summary.json').read_text()) for run in ('device', 'host'))
-  assert host['state_sha256'] == device['state_sha256']
-  assert not (tmp_path / 'host' / 'rows').exists()
+  assert json.loads((tmp_path / 'summary.json').read_text())['state_sha256'] == on_devices['state_sha256']
+  assert not (tmp_path / 'rows').exists()

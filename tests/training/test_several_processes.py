@@ -125,6 +125,7 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_
   for name in ('trained_table', 'next_table') if form == 'joint' else ():
     CodeTable.open(together / name).verify()
 
+  config.joint.rows = 'device'
   checkpoints = open_checkpoints(config, together, table)
   state = checkpoints.restore(make_program(config, table, 5, make_mesh()).like)
   checkpoints.close()
