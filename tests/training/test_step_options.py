@@ -212,8 +212,8 @@ class _Pixels(nn.Module):
 
 @pytest.mark.slow
 def test_the_share_of_the_digits_gradient_that_reaches_the_features():
-  model = gif.GIF(_Pixels(), CodeHeads(3, 10, 8), SequenceDecoder(3, 10, 16))
-  images, code = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), np.array([[1, 2, 3], [4, 5, 6]])
+  model = gif.GIF(_Pixels(), CodeHeads(2, 10, 8), SequenceDecoder(2, 10, 16))
+  images, code = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3), np.array([[1, 2], [4, 5]])
   params = jax.jit(model.init)(jax.random.key(0), images)['params']
 
   @jax.jit
