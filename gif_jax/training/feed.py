@@ -19,7 +19,7 @@ from gif_jax.training.state import TrainState
 
 
 class Feed(Protocol):
-  """Brings batches to the devices, and what hosts keep of every identity to and fro.
+  """Brings batches to the devices, and what hosts keep of every identity there and back.
 
   A step's state is `split(state)`, which holds what the devices have. `whole` adds what the hosts have, once all steps
   under way are written back: that is what is saved, restored, evaluated. `init` makes a whole state of step 0.
