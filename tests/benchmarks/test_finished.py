@@ -22,7 +22,8 @@ from gif_jax.training.program import make_predictor, make_program, open_checkpoi
 def runs(tiny_config, tiny_faces, tiny_table, tmp_path_factory):
   """Folder joint_0 with a checkpoint and a config.json that says what was run; and the figures of its summary."""
   config = tiny_config.copy_and_resolve_references()
-  config.joint.enabled, config.eval.beam, config.tokenizer.table = True, 50, str(tiny_table.path)
+  config.joint.enabled, config.joint.rows = True, 'device'
+  config.eval.beam, config.tokenizer.table = 50, str(tiny_table.path)
   workdir = tmp_path_factory.mktemp('runs') / 'joint_0'
   workdir.mkdir()
   program = make_program(config, tiny_table, 1, make_mesh(jax.local_devices()))
