@@ -24,7 +24,8 @@ from benchmarks.device import processor
 from benchmarks.scaling.row import BLOCK, vectors_of
 from gif_jax.core.distributed.host_array import HostArray
 
-PARTS = ('read', 'to the device', 'from the device', 'write', 'read, cold', 'read, cold, with notice')
+WARM, COLD = ('read', 'to the device', 'from the device', 'write', 'notice'), ('read, cold', 'read, cold, with notice')
+PARTS = (*WARM, *COLD)
 
 
 def _file(folder: Path, m: int, d: int) -> HostArray:
@@ -72,13 +73,14 @@ def measure(rows: HostArray, path: Path, n: int, rounds: int, notice: float) -> 
 
   for _ in tqdm(range(rounds), desc=f'{rows.m} rows', unit='round'):
     label, place = some()
+    timed('notice', rows.expect, label)
     read = timed('read', rows.own.__getitem__, place)
     moved = timed('to the device', lambda read: jax.block_until_ready(jax.device_put(read)), read) + 0
     moved.block_until_ready()
     back = timed('from the device', np.asarray, moved)
     distinct, first = np.unique(label, return_index=True)
     timed('write', rows.write, distinct, back[first])
-  for part in PARTS[4:]:
+  for part in COLD:
     for _ in tqdm(range(max(3, rounds // 5)), desc=part, unit='round'):
       label, place = some()
       _drop(rows, path)

@@ -137,6 +137,7 @@ def train(
           window.restart()
         if stopping:
           _LOG.info('stopped by a signal: step %d is saved; the same command continues from there', step)
+          feed.close()
           return None
   finally:
     iterator.close()

@@ -8,6 +8,9 @@ SETTINGS = {key: value for key, value in _TINY.items() if value != all_keys()[ke
 SETTINGS |= {'train.steps': 2, 'data.workers': 0, 'data.cache': False, 'eval.every_steps': 0}
 SETTINGS |= {'eval.validation_identities': 0, 'eval.identities': 0, 'data.held_out': 0}
 
+# `joint` with everything that moves its rows within a few steps, as keywords of `flags`.
+JOINT = {'joint__enabled': True, 'joint__negatives': 5, 'joint__lr': 4.0, 'joint__retokenize_every_steps': 3}
+
 
 def flags(**changes) -> list[str]:
   """changes: further settings, with __ for the dot: train__steps=4."""

@@ -222,16 +222,7 @@ def test_what_was_restored_is_linked_by_the_next_checkpoint(config, tmp_path):
 
 
 TRAIN = ('train', '--config=tests/helpers/tiny.py')
-TRAIN += tuple(
-  short.flags(
-    train__steps=8,
-    checkpoint__every_steps=1,
-    joint__enabled=True,
-    joint__negatives=5,
-    joint__lr=4.0,
-    joint__retokenize_every_steps=3,
-  )
-)
+TRAIN += tuple(short.flags(train__steps=8, checkpoint__every_steps=1, **short.JOINT))
 
 
 @pytest.fixture(scope='module')

@@ -134,14 +134,7 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tiny_config, tiny_
 
 @pytest.mark.slow
 def test_rows_on_two_hosts_equal_rows_on_eight_devices(pair, tmp_path):
-  flags = short.flags(
-    train__steps=6,
-    checkpoint__every_steps=2,
-    joint__enabled=True,
-    joint__negatives=5,
-    joint__lr=4.0,
-    joint__retokenize_every_steps=3,
-  )
+  flags = short.flags(train__steps=6, checkpoint__every_steps=2, **short.JOINT)
   summaries = []
   for where in ('host', 'device'):
     given = (*flags, f'--workdir={tmp_path / where}', f'--config.joint.rows={where}')

@@ -99,11 +99,9 @@ def on_disk(folder: Path, array: jax.Array | HostArray, rows: int, dtype: npt.DT
 
 def shares(n: int) -> list[range]:
   """The images 0..n-1 in one run of neighbours per process; all of them in one where there are fewer than processes."""
-  processes = jax.process_count()
-  if n < processes:
+  if n < jax.process_count():
     return [range(n)]  # every process does all of them
-  bounds = [n * i // processes for i in range(processes + 1)]
-  return [range(*pair) for pair in itertools.pairwise(bounds)]
+  return [range(*pair) for pair in itertools.pairwise(bounds(n))]
 
 
 def joined(rows: np.ndarray, parts: list[range]) -> np.ndarray:

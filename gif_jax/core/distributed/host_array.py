@@ -17,6 +17,12 @@ def bounds(m: int) -> list[int]:
   return [m * i // jax.process_count() for i in range(jax.process_count() + 1)]
 
 
+def _share(m: int) -> int:
+  """How many of them are of this process."""
+  start, stop = bounds(m)[jax.process_index() :][:2]
+  return stop - start
+
+
 class HostArray:
   """Rows [m, w]; a leaf in trees of arrays, as a jax.Array is.
 
@@ -36,15 +42,12 @@ class HostArray:
   @classmethod
   def in_memory(cls, m: int, width: int, dtype: Any) -> Self:
     """Zeros, with memory for this process's share."""
-    cuts, process = bounds(m), jax.process_index()
-    return cls(np.zeros((cuts[process + 1] - cuts[process], width), dtype), m)
+    return cls(np.zeros((_share(m), width), dtype), m)
 
   @classmethod
   def on_disk(cls, folder: Path, name: str, m: int, width: int, dtype: Any) -> Self:
     """Zeros in a new file of `folder`, whose disk space is taken at once. Raises DiskError where there is none."""
-    process = jax.process_index()
-    n = bounds(m)[process + 1] - bounds(m)[process]
-    path = folder / f'{name}-{process}.npy'
+    n, path = _share(m), folder / f'{name}-{jax.process_index()}.npy'
     with writing(path):
       folder.mkdir(parents=True, exist_ok=True)
       path.unlink(missing_ok=True)  # of a run that was killed
