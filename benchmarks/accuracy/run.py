@@ -22,7 +22,6 @@ from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.storage.files import read_json, write_json
 from gif_jax.data.sets.open import open_faces
-from gif_jax.training import input_pipeline, sharding
 from gif_jax.training.program import make_program
 from gif_jax.training.train import train
 
@@ -76,17 +75,7 @@ def _step(settings, faces, table):
   mesh = make_mesh()
   program = make_program(settings, table, train_steps(settings, len(faces.train)), mesh)
   rows = {'joint': program.like.joint, 'softmax': program.like.softmax}
-  iterator = input_pipeline.batches(
-    faces.train,
-    table,
-    batch_size=settings.train.batch_size,
-    seed=0,
-    stop=1,
-    labels=settings.joint.enabled or settings.softmax.enabled,
-  )
-  batch = sharding.put_batch(next(iterator), mesh)
-  iterator.close()
-  memory = program.train_step.lower(program.like, batch).compile().memory_analysis()
+  memory = program.train_step.lower(program.like, program.inputs).compile().memory_analysis()
   return {
     'network_bytes': device_bytes(program.like.replace(joint=None, softmax=None)),
     'identity_bytes': device_bytes(rows),

@@ -26,7 +26,7 @@ class Command(NamedTuple):
   template: str = 'inputs'
 
 
-_TINY = f'--config={ROOT / "tests" / "tiny.py"}'
+_TINY = f'--config={ROOT / "tests" / "helpers" / "tiny.py"}'
 _MAIN = f'train {_TINY} --workdir=out/run'
 _FOLDER = '--config.data.source=folder --config.data.path=in/faces --config.eval.validation_identities=0 '
 _FOLDER += '--config.eval.identities=4 --config.data.cache=True'

@@ -134,10 +134,9 @@ def classifier(c: ConfigDict, table, mesh: Mesh) -> tuple[Callable, Callable, Tr
   shape = jax.eval_shape(fresh).replace(**objective.abstract())
   placed = sharding.state_sharding(mesh, shape)
   init = jax.jit(fresh, out_shardings=sharding.state_sharding(mesh, jax.eval_shape(fresh)))
-  split, replicated = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
-  given = objective.inputs(split, replicated)
-  if isinstance(given, dict):
-    given['features'] = given.pop('image')
+  given = {'features': batch_sharding(mesh)}
+  given |= jax.tree.map(lambda x: x.sharding, objective.inputs(c.train.batch_size))
+  replicated = NamedSharding(mesh, PartitionSpec())
   jitted = jax.jit(step, in_shardings=(placed, given), out_shardings=(placed, None, replicated), donate_argnums=0)
   return lambda: init().replace(**objective.init()), jitted, abstract(shape, placed), objective
 

@@ -142,7 +142,7 @@ class Subject:
     }
 
   def step(self) -> dict:
-    self.state, metrics = self.step_program(self.state, self.batch)
+    self.state, metrics, _ = self.step_program(self.state, self.batch)
     return metrics
 
   def train(self) -> dict:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -33,6 +33,7 @@ class Program(NamedTuple):
   train_step: jax.stages.Wrapped  # see `train_step.make_train_step`; the state passed in is donated
   predict: jax.stages.Wrapped  # (variables, images) -> see `train_step.make_predict`, on the devices of both
   like: TrainState  # shapes, dtypes and shardings of the state
+  inputs: dict[str, Any]  # the same of a batch, with which train_step is called
   read_digit: Callable | None  # see `train_step.make_read_digit`; None without a sequence decoder
   objective: Objective
 
@@ -45,7 +46,7 @@ def make_objective(config: ConfigDict, table: LabelSpace, total_steps: int, mesh
     assert isinstance(table, CodeTable)  # validation keeps `joint` and softmax apart
     form = JointOnHost if config.joint.rows == 'host' else Joint
     return form(config, table, optim.schedule(config.optim, total_steps, config.joint.lr), mesh)
-  return Fixed(config.loss)
+  return Fixed(config.loss, table.l, config.model.d, mesh)
 
 
 def make_program(config: ConfigDict, table: LabelSpace, total_steps: int, mesh: jax.sharding.Mesh) -> Program:
@@ -59,7 +60,9 @@ def make_program(config: ConfigDict, table: LabelSpace, total_steps: int, mesh: 
   without = jax.eval_shape(init)
   shapes = without.replace(**objective.abstract())
   shardings = sharding.state_sharding(mesh, shapes)
-  replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  split, replicated = batch_sharding(mesh), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  images = config.train.batch_size, config.data.size, config.data.size, 3
+  inputs = {'image': jax.ShapeDtypeStruct(images, np.uint8, sharding=split), **objective.inputs(images[0])}
   # Initial values need no optimised code, and on a CPU compiling it takes far longer than running it.
   options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
   train_step = make_train_step(model, tx, objective, config, total_steps, mesh)
@@ -68,12 +71,13 @@ def make_program(config: ConfigDict, table: LabelSpace, total_steps: int, mesh: 
     init=lambda: fresh().replace(**objective.init()),
     train_step=jax.jit(
       train_step,
-      in_shardings=(shardings, objective.inputs(batch_sharding(mesh), replicated)),
+      in_shardings=(shardings, jax.tree.map(lambda x: x.sharding, inputs)),
       out_shardings=(shardings, replicated, replicated),
       donate_argnums=0,
     ),
     predict=jax.jit(make_predict(model, config.loss.scale)),
     like=abstract(shapes, shardings),
+    inputs=inputs,
     read_digit=make_read_digit(model, config.loss.scale) if model.sequence else None,
     objective=objective,
   )

@@ -61,7 +61,7 @@ class RowFeed:
     mesh, self.n = objective.mesh, batch_size + objective.settings.negatives
     self.split_over_all, self.replicated = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
     here = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
-    self.places = here * -(-self.n // here)
+    self.places = here * objective.places(self.n)
     self.idle = self._put(np.zeros((self.n, vectors.shape[1]), np.float32))
     self.under_way: deque[_Moved] = deque()
     self.step, self.others, self.ahead = 0, _others(objective, 0), deque[np.ndarray]()

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from gif_jax.core.jax_keys import named_key
@@ -28,7 +27,7 @@ class Objective(Protocol):
   loss(rows, features, cosines, batch, context) -> (loss, metrics), means over the examples of `batch`, which may be a
     part of the batch that was gathered; cosines: of the heads, None without any.
   update(state, rows, gradient, context, metrics) -> (its parts of the next state, what goes back to the hosts or None).
-  inputs(split, replicated) -> where a batch is placed, in terms of these two, as a prefix of its tree.
+  inputs(size) -> what a batch of so many images has beside them, as shapes in their places on the devices.
   """
 
   def abstract(self) -> dict[str, Any]: ...
@@ -40,7 +39,7 @@ class Objective(Protocol):
   def update(
     self, state: TrainState, rows: Any, gradient: Any, context: Any, metrics: Metrics
   ) -> tuple[dict[str, Any], Any]: ...
-  def inputs(self, split: NamedSharding, replicated: NamedSharding) -> Any: ...
+  def inputs(self, size: int) -> dict[str, Any]: ...
 
 
 def make_init(model: gif.GIF, tx: optax.GradientTransformation, config: ConfigDict) -> Callable[[], TrainState]:

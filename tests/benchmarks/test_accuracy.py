@@ -32,7 +32,7 @@ def rows(monkeypatch):
     'ArcFace': (tiny, SOFTMAX),
     'lost': (tiny, {'tokenizer.table': '/nowhere/table'}),
   }
-  parts = {'thousand': accuracy_rows.Part(BUDGET, ('fixed', 'lost'), seeds=(0,))}
+  parts = {'thousand': accuracy_rows.Part(BUDGET, ('joint', 'lost'), seeds=(0,))}
   for module in (accuracy_rows, report, accuracy):
     monkeypatch.setattr(module, 'ROWS', tiny_rows)
     monkeypatch.setattr(module, 'PARTS', parts)
@@ -57,28 +57,28 @@ def _interrupted(monkeypatch, run, cache):
 @pytest.mark.slow
 def test_an_interrupted_run_continues_and_a_failed_one_stops_no_other(rows, monkeypatch, tmp_path, capsys):
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
-  fixed, _ = accuracy_rows.runs_of('thousand', tmp_path)
-  _interrupted(monkeypatch, fixed, tmp_path / 'cache')
-  assert not (fixed.folder / 'summary.json').exists()
+  joint, _ = accuracy_rows.runs_of('thousand', tmp_path)
+  _interrupted(monkeypatch, joint, tmp_path / 'cache')
+  assert not (joint.folder / 'summary.json').exists()
 
   with pytest.raises(SystemExit, match=r'FAILED: lost, seed 0: exit 1: .*nowhere/table.*lost_0/log'):
     accuracy.main(['thousand', f'--output={tmp_path}'])
-  summary = json.loads((fixed.folder / 'summary.json').read_text())
+  summary = json.loads((joint.folder / 'summary.json').read_text())
   assert (summary['resumed_from_step'], summary['steps']) == (2, 3)
-  cost = json.loads((fixed.folder / 'cost.json').read_text())
+  cost = json.loads((joint.folder / 'cost.json').read_text())
   assert cost['cpu_seconds'] > 0 and cost['peak_resident_bytes'] > 1e7
   assert cost['network_bytes'] > 0 and cost['identity_bytes'] == 0 and cost['step_temporaries_bytes'] > 0
   table = capsys.readouterr().out
-  assert '| fixed |' in table and 'lost' not in table.split('## Verdict')[0]
+  assert '| joint |' in table and 'lost' not in table.split('## Verdict')[0]
   for name in ('thousand.md', 'thousand.json', 'thousand_tar.png', 'thousand_validation.png', 'against_m.md'):
     assert (tmp_path / name).stat().st_size > 0
 
   # Finished runs are not run again, nor any with other settings in their place.
   monkeypatch.setattr(workers.Workers, '_start', lambda *_: pytest.fail('a finished run was started'))
-  accuracy.main(['thousand', f'--output={tmp_path}', '--rows', 'fixed'])
+  accuracy.main(['thousand', f'--output={tmp_path}', '--rows', 'joint'])
   assert capsys.readouterr().out == table
-  with pytest.raises(SystemExit, match=r'fixed_0 is of config\.train\.steps=3, asked for is 9.*remove that folder'):
-    accuracy.main(['thousand', f'--output={tmp_path}', '--rows', 'fixed', '--steps=9'])
+  with pytest.raises(SystemExit, match=r'joint_0 is of config\.train\.steps=3, asked for is 9.*remove that folder'):
+    accuracy.main(['thousand', f'--output={tmp_path}', '--rows', 'joint', '--steps=9'])
 
 
 def _run(folder, name='a'):

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
+from gif_jax.core.distributed.mesh import batch_sharding
 from gif_jax.models.heads import unit
 from gif_jax.training.objectives import losses
 from gif_jax.training.state import Batch, Metrics, TrainState
@@ -21,8 +21,8 @@ class Fixed:
   A batch has code int32 [B, l] and code_vector float32 [B, d], looked up by the input pipeline.
   """
 
-  def __init__(self, settings: ConfigDict):
-    self.settings = settings
+  def __init__(self, settings: ConfigDict, l: int, d: int, mesh: jax.sharding.Mesh):
+    self.settings, self.l, self.d, self.mesh = settings, l, d, mesh
 
   def abstract(self) -> dict[str, Any]:
     return {}
@@ -46,9 +46,12 @@ class Fixed:
     del state, rows, gradient, context, metrics
     return {}, None
 
-  def inputs(self, split: NamedSharding, replicated: NamedSharding) -> Any:
-    del replicated
-    return split
+  def inputs(self, size: int) -> dict[str, Any]:
+    split = batch_sharding(self.mesh)
+    return {
+      'code': jax.ShapeDtypeStruct((size, self.l), jnp.int32, sharding=split),
+      'code_vector': jax.ShapeDtypeStruct((size, self.d), jnp.float32, sharding=split),
+    }
 
 
 def code_losses(

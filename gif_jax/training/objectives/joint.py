@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from gif_jax.codes.table import CodeTable
+from gif_jax.core.distributed.mesh import batch_sharding
 from gif_jax.core.jax_keys import named_key
 from gif_jax.models.heads import unit
 from gif_jax.training.objectives import losses
@@ -174,9 +175,8 @@ class Joint(Compared):
   def init(self) -> dict[str, Any]:
     return {'joint': init_rows(self.table, self.mesh, start_key(self.settings, self.seed))}
 
-  def inputs(self, split: NamedSharding, replicated: NamedSharding) -> Any:
-    del replicated
-    return split
+  def inputs(self, size: int) -> dict[str, Any]:
+    return {'label': jax.ShapeDtypeStruct((size,), jnp.int32, sharding=batch_sharding(self.mesh))}
 
   def gather(self, state: TrainState, batch: Batch) -> tuple[jax.Array, Batch, tuple[jax.Array, jax.Array]]:
     label = jnp.concatenate([batch['label'], self.others(state.step)])

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gif_jax.core.distributed.mesh import batch_sharding
 from gif_jax.training.objectives.joint import Compared
 from gif_jax.training.state import Batch, TrainState
 
@@ -44,9 +45,24 @@ class JointOnHost(Compared):
   def init(self) -> dict[str, Any]:
     return {}
 
-  def inputs(self, split: NamedSharding, replicated: NamedSharding) -> Any:
-    brought = Brought(replicated, split, split, split, replicated, (replicated,) * IN_FLIGHT)
-    return {'image': split, 'rows': brought}
+  def places(self, n: int) -> int:
+    """C, for the rows of n identities."""
+    processes = len({device.process_index for device in self.mesh.devices.flat})
+    return -(-n // (self.mesh.size // processes))
+
+  def inputs(self, size: int) -> dict[str, Any]:
+    n, l, d = size + self.settings.negatives, self.table.l, self.table.d
+    split, places = batch_sharding(self.mesh), self.mesh.size * self.places(n)
+    replicated = NamedSharding(self.mesh, PartitionSpec())
+    brought = Brought(
+      label=jax.ShapeDtypeStruct((n,), jnp.int32, sharding=replicated),
+      place=jax.ShapeDtypeStruct((places,), jnp.int32, sharding=split),
+      vectors=jax.ShapeDtypeStruct((places, d), jnp.float32, sharding=split),
+      codes=jax.ShapeDtypeStruct((places, l), jnp.uint8, sharding=split),
+      source=jax.ShapeDtypeStruct((n,), jnp.int32, sharding=replicated),
+      moved=(jax.ShapeDtypeStruct((n, d), jnp.float32, sharding=replicated),) * IN_FLIGHT,
+    )
+    return {'rows': brought}
 
   def gather(self, state: TrainState, batch: Batch) -> tuple[jax.Array, Batch, tuple[jax.Array, jax.Array]]:
     del state

@@ -19,6 +19,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from gif_jax.core.distributed.mesh import batch_sharding
 from gif_jax.core.jax_keys import named_key
 from gif_jax.models.heads import unit
 from gif_jax.training import optim
@@ -149,9 +150,8 @@ class Softmax:
       norms = jnp.stack([metrics['norm_mean'], metrics['norm_std']])
     return {'softmax': table.replace(centres=centres, opt_state=opt_state, norms=norms)}, None
 
-  def inputs(self, split: NamedSharding, replicated: NamedSharding) -> Any:
-    del replicated
-    return split
+  def inputs(self, size: int) -> dict[str, Any]:
+    return {'label': jax.ShapeDtypeStruct((size,), jnp.int32, sharding=batch_sharding(self.mesh))}
 
 
 def _table(state: TrainState) -> SoftmaxTable:
