@@ -12,6 +12,6 @@ from gif_jax.configs import ms1mv3
 
 
 def get_config(form='r50'):
-  c = ms1mv3.get_config(form, combined=(1.0, 0.0, 0.4))
+  c = ms1mv3.get_config(form, m=360_232, combined=(1.0, 0.0, 0.4))
   c.optim.weight_decay = 1e-4
   return c

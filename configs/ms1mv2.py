@@ -11,4 +11,4 @@ from gif_jax.configs import ms1mv3
 
 
 def get_config(form='r50'):
-  return ms1mv3.get_config(form)
+  return ms1mv3.get_config(form, m=85_742)

@@ -15,13 +15,17 @@ optim.lr alike.
 from gif_jax import config
 
 
-def get_config(form='r50', combined=(1.0, 0.5, 0.0), sample_rate=1.0):
-  """form: a backbone, or one and ',softmax'; combined, sample_rate: arcface_torch's margins and share for the set."""
+def get_config(form='r50', m=93_431, combined=(1.0, 0.5, 0.0), sample_rate=1.0):
+  """form: a backbone, or one and ',softmax'; combined, sample_rate: arcface_torch's margins and share for the set.
+
+  m: people of the set as it was published, for `gif-jax plan`; training counts those that it reads.
+  """
   backbone = form.removesuffix(',softmax')
   c = config.default()
 
   c.data.source = 'records'
   c.data.held_out = 0  # every image is trained on
+  c.data.identities = m
   c.data.workers = 8
 
   c.model.backbone = backbone

@@ -15,4 +15,4 @@ from gif_jax.configs import ms1mv3
 
 
 def get_config(form='r50'):
-  return ms1mv3.get_config(form, combined=(1.0, 0.0, 0.4), sample_rate=0.2)
+  return ms1mv3.get_config(form, m=2_059_906, combined=(1.0, 0.0, 0.4), sample_rate=0.2)

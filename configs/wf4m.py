@@ -12,4 +12,4 @@ from gif_jax.configs import ms1mv3
 
 
 def get_config(form='r50'):
-  return ms1mv3.get_config(form, combined=(1.0, 0.0, 0.4))
+  return ms1mv3.get_config(form, m=205_990, combined=(1.0, 0.0, 0.4))

@@ -24,7 +24,7 @@ def _data(c: ConfigDict) -> None:
   c.data.source = 'synthetic'  # rendered; or 'folder' (a sub-folder per person), 'records' (whatever `convert` reads)
   c.data.path = ''  # where a source that reads files finds them; '' for sources that need none
   c.data.newcomers = ''  # paths of people added later, separated by commas: labels after those of path; not synthetic
-  c.data.identities = 1000  # m, people to train on (synthetic)
+  c.data.identities = 1000  # m, people to train on (synthetic); of other sources it is counted, and for `plan` alone
   c.data.first_identity = 0  # number of the first of them; people added to a table of m come from m on (synthetic)
   c.data.images = 14  # training images per identity (synthetic)
   c.data.imbalance = 1.0  # long tail: images of label 0 / of label m - 1, falling by a constant factor; 1 = all alike
@@ -78,6 +78,8 @@ def _model(c: ConfigDict) -> None:
   c.model.sequence = 0  # width of the sequence decoder, which reads digits in order beside the heads; 0 = none
   c.model.dropout = 0.0  # before the embedding layer
   c.model.dtype = 'bfloat16'  # of the backbone's arithmetic; heads, losses and weights are float32
+  # Images that BatchNorm takes statistics over, at most; so the number of devices changes nothing. 0 = all of a batch.
+  c.model.batch_norm_group = 128
   c.model.remat = False  # blocks are computed again in the backward pass: less memory, a third more arithmetic
 
 
@@ -178,110 +180,6 @@ def _log(c: ConfigDict) -> None:
 
 
 _COUNTED = 2**31 - 1  # steps, as int32 has them
-_FREE = ()  # any text
-# What every key may be that is not True or False: the range of a number, the choices of a text. Where 0 turns something
-# off it is in the range.
-ALLOWED = {
-  'data.source': ('synthetic', 'folder', 'records'),
-  'data.path': _FREE,
-  'data.newcomers': _FREE,
-  'data.identities': '[1, inf)',
-  'data.first_identity': '[0, inf)',
-  'data.images': '[1, 1e9]',
-  'data.imbalance': '[1, inf)',
-  'data.label_noise': '[0, 1)',
-  'data.held_out': '[0, 1e9]',
-  'data.size': '[16, 1024]',
-  'data.seed': '[0, 4294967295]',
-  'data.bad_images': ('skip', 'error'),
-  'data.workers': '[0, 1024]',
-  'augment.flip': '[0, 1]',
-  'augment.photometric': '[0, 1]',
-  'augment.grey': '[0, 1]',
-  'augment.blur': '[0, 1]',
-  'augment.low_resolution': '[0, 1]',
-  'augment.jpeg': '[0, 1]',
-  'augment.erase': '[0, 1]',
-  'augment.crop': '[0, 1]',
-  'tokenizer.table': _FREE,
-  'tokenizer.encoder': ('pixels', 'clip', 'backbone'),
-  'tokenizer.encoder_path': _FREE,
-  'tokenizer.vectors': _FREE,
-  'tokenizer.codes': ('product', 'tree', 'random'),
-  'tokenizer.cluster': ('initial', 'homogenized'),
-  'tokenizer.l': '[0, 62]',
-  'tokenizer.v': '[0, 256]',
-  'tokenizer.slack': '[0, 1000]',
-  'tokenizer.iterations': '[1, 1e6]',
-  'tokenizer.homogenize_epochs': '[0, 1e6]',
-  'tokenizer.homogenize_lr': '(0, inf)',
-  'tokenizer.homogenize_subset': '[2, 1e9]',
-  'tokenizer.seed': '[0, 4294967295]',
-  'model.backbone': ('r18', 'r34', 'r50', 'r100', 'r200', 'small', 'tiny'),
-  'model.d': '[1, 65536]',
-  'model.projection': '[1, 65536]',
-  'model.sequence': '[0, 65536]',
-  'model.dropout': '[0, 1)',
-  'model.dtype': ('bfloat16', 'float32'),
-  'loss.margin_type': ('cosface', 'arcface'),
-  'loss.margin': '[0, pi/2)',
-  'loss.scale': '(0, inf)',
-  'loss.digits': '[0, inf)',
-  'loss.digits_until': '[0, 1]',
-  'loss.gamma': '[0, inf)',
-  'loss.sequence': '[0, inf)',
-  'joint.rows': ('host', 'device'),
-  'joint.rows_folder': _FREE,
-  'joint.start': ('table', 'random'),
-  'joint.weight': '[0, inf)',
-  'joint.scale': '(0, inf)',
-  'joint.margin': '[0, 1)',
-  'joint.negatives': '[0, 1e7]',
-  'joint.embeddings': '[0, inf)',
-  'joint.uniformity': '[0, inf)',
-  'joint.lr': '[0, inf)',
-  'joint.retokenize_every_steps': '[0, inf)',
-  'softmax.sample_rate': '(0, 1]',
-  'softmax.margin_type': ('arcface', 'cosface', 'adaface', 'combined'),
-  'softmax.margin': '[0, pi/2)',
-  'softmax.combined': '(0, 4] [0, pi/2) [0, 1)',
-  'softmax.scale': '(0, inf)',
-  'softmax.adaface_h': '[0, inf)',
-  'softmax.adaface_rate': '(0, 1]',
-  'softmax.interclass_filtering_threshold': '[0, 1)',
-  'optim.name': ('sgd', 'adamw'),
-  'optim.lr': '(0, inf)',
-  'optim.momentum': '[0, 1)',
-  'optim.weight_decay': '[0, inf)',
-  'optim.clip': '[0, inf)',
-  'optim.schedule': ('cosine', 'polynomial'),
-  'optim.power': '(0, inf)',
-  'optim.warmup': '[0, 1]',
-  'train.steps': '[0, 2147483647]',
-  'train.epochs': '[0, 1e6]',
-  'train.steps_at_most': '[0, 2147483647]',
-  'train.batch_size': '[2, 1e6]',
-  'train.neighbours': '[1, 1e6]',
-  'train.accumulate': '[1, 1e6]',
-  'train.ema': '[0, 1)',
-  'train.fsdp': '[1, 1e6]',
-  'train.seed': '[0, 4294967295]',
-  'checkpoint.every_steps': '[1, inf)',
-  'checkpoint.keep': '[1, inf)',
-  'eval.every_steps': '[0, inf)',
-  'eval.targets': _FREE,
-  'eval.validation_identities': '[0, 1e6]',
-  'eval.identities': '[0, 1e6]',
-  'eval.images': '[2, 1e6]',
-  'eval.pairs': '[20, 1e8]',
-  'eval.closed_set': '[1, 1e9]',
-  'eval.batch_size': '[1, 1e6]',
-  'eval.beam': '[1, 1e6]',
-  'eval.trees_up_to': '[0, inf)',
-  'log.every_steps': '[1, inf)',
-  'log.profile_steps': '[0, inf)',
-  'log.short': _FREE,
-}
 
 
 def all_keys() -> dict:

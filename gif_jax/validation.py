@@ -2,10 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from gif_jax.config import ALLOWED, all_keys, default
+from gif_jax.config import all_keys, default
 from gif_jax.core.allowed import did_you_mean, problem, shown
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.pair_counts import too_few_pairs, usable_pairs
+from gif_jax.ranges import ALLOWED
 
 
 def unknown(key: str) -> ConfigError:

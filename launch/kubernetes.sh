@@ -15,6 +15,7 @@ Trains in a JobSet, one pod on each node. CLAIM (a PersistentVolumeClaim, ReadWr
   --tpu=KIND --topology=AxB --chips=N     instead of GPUs, on GKE: KIND as in cloud.google.com/gke-tpu-accelerator
                      (tpu-v6e-slice), the slice's shape, and the chips of a node (default 4); --nodes=N as the slice has
 To continue a run whose JobSet has ended: kubectl delete jobset NAME, then the same command.
+PLAN=h200:8x2 before it compiles the training here for that machine instead, and says what it needs.
 DRY_RUN=1 prints the manifest and starts nothing.
 END
 }
@@ -46,6 +47,8 @@ done
 for count in nodes gpus chips; do
   [[ ${!count} =~ ^[1-9][0-9]*$ ]] || fail "--$count=${!count} is not a number from 1 up"
 done
+
+if [ -n "${PLAN:-}" ]; then exec "${PYTHON:-python}" -m gif_jax plan --topology="$PLAN" --config="$1" "${@:3}"; fi
 
 device=nvidia.com/gpu devices=$gpus selector='{}' coordinator=$name-training-0-0.$name:8476
 if [ -n "$tpu" ]; then

@@ -29,6 +29,7 @@ usage: sbatch [OPTIONS OF SBATCH] launch/slurm.sh CONFIG WORKDIR [--config.KEY=V
 Trains on all nodes of the job, one process on each, and puts the job back into the queue until the run is finished.
 WORKDIR and the data lie where all nodes see them. PYTHON=FILE names another Python than the one on PATH.
 scancel ends it for good, with its state saved; the same sbatch command continues it.
+PLAN=h200:8x2 launch/slurm.sh CONFIG WORKDIR ... compiles it for two nodes of 8 H200 instead, and says what it needs.
 DRY_RUN=1 launch/slurm.sh CONFIG WORKDIR ... prints what a job would run and starts nothing.
 END
 }
@@ -47,6 +48,7 @@ shift 2
 for name in "$config" "$workdir"; do
   case $name in -*) fail "$name stands where CONFIG and WORKDIR belong" ;; esac
 done
+if [ -n "${PLAN:-}" ]; then exec "${PYTHON:-python}" -m gif_jax plan --topology="$PLAN" --config="$config" "$@"; fi
 if [ -n "${DRY_RUN:-}" ]; then # as the #SBATCH lines above ask for, where there is no job yet
   : "${SLURM_JOB_ID:=JOB}" "${SLURM_NTASKS_PER_NODE:=1}" "${SLURM_GPUS_ON_NODE:=8}"
 fi

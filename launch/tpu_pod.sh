@@ -9,6 +9,7 @@ usage: $0 COMMAND, with the slice described by variables, for example:
   export TPU=gif ZONE=us-east5-b TYPE=v6e-16 RUNTIME=v2-alpha-tpuv6e SHARED=10.0.0.2:/volume SPOT=1
   $0 keep configs/wf42m.py:r100 /mnt/shared/r100 --config.data.path=/mnt/shared/wf42m
 commands:
+  plan CONFIG WORKDIR [FLAGS]   compiles it here for the machine PLAN (v6e:4x4) and says what it needs
   create                        asks for the slice: queued resource TPU of TYPE with RUNTIME in ZONE, spot with SPOT=1
   install                       mounts SHARED at /mnt/shared and installs this folder's code, on all machines
   run CONFIG WORKDIR [FLAGS]    starts, or continues, the training on all machines; needs no connection from then on
@@ -176,6 +177,12 @@ keep() {
 command=${1:-}
 [ $# -eq 0 ] || shift
 case $command in -h | --help) usage; exit 0 ;; esac
+if [ "$command" = plan ]; then
+  need PLAN
+  check_training "$@"
+  call "${PYTHON:-python}" -m gif_jax plan --topology="$PLAN" --config="$1" "${@:3}"
+  exit
+fi
 need TPU ZONE
 case $command in
   run) check_training "$@"; run "$@" ;;

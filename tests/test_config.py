@@ -14,6 +14,7 @@ from gif_jax.commands import train
 from gif_jax.core.allowed import problem, ranges
 from gif_jax.core.pair_counts import usable_pairs
 from gif_jax.data.drawn_pairs import check_pairs
+from gif_jax.ranges import ALLOWED
 from gif_jax.validation import check_keys, validate
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parent.parent / 'configs').glob('[!_]*.py'))
@@ -91,8 +92,8 @@ KEYS = config.all_keys()
 
 
 def test_every_key_says_what_it_may_be():
-  assert config.ALLOWED.keys() == {key for key, value in KEYS.items() if not isinstance(value, bool)}
-  for key, limits in config.ALLOWED.items():
+  assert ALLOWED.keys() == {key for key, value in KEYS.items() if not isinstance(value, bool)}
+  for key, limits in ALLOWED.items():
     default = KEYS[key]
     assert isinstance(limits, tuple if isinstance(default, str) else str), key
     if isinstance(limits, str):
@@ -161,12 +162,12 @@ def test_no_key_takes_what_is_none_of_its_kind(key):
       assert kind is str or abs(value) < 2.0**128
 
 
-@pytest.mark.parametrize('key', [key for key, limits in config.ALLOWED.items() if isinstance(limits, str)])
+@pytest.mark.parametrize('key', [key for key, limits in ALLOWED.items() if isinstance(limits, str)])
 def test_the_ends_of_every_range(key):
   kind = type(KEYS[key])
   if kind is tuple:
     return
-  (limits,) = ranges(config.ALLOWED[key])
+  (limits,) = ranges(ALLOWED[key])
   for end, open_, outward in ((limits.least, limits.open_below, -1), (limits.most, limits.open_above, 1)):
     if not math.isfinite(end):
       continue

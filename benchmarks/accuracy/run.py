@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 from benchmarks.accuracy.rows import check_keys, differences, flat, plain
-from benchmarks.device import device_bytes, peak_bytes, processor
+from benchmarks.device import peak_bytes, processor
 from gif_jax import config
 from gif_jax.codes import tokenizer
 from gif_jax.codes.identities import Identities
@@ -22,6 +22,7 @@ from gif_jax.core.distributed.mesh import make_mesh
 from gif_jax.core.errors import ConfigError
 from gif_jax.core.storage.files import read_json, write_json
 from gif_jax.data.sets.open import open_faces
+from gif_jax.training.cost.compilation import device_bytes
 from gif_jax.training.program import make_program
 from gif_jax.training.train import train
 

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from benchmarks.asking import Turns, answer
-from benchmarks.device import device_bytes, peak_bytes, processor
+from benchmarks.device import peak_bytes, processor
 from gif_jax import config
 from gif_jax.codes import size
 from gif_jax.codes.identities import Identities
@@ -33,6 +33,7 @@ from gif_jax.core.jax_keys import named_key
 from gif_jax.models import gif
 from gif_jax.models.checkpoint.manager import abstract
 from gif_jax.training import optim, sharding
+from gif_jax.training.cost.compilation import device_bytes
 from gif_jax.training.program import make_objective, make_program
 from gif_jax.training.row_feed import RowFeed, new_rows
 from gif_jax.training.state import JointTable, TrainState

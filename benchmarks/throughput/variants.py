@@ -4,7 +4,6 @@ Only for benchmarks.throughput, which starts a process for each; a change is mad
 Variants marked `other` compute another function: they say what a part costs, not what to switch on.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,22 +21,33 @@ class Variant(NamedTuple):
   other: bool = False
 
 
-def _narrow_statistics():
-  """Batch statistics summed in the network's dtype, not in float32."""
-  nn.BatchNorm = functools.partial(nn.BatchNorm, force_float32_reductions=False)
+class _Flax(nn.Module):
+  """Batch statistics as flax has them, of the full batch, differentiated automatically."""
+
+  dtype: jnp.dtype
+  scaled: bool = True
+
+  @nn.compact
+  def __call__(self, x, train):
+    return nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, use_scale=self.scaled)(x)
+
+
+def _flax_normalisation():
+  iresnet.BatchNorm = lambda _, *arguments, **keywords: _Flax(*arguments, **keywords)
 
 
 class _Bypass(nn.Module):
   """In place of a normalisation: a constant factor, one with which numbers stay finite from layer to layer."""
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x, train):
+    del train
     self.variable('batch_stats', 'unused', jnp.zeros, ())
     return x / (0.1 * (9 * x.shape[-1]) ** 0.5)  # weights have a spread of .1
 
 
 def _no_normalisation():
-  nn.BatchNorm = lambda *_, name=None, **__: _Bypass(name=name)
+  iresnet.BatchNorm = lambda *_, name=None, **__: _Bypass(name=name)
 
 
 def _relu():
@@ -109,7 +119,7 @@ VARIANTS = {
   'stem-padded': Variant(change=_padded_stem),
   'stem-s2d': Variant(change=_space2depth, other=True),
   'input-narrow': Variant(change=_narrow_input, other=True),
-  'bn-narrow': Variant(change=_narrow_statistics, other=True),
+  'bn-flax': Variant(change=_flax_normalisation),
   'no-bn': Variant(change=_no_normalisation, other=True),
   'relu': Variant(change=_relu, other=True),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import flags
 
 from gif_jax.core.allowed import one_of, words
+from gif_jax.ranges import ALLOWED
 
 _LINE = re.compile(r'  c\.(\w+(?:\.\w+)?) = .*?(?:  # (.*))?')  # c.SECTION = ConfigDict() or c.SECTION.KEY = DEFAULT
 _NUMBERS = {'int': int, 'float': float}
@@ -47,7 +48,7 @@ def key_words(key: str) -> str:
   """What may be given for a setting, by its full name."""
   from gif_jax import config
 
-  return words(type(config.all_keys()[key]), config.ALLOWED.get(key, ()))
+  return words(type(config.all_keys()[key]), ALLOWED.get(key, ()))
 
 
 def text(description: str) -> str:
@@ -99,7 +100,7 @@ def _settings(width) -> Iterator[str]:
     if key not in defaults:
       yield from ('', f'{key}: {comment}' if comment else key)
       continue
-    allowed = config.ALLOWED.get(key, '')
+    allowed = ALLOWED.get(key, '')
     allowed = allowed if isinstance(allowed, str) else one_of(allowed) if allowed else ''
     yield f'{f"  --config.{key}={defaults[key]!r}":<47} {allowed}'.rstrip()
     yield from textwrap.wrap(comment, width, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)

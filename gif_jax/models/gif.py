@@ -106,7 +106,7 @@ def _features(model: GIF, variables: dict, images: jax.Array) -> jax.Array:
 def build(settings: ConfigDict, l: int, v: int) -> GIF:
   """The model for `config.model` and a table of l digits in 0..v-1; where l is 0, nothing that reads any."""
   spec, dtype = SPECS[settings.backbone], jnp.dtype(settings.dtype)
-  backbone = IResNet(spec, settings.d, settings.dropout, dtype, settings.remat)
+  backbone = IResNet(spec, settings.d, settings.dropout, settings.batch_norm_group, dtype, settings.remat)
   if not l:
     return GIF(backbone, None)
   sequence = SequenceDecoder(l, v, settings.sequence) if settings.sequence else None

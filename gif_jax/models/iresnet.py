@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gif_jax.models.batch_norm import BatchNorm
+
 _conv_init = nn.initializers.normal(0.1)
 
 
@@ -48,12 +50,13 @@ class Block(nn.Module):
 
   width: int
   stride: int
+  group: int
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    def norm(name):
-      return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=name)
+    def norm(x, name):
+      return BatchNorm(self.group, self.dtype, name=name)(x, train)
 
     def conv(size, stride, name):
       return nn.Conv(
@@ -69,22 +72,23 @@ class Block(nn.Module):
 
     shortcut = x
     if self.stride != 1 or x.shape[-1] != self.width:
-      shortcut = norm('shortcut_bn')(conv(1, self.stride, 'shortcut_conv')(x))
-    x = conv(3, 1, 'conv1')(norm('bn1')(x))
-    x = conv(3, self.stride, 'conv2')(PReLU(name='prelu')(norm('bn2')(x)))
-    return norm('bn3')(x) + shortcut
+      shortcut = norm(conv(1, self.stride, 'shortcut_conv')(x), 'shortcut_bn')
+    x = conv(3, 1, 'conv1')(norm(x, 'bn1'))
+    x = conv(3, self.stride, 'conv2')(PReLU(name='prelu')(norm(x, 'bn2')))
+    return norm(x, 'bn3') + shortcut
 
 
 class IResNet(nn.Module):
   """Face crop -> embedding before normalisation: float [B, size, size, 3] in -1..1 -> float32 [B, d].
 
-  Batch statistics are taken over the full batch, also when it is sharded over devices. remat: what goes between blocks
-  is kept for the backward pass, what is within them computed again.
+  group: images that batch statistics are taken over, see `BatchNorm`. remat: what goes between blocks is kept for the
+  backward pass, what is within them computed again.
   """
 
   spec: Spec
   d: int
   dropout: float = 0.0
+  group: int = 0
   dtype: jnp.dtype = jnp.float32
   remat: bool = False
 
@@ -102,14 +106,14 @@ class IResNet(nn.Module):
       dtype=self.dtype,
       name='stem_conv',
     )(x.astype(self.dtype))
-    x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name='stem_bn')(x)
+    x = BatchNorm(self.group, self.dtype, name='stem_bn')(x, train)
     x = PReLU(name='stem_prelu')(x)
     block = nn.remat(Block, static_argnums=2) if self.remat else Block  # 0 is the module, 1 is x, 2 is train
     for i, (blocks, width, stride) in enumerate(zip(spec.blocks, spec.widths, spec.strides, strict=True)):
       for j in range(blocks):
-        x = block(width, stride if j == 0 else 1, self.dtype, name=f'stage{i + 1}_block{j + 1}')(x, train)
-    x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name='bn')(x)
+        x = block(width, stride if j == 0 else 1, self.group, self.dtype, name=f'stage{i + 1}_block{j + 1}')(x, train)
+    x = BatchNorm(self.group, self.dtype, name='bn')(x, train)
     x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
     x = nn.Dense(self.d, dtype=self.dtype, name='embedding')(x).astype(jnp.float32)
     # The scale is fixed at 1 (the embedding is normalised anyway), the bias is learned, as in ArcFace's networks.
-    return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, use_scale=False, name='embedding_bn')(x)
+    return BatchNorm(self.group, jnp.float32, scaled=False, name='embedding_bn')(x, train)

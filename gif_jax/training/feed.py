@@ -67,5 +67,5 @@ def open_feed(
     return PlainFeed(program.init, mesh)
   assert isinstance(table, CodeTable)  # validation keeps `joint` from runs without codes
   folder = Path(config.joint.rows_folder or workdir / 'rows')
-  labels = labels_of_steps(config, faces, table, mesh)
+  labels = labels_of_steps(config, faces, table)
   return RowFeed(program.init, program.objective, labels, config.train.batch_size, *new_rows(table, folder))

@@ -38,14 +38,18 @@ class Order:
 class _Assemble:
   """step -> batch. Randomness is drawn from (seed, position), so no batch, process or worker count changes it."""
 
-  def __init__(
-    self, faces: Faces, table: LabelSpace, order: Order, chances: Chances, labels: bool, process: int, processes: int
-  ):
-    self.faces, self.table, self.order, self.chances, self.labels = faces, table, order, chances, labels
-    self.own = np.arange(process, order.batch_size, processes)
+  def __init__(self, faces: Faces, table: LabelSpace, order: Order, chances: Chances, labels: bool, rows: np.ndarray):
+    self.faces, self.table, self.order, self.chances, self.labels, self.rows = (
+      faces,
+      table,
+      order,
+      chances,
+      labels,
+      rows,
+    )
 
   def __call__(self, step: int) -> dict[str, np.ndarray]:
-    position = step * self.order.batch_size + self.own
+    position = step * self.order.batch_size + self.rows
     index = self.order.images(position)
     images = self.faces[index]
     augment(images, self.order.seed, position, self.chances)
@@ -70,20 +74,19 @@ def batches(
   chances: Chances = PLAIN,
   labels: bool = False,
   neighbours: int = 1,
-  process: int = 0,
-  processes: int = 1,
+  rows: np.ndarray | None = None,
 ) -> grain.DatasetIterator[dict[str, np.ndarray]]:
-  """The batches of steps `start` to `stop` - 1 (None: without end), this process's share of each.
+  """The batches of steps `start` to `stop` - 1 (None: without end), or of each the rows that a process brings.
 
   The global batch of a step is a set of examples that is a function of (seed, step) alone; every epoch is a new
   permutation, and batches straddle epochs so that no example is lost. Yields 'image' uint8 [b, size, size, 3], 'code'
-  int32 [b, l] and 'code_vector' float32 [b, d], b = B / processes; with `labels` 'label' int32 [b] instead of the last
-  two, which are then on the devices. chances: of every kind of augmentation. neighbours: above 1, images in a row that
-  are of people with like codes, see `neighbour_batches.Groups`. workers: threads, or processes for faces that are
-  `in_processes`; 0 = one thread. Close the iterator when done with it.
+  int32 [b, l] and 'code_vector' float32 [b, d]; with `labels` 'label' int32 [b] instead of the last two, which are then
+  on the devices. rows: int64 [b], of `mesh.own_rows`; None: all B. chances: of every kind of augmentation. neighbours:
+  above 1, images in a row that are of people with like codes, see `neighbour_batches.Groups`. workers: threads, or
+  processes for faces that are `in_processes`; 0 = one thread. Close the iterator when done with it.
   """
   order = Order(faces, table, batch_size=batch_size, seed=seed, neighbours=neighbours)
-  assemble = _Assemble(faces, table, order, chances, labels, process, processes)
+  assemble = _Assemble(faces, table, order, chances, labels, np.arange(batch_size) if rows is None else rows)
   steps = grain.MapDataset.range(start, _ENDLESS if stop is None else stop).map(assemble)
   keep_freed()
   cv2.setNumThreads(0)  # crops are far too small to be shared among OpenCV's own threads

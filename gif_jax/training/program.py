@@ -29,13 +29,17 @@ from gif_jax.training.train_step import Objective, make_init, make_predict, make
 class Program(NamedTuple):
   """What runs on the devices; a function of the config, l and v, and of m only in what rows on devices are."""
 
-  init: Callable[[], TrainState]
+  fresh: jax.stages.Wrapped  # () -> the state of step 0, without what the objective keeps of identities
   train_step: jax.stages.Wrapped  # see `train_step.make_train_step`; the state passed in is donated
   predict: jax.stages.Wrapped  # (variables, images) -> see `train_step.make_predict`, on the devices of both
   like: TrainState  # shapes, dtypes and shardings of the state
   inputs: dict[str, Any]  # the same of a batch, with which train_step is called
   read_digit: Callable | None  # see `train_step.make_read_digit`; None without a sequence decoder
   objective: Objective
+
+  def init(self) -> TrainState:
+    """The state of step 0."""
+    return self.fresh().replace(**self.objective.init())
 
 
 def make_objective(config: ConfigDict, table: LabelSpace, total_steps: int, mesh: jax.sharding.Mesh) -> Objective:
@@ -64,11 +68,10 @@ def make_program(config: ConfigDict, table: LabelSpace, total_steps: int, mesh: 
   images = config.train.batch_size, config.data.size, config.data.size, 3
   inputs = {'image': jax.ShapeDtypeStruct(images, np.uint8, sharding=split), **objective.inputs(images[0])}
   # Initial values need no optimised code, and on a CPU compiling it takes far longer than running it.
-  options = {'xla_backend_optimization_level': 0} if jax.default_backend() == 'cpu' else None
+  options = {'xla_backend_optimization_level': 0} if mesh.devices.flat[0].platform == 'cpu' else None
   train_step = make_train_step(model, tx, objective, config, total_steps, mesh)
-  fresh = jax.jit(init, out_shardings=sharding.state_sharding(mesh, without), compiler_options=options)
   return Program(
-    init=lambda: fresh().replace(**objective.init()),
+    fresh=jax.jit(init, out_shardings=sharding.state_sharding(mesh, without), compiler_options=options),
     train_step=jax.jit(
       train_step,
       in_shardings=(shardings, jax.tree.map(lambda x: x.sharding, inputs)),

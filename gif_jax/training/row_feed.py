@@ -1,7 +1,7 @@
 """Rows of identities on their way between the hosts' files and the devices, for `objectives.joint_on_host`."""
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,25 +165,13 @@ def _others(objective: JointOnHost, step: int) -> Iterator[np.ndarray]:
     step += count
 
 
-def labels_of_steps(
-  config: ConfigDict, faces: Faces, table: CodeTable, mesh: jax.sharding.Mesh
-) -> Callable[[int], np.ndarray]:
-  """step -> the labels int32 [B] of its batch, as `sharding.put_batch` places its images.
-
-  Raises ValueError, as `table.check`, for labels of nobody.
-  """
-  size, processes = config.train.batch_size, jax.process_count()
+def labels_of_steps(config: ConfigDict, faces: Faces, table: CodeTable) -> Callable[[int], np.ndarray]:
+  """step -> the labels int32 [B] of its batch. Raises ValueError, as `table.check`, for labels of nobody."""
+  size = config.train.batch_size
   order = Order(faces, table, batch_size=size, seed=config.train.seed, neighbours=config.train.neighbours)
-  counted: Counter[int] = Counter()
-  place = []
-  for device in mesh.devices.flat:  # each has the next rows of its process
-    process, part = device.process_index, size // mesh.size
-    place.append(np.arange(process, size, processes)[part * counted[process] :][:part])
-    counted[process] += 1
-  places = np.concatenate(place)
 
   def labels(step: int) -> np.ndarray:
-    label = faces.labels(order.images(step * size + places))
+    label = faces.labels(order.images(step * size + np.arange(size)))
     table.check(label)
     return label.astype(np.int32)
 

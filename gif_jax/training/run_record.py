@@ -50,6 +50,9 @@ _HARMLESS = (
   'tokenizer.encoder_path',
 )
 
+# What settings were worth before there were any, where that is not today's default.
+_BEFORE = {'model.batch_norm_group': 0}
+
 
 def check(workdir: Path, config: ConfigDict, accept: bool) -> dict[str, list]:
   """What differs between a config and the one that the run in `workdir` has so far: {key: [before, now]}.
@@ -151,7 +154,7 @@ def _recorded(workdir: Path) -> dict[str, Any] | None:
   if not path.exists():
     return None
   try:
-    return flatten_dict(read_json(path, DataError, 'it is written anew'), sep='.')
+    return _BEFORE | flatten_dict(read_json(path, DataError, 'it is written anew'), sep='.')
   except DataError as error:
     _LOG.warning('%s It is set aside as %s, and what has changed since is not known.', error, set_aside(path).name)
     return None

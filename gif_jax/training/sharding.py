@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
 from gif_jax.core.errors import ConfigError
+from gif_jax.models.batch_norm import group_of
 from gif_jax.training.state import Batch
 
 _Tree = TypeVar('_Tree')  # of arrays, or of their shapes
@@ -99,15 +100,21 @@ def on_this_process(tree: _Tree) -> _Tree:
   return jax.tree.map(view, tree)
 
 
-def check_divides(config: ConfigDict) -> None:
-  """Raises ConfigError where a batch cannot be split over its parts, the devices and the processes."""
-  devices, parts = jax.device_count(), config.train.accumulate
+def check_divides(config: ConfigDict, devices: int, processes: int) -> None:
+  """Raises ConfigError where a batch cannot be split over its parts, the devices, processes and groups of BatchNorm."""
+  parts = config.train.accumulate
   if devices % config.train.fsdp:
     raise ConfigError(f'config.train.fsdp={config.train.fsdp} does not divide the {devices} devices; give a divisor.')
-  for divisor, what in ((parts * devices, f'{devices} devices'), (jax.process_count(), 'processes')):
+  for divisor, what in ((parts * devices, f'{devices} devices'), (processes, 'processes')):
     if config.train.batch_size % divisor:
-      accumulated = f' times config.train.accumulate={parts}' if divisor != jax.process_count() and parts > 1 else ''
+      accumulated = f' times config.train.accumulate={parts}' if divisor != processes and parts > 1 else ''
       raise ConfigError(
         f'config.train.batch_size={config.train.batch_size} cannot be split over {what}{accumulated}; '
         f'choose a multiple of {divisor}.'
       )
+  seen, group = config.train.batch_size // parts, config.model.batch_norm_group
+  if (largest := group_of(seen, group)) < min(group, seen) / 2:
+    raise ConfigError(
+      f'config.model.batch_norm_group={group}: the {seen} images that the network sees at once are cut into groups of '
+      f'{largest}, no larger ones divide them; give 0 for one group, or another config.train.batch_size.'
+    )

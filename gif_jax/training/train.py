@@ -15,7 +15,7 @@ from gif_jax.codes.table import CodeTable
 from gif_jax.config import train_steps
 from gif_jax.core import interrupts
 from gif_jax.core.distributed import processes
-from gif_jax.core.distributed.mesh import make_mesh
+from gif_jax.core.distributed.mesh import make_mesh, own_rows
 from gif_jax.core.distributed.preemption import Stop
 from gif_jax.data.augment import Chances
 from gif_jax.data.colour import check_colour
@@ -53,7 +53,7 @@ def train(
   CheckpointError, NonFiniteLossError and DiskError, each naming the cure.
   """
   # ---- Devices
-  sharding.check_divides(config)
+  sharding.check_divides(config, jax.device_count(), jax.process_count())
   changed = run_record.check(workdir, config, accept)
   mesh = make_mesh(fsdp=config.train.fsdp)
 
@@ -97,8 +97,7 @@ def train(
     chances=chances,
     labels=config.joint.enabled or config.softmax.enabled,
     neighbours=config.train.neighbours,
-    process=jax.process_index(),
-    processes=jax.process_count(),
+    rows=own_rows(mesh, config.train.batch_size),
   )
   try:
     traced = config.log.profile_steps if processes.first() else 0

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from gif_jax import config
+from gif_jax.ranges import ALLOWED
 from tests.helpers.places import ROOT
 
 COMMANDS = ('train', 'tokenize', 'convert', 'audit', 'align', 'evaluate', 'inspect')
@@ -86,7 +87,7 @@ def test_help_has_every_setting_with_its_default_comment_and_range(command):
   keys = config.all_keys()
   assert found.keys() == keys.keys()
   for key, default in keys.items():
-    allowed = config.ALLOWED.get(key, '')
+    allowed = ALLOWED.get(key, '')
     limits = allowed if isinstance(allowed, str) else allowed[-1] if allowed else ''
     assert found[key].startswith(f'{key}={default!r}') and limits in found[key]
   assert found['optim.lr'] == 'optim.lr=0.1 (0, inf) highest learning rate'
@@ -228,6 +229,7 @@ def test_a_value_that_cannot_work_is_one_line(command, tmp_path, flag, line):
 
 
 FILE = """from gif_jax import config
+from gif_jax.ranges import ALLOWED
 
 def get_config():
   c = config.default()

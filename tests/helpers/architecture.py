@@ -19,6 +19,7 @@ from tests.helpers.places import ROOT
 STREET = (
   'core',
   'config',
+  'ranges',
   'validation',
   'models',
   'data',
@@ -27,6 +28,7 @@ STREET = (
   'identification',
   'evaluation',
   'training',
+  'planning',
   'commands',
 )
 PACKAGE = ROOT / 'gif_jax'

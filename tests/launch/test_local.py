@@ -83,6 +83,17 @@ def test_the_training_command_takes_every_flag(fakes, script):
   assert {'config', 'workdir'} <= set(given) <= set(flags.FLAGS)
 
 
+@pytest.mark.parametrize('script', sorted(set(SCRIPTS) - {'pod.sh'}))
+def test_a_plan_is_made_before_anything_is_rented(fakes, script):
+  fakes.add('python')
+  environment, first = READY[script]
+  first = ['plan'] if script == 'tpu_pod.sh' else first
+  done = fakes.launch(script, *first, *TRAINING, PLAN='h200:8', **environment)
+  assert done.returncode == 0, done.stderr
+  config, _, flag = TRAINING
+  assert fakes.calls() == [['python', '-m', 'gif_jax', 'plan', '--topology=h200:8', f'--config={config}', flag]]
+
+
 def test_local_passes_config_workdir_and_flags(fakes):
   fakes.add('python')
   assert fakes.launch('local.sh', 'configs/quickstart.py', 'out', '--config.train.steps=3').returncode == 0

@@ -137,7 +137,7 @@ def test_the_state_of_a_step_holds_nothing_of_anybody(config, tmp_path):
 
 def test_labels_of_a_step_are_those_of_its_images(config, tmp_path):
   faces, table = People(60), _table(tmp_path / 'table', 60)
-  labels = labels_of_steps(config, faces, table, make_mesh())
+  labels = labels_of_steps(config, faces, table)
   stream = input_pipeline.batches(faces, table, batch_size=16, seed=0, start=5, stop=8, labels=True)
   for step, batch in enumerate(stream, 5):
     np.testing.assert_array_equal(labels(step), batch['label'])

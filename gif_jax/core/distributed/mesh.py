@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
@@ -21,3 +22,13 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, fsdp: int = 1) -> jax
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
   """Batches are split over all devices along their first axis."""
   return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+
+def own_rows(mesh: jax.sharding.Mesh, size: int) -> np.ndarray:
+  """Which rows of a batch this process brings, in their order: int64 [b]. `size` rows, split as `batch_sharding`.
+
+  So row i of a batch is row i of its array, however many processes and devices there are.
+  """
+  part = size // mesh.size
+  own = [i for i, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()]
+  return np.concatenate([np.arange(i * part, (i + 1) * part) for i in own])

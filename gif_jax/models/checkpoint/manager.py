@@ -159,7 +159,7 @@ class Checkpoints:
   def _check_origin(self, step, joint):
     stored = with_input(self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin'])
     for name in sorted(self.origin.keys() | stored.keys()):
-      ours, theirs = self.origin.get(name), stored.get(name)
+      ours, theirs = (_needed(name, origin.get(name)) for origin in (self.origin, stored))
       if name == 'table' and theirs in self.extends:
         self._check_extended(step, joint)
       elif ours != theirs:
@@ -234,3 +234,8 @@ def _saving(folder: Path) -> Iterator[None]:
 def abstract(state: Any, shardings: Any) -> Any:
   """`like` for restore: shapes, dtypes and shardings of a state."""
   return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings)
+
+
+def _needed(name: str, value: Any) -> Any:
+  """What two runs must have in common of an origin: BatchNorm's groups are noted, and any weights do for any."""
+  return {k: v for k, v in value.items() if k != 'batch_norm_group'} if name == 'config.model' and value else value

@@ -1,13 +1,14 @@
 """The compiled step: how long compiling took, what memory a step needs, and whether the device has it."""
 
 import logging
+import math
 import time
 from typing import Any, Protocol
 
 import jax
 
 _LOG = logging.getLogger(__name__)
-_CURE = (
+CURE = (
   'Should it run out of memory: lower config.train.batch_size, raise config.train.accumulate (the batch in so many '
   'parts), set config.model.remat=True (activations are computed twice instead of kept), or config.train.fsdp to a '
   'number of devices (they share one copy of weights and optimiser).'
@@ -58,6 +59,12 @@ def needed(memory: StepMemory) -> int:
   )
 
 
+def device_bytes(tree: Any) -> int:
+  """On one device, of arrays or of their shapes."""
+  shards = ((x.sharding.shard_shape(x.shape), x.dtype.itemsize) for x in jax.tree.leaves(tree))
+  return sum(math.prod(shape) * itemsize for shape, itemsize in shards)
+
+
 def describe(memory: StepMemory, capacity: int) -> str:
   """A step's memory in words, and the cure if it needs more than capacity, the bytes of a device; 0 = not known."""
   parts = {
@@ -70,7 +77,7 @@ def describe(memory: StepMemory, capacity: int) -> str:
   listed = ', '.join(f'{name} {_size(bytes_)}' for name, bytes_ in parts.items())
   of_capacity = f' of {_size(capacity)}' if capacity else ''
   text = f'a step needs {_size(needed(memory))}{of_capacity} on each device: {listed}'
-  return f'{text}. {_CURE}' if 0 < capacity < needed(memory) else text
+  return f'{text}. {CURE}' if 0 < capacity < needed(memory) else text
 
 
 def _size(count: int) -> str:

@@ -14,6 +14,7 @@ from gif_jax.core.texts import duration
 from gif_jax.data.sets.base import FaceSets
 from gif_jax.data.sets.synthetic import rendering_seconds
 from gif_jax.models import gif
+from gif_jax.models.batch_norm import group_of
 from gif_jax.models.checkpoint.reader import steps as saved_steps
 from gif_jax.training.cost.flops import matrix_peak, training_flops
 from gif_jax.training.state import TrainState
@@ -111,10 +112,15 @@ def announce(config: ConfigDict, faces: FaceSets, table: LabelSpace, start: int,
 
 def describe_network(config: ConfigDict, state: TrainState, table: LabelSpace, mesh: jax.sharding.Mesh) -> str:
   """The network in words: its parts and their sizes; state: shapes will do."""
-  backbone = _millions(state.params['backbone'])
-  return (
-    f'{config.model.backbone}: backbone {backbone:.1f} M parameters, {_classifier(state, table)}, {mesh.size} device(s)'
-  )
+  backbone = f'{config.model.backbone}: backbone {_millions(state.params["backbone"]):.1f} M parameters'
+  return f'{backbone}, {_classifier(state, table)}, {mesh.size} device(s), BatchNorm over {_groups(config, mesh)}'
+
+
+def _groups(config: ConfigDict, mesh: jax.sharding.Mesh) -> str:
+  seen = config.train.batch_size // config.train.accumulate
+  group = group_of(seen, config.model.batch_norm_group)
+  spread = -(-group * mesh.size // seen)
+  return f'{group} images' + (f', which lie on {spread} devices' if spread > 1 else '')
 
 
 def _classifier(state: TrainState, table: LabelSpace) -> str:

@@ -39,8 +39,11 @@ def _count_equation(equation: Any) -> int:
     return equation.outvars[0].aval.size * kernel.size // kernel.shape[params['dimension_numbers'].rhs_spec[0]]
   if name == 'cond':
     return max(_count(branch.jaxpr) for branch in params['branches'])
+  times = params.get('length', 1)  # of a scan
+  if name == 'shard_map':
+    times = params['mesh'].size  # shapes within are those of a device
   inner = [getattr(value, 'jaxpr', value) for value in params.values()]  # functions called: jit, remat, scan, ...
-  return params.get('length', 1) * sum(_count(jaxpr) for jaxpr in inner if hasattr(jaxpr, 'eqns'))
+  return times * sum(_count(jaxpr) for jaxpr in inner if hasattr(jaxpr, 'eqns'))
 
 
 def training_flops(model: nn.Module, size: int) -> int:

@@ -1,0 +1,66 @@
+"""gif-jax plan: compiled in a process of its own, for processors, which every machine has; see also test_topologies."""
+
+import json
+
+import pytest
+
+from gif_jax.planning import compiled
+from tests.helpers.places import ROOT
+
+TINY = f'--config={ROOT}/tests/helpers/tiny.py'
+
+
+@pytest.mark.slow
+def test_a_plan_for_processors(command, tmp_path):
+  file = tmp_path / 'plan.json'
+  done = command('plan', TINY, '--topology=cpu:2', f'--json={file}', '--config.model.batch_norm_group=8')
+  assert done.returncode == 0, done.stdout
+  assert '# cpu:2: 2 devices, 1 process(es)' in done.stdout and 'lie on' not in done.stdout
+  plan = json.loads(file.read_text())
+  step = plan['parts']['train step']
+  assert set(plan['parts']) == {'train step', 'init', 'predict'} and plan['bounds'] == {}
+  assert sum(step['parts'].values()) == step['memory']['total'] > step['parts']['activations'] > 0
+  assert step['flops'] > 1e6 and step['bytes'] > 1e6
+  assert sum(each['times'] for each in step['collectives'] if each['size'] > 1e5) == 1  # the gradient
+
+
+@pytest.mark.slow
+def test_groups_that_lie_on_several_devices_are_spoken_of(command):
+  done = command('plan', TINY, '--topology=cpu:4')
+  assert 'BatchNorm is over 16 images, which lie on 4 devices' in done.stdout
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    (['--topology=cpu:3'], 'batch_size=16 cannot be split over 3 devices'),
+    (['--topology=cpu:2', '--config.data.identities=300', '--config.tokenizer.l=1'], 'tokenizer.l=1'),
+    (['--topology=b200:8'], '--topology=b200:8: b200 is no machine'),
+  ],
+)
+def test_what_cannot_be_is_one_line(command, flags, message):
+  done = command('plan', TINY, *flags)
+  assert done.returncode == 1 and message in done.stdout.splitlines()[-1], done.stdout
+
+
+@pytest.mark.parametrize('limit', [3.0, 10.0, 50.0, 1000.0])
+def test_the_search_ends_at_the_largest_batch(monkeypatch, limit):
+  def needs(config, mesh, images):
+    del config, mesh
+    return 2.0 + 0.05 * images
+
+  class Mesh:
+    size = 4
+
+  monkeypatch.setattr(compiled, '_total_of', needs)
+  monkeypatch.setattr(compiled, 'GRAIN', 8)
+
+  class Config:
+    class train:
+      batch_size = 512
+
+  trials = list(compiled.largest_batch(Config, Mesh, limit))
+  assert len({trial['images'] for trial in trials}) == len(trials) <= 8
+  fitting = [trial['images'] for trial in trials if trial['total'] <= limit]
+  best = int((limit - 2.0) / 0.05) // 8 * 8
+  assert max(fitting, default=0) == best
