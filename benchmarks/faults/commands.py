@@ -33,7 +33,10 @@ _FOLDER += '--config.eval.identities=4 --config.data.cache=True'
 _RECORDS = '--config.data.source=records --config.eval.validation_identities=0 --config.eval.identities=4'
 COMMANDS = {
   'train, fixed': Command(_MAIN),
-  'train, joint': Command(f'{_MAIN} --config.joint.enabled=True --config.joint.retokenize_every_steps=3'),
+  'train, joint': Command(
+    f'{_MAIN} --config.joint.enabled=True --config.joint.negatives=5 --config.joint.retokenize_every_steps=3'
+    ' --config.checkpoint.every_steps=1'
+  ),
   'train, softmax': Command(
     f'{_MAIN} --config.softmax.enabled=True --config.softmax.sample_rate=0.5 --config.train.ema=0.9'
   ),
