@@ -41,14 +41,15 @@ def in_blocks(array: jax.Array | HostArray, rows: int | None = None) -> Iterator
     parts, own = split, {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
   rows = array.shape[0] if rows is None else rows
   size = max(1, _BLOCK // max(1, array.nbytes // array.shape[0]))
-  for start, stop, process in parts:
-    for first in range(start, min(stop, rows), size):
-      last = min(first + size, stop, rows)
-      if here := process == jax.process_index():
-        block = np.asarray(own[start][first - start : last - start])
-      else:
-        block = np.zeros((last - first, *array.shape[1:]), array.dtype)
-      yield block if jax.process_count() == 1 else _sent(block, here)
+  with array.in_order() if isinstance(array, HostArray) else contextlib.nullcontext():
+    for start, stop, process in parts:
+      for first in range(start, min(stop, rows), size):
+        last = min(first + size, stop, rows)
+        if here := process == jax.process_index():
+          block = np.asarray(own[start][first - start : last - start])
+        else:
+          block = np.zeros((last - first, *array.shape[1:]), array.dtype)
+        yield block if jax.process_count() == 1 else _sent(block, here)
 
 
 def _parts(array) -> list[tuple[int, int, int]] | None:

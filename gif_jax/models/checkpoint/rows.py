@@ -159,7 +159,8 @@ class Handler(ocp.CheckpointHandler):
           save_array(moved, array.own[place])
           save_array(moved.with_name(moved.name.replace('.rows.', '.labels.')), place + array.start)
       elif len(array.own):
-        save_array(directory / f'{name}.{array.start}.npy', array.own)
+        with array.in_order() as rows:
+          save_array(directory / f'{name}.{array.start}.npy', rows)
       array.settle()
 
   def restore(self, directory: Path, args: object = None) -> None:
