@@ -19,7 +19,11 @@ def _plan(command, file, topology, *flags):
 @pytest.mark.parametrize('form', ['fixed', 'joint'])
 @pytest.mark.parametrize('topology', ['h200:4x2', 'v5e:2x4'])
 def test_a_step_for_a_machine_that_is_not_there(command, tmp_path, topology, form):
-  flags = (f'--config.joint.enabled={form == "joint"}', '--config.joint.negatives=6', '--config.model.batch_norm_group=2')
+  flags = (
+    f'--config.joint.enabled={form == "joint"}',
+    '--config.joint.negatives=6',
+    '--config.model.batch_norm_group=2',
+  )
   plan = _plan(command, tmp_path / 'plan.json', topology, *flags)
   step = plan['parts']['train step']
   assert (plan['devices'], plan['processes']) == (8, 2)
