@@ -229,7 +229,6 @@ def test_a_value_that_cannot_work_is_one_line(command, tmp_path, flag, line):
 
 
 FILE = """from gif_jax import config
-from gif_jax.ranges import ALLOWED
 
 def get_config():
   c = config.default()
