@@ -5,7 +5,6 @@ gif-jax plan --config=configs/wf42m.py:r100 --topology=v5e:16x16
 People are counted by config.data.identities. TPUs need `pip install 'gif-jax[plan-tpu]'`, GPUs 'gif-jax[plan-gpu]'.
 """
 
-import json
 from pathlib import Path
 
 from absl import flags
@@ -37,5 +36,5 @@ def main(_: list[str]) -> None:
     make_writable('json', Path(FLAGS.json).parent)
   plan = make_plan(config, FLAGS.topology, FLAGS.largest_batch)
   if FLAGS.json:
-    write_json(Path(FLAGS.json), json.loads(json.dumps(plan)))
+    write_json(Path(FLAGS.json), plan)
   print(text(plan))

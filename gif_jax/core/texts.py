@@ -1,4 +1,4 @@
-"""Words for messages and reports: names of files and people, which may hold anything and must do nothing; durations."""
+"""Words for messages and reports: names of files and people, which may hold anything and must do nothing; amounts."""
 
 import re
 import unicodedata
@@ -39,3 +39,11 @@ def duration(seconds: float) -> str:
     if seconds >= 1.5 * size:
       return f'about {seconds / size:.0f} {unit}s'
   return 'about a minute' if seconds >= 45 else 'less than a minute'
+
+
+def size(count: float) -> str:
+  """Bytes, in the unit that a person would choose: '0.53 GB'."""
+  for least, unit, name in ((1e8, 1e9, 'GB'), (1e5, 1e6, 'MB'), (1e3, 1e3, 'kB')):
+    if count >= least:
+      return f'{count / unit:.2f} {name}'
+  return f'{count:.0f} B'

@@ -13,6 +13,9 @@ from gif_jax.models.iresnet import SPECS, IResNet
 # What the network takes, stored with every checkpoint: weights made for another input are of no use.
 INPUT = {'colour': 'RGB', 'normalisation': '(x - 127.5) / 127.5'}
 
+# Settings of a network that change what it does in training alone, and nothing of what it has learnt.
+TRAINING_ALONE = 'remat', 'batch_norm_group'
+
 
 class Output(NamedTuple):
   """What the network says of a batch."""

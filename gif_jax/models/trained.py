@@ -49,7 +49,7 @@ def open_network(workdir: str | Path, step: int | None = None) -> Network:
   """
   saved = read_saved(Path(workdir), step)
   try:
-    settings = ConfigDict({'remat': False, 'batch_norm_group': 0} | saved.origin['config.model'] | {'sequence': 0})
+    settings = ConfigDict(saved.origin['config.model'] | {'sequence': 0} | dict.fromkeys(gif.TRAINING_ALONE, 0))
     size = saved.origin['config.data.size']
     model = gif.build(settings, l=1, v=1)  # its heads are not used, so they may have any size
     if saved.origin['input'] != gif.INPUT:

@@ -17,15 +17,14 @@ from ml_collections import ConfigDict
 from gif_jax.codes.identities import Identities, LabelSpace
 from gif_jax.codes.size import choose_size
 from gif_jax.codes.table import CodeTable
-from gif_jax.core.distributed.mesh import batch_sharding, make_mesh
+from gif_jax.core.distributed.mesh import batch_sharding, make_mesh, processes_of
 from gif_jax.core.errors import ConfigError
-from gif_jax.models.batch_norm import group_of
 from gif_jax.planning import machines
 from gif_jax.planning.hlo import collectives
 from gif_jax.training.cost.compilation import CURE, device_bytes, needed
 from gif_jax.training.cost.flops import multiply_adds
 from gif_jax.training.program import Program, make_program
-from gif_jax.training.sharding import check_divides
+from gif_jax.training.sharding import batch_norm_groups, check_divides
 
 STEPS = 10_000  # of the schedule, which changes no program's size
 GRAIN = 8  # images a device, of which the largest batch is a multiple
@@ -64,12 +63,12 @@ def table_of(config: ConfigDict) -> LabelSpace:
 
 def program_of(config: ConfigDict, mesh: jax.sharding.Mesh) -> Program:
   """What would run on the devices. Raises ConfigError where they cannot divide the batch."""
-  check_divides(config, mesh.size, len({device.process_index for device in mesh.devices.flat}))
+  check_divides(config, mesh.size, processes_of(mesh))
   return make_program(config, table_of(config), STEPS, mesh)
 
 
 def compile_step(config: ConfigDict, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-  """The train step: see `_measured`; and, beside it, where its memory goes, FLOPs of a device, bytes from the host."""
+  """The train step: see `_measured`; and, beside it, where its memory goes, and FLOPs of a device."""
   program = program_of(config, mesh)
   measured = _measured(program.train_step, program.like, program.inputs)
   if 'memory' not in measured:
@@ -85,15 +84,15 @@ def compile_step(config: ConfigDict, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   parts['padding'] = memory['arguments'] - sum(parts.values())
   parts |= {'activations': memory['temporaries'], 'results': memory['results'], 'code': memory['code']}
   flops = 2 * multiply_adds(program.train_step, program.like, program.inputs) / mesh.size
-  seen = config.train.batch_size // config.train.accumulate
-  group = group_of(seen, config.model.batch_norm_group)
+  group, spread = batch_norm_groups(config, mesh.size)
+  table = table_of(config)
   return measured | {
     'parts': parts,
     'flops': flops,
-    'l': table_of(config).l,
-    'v': table_of(config).v,
+    'l': table.l,
+    'v': table.v,
     'group': group,
-    'group_devices': -(-group * mesh.size // seen),
+    'group_devices': spread,
   }
 
 
@@ -106,7 +105,7 @@ def compile_predict(config: ConfigDict, mesh: jax.sharding.Mesh) -> dict[str, An
   """The network in use, on the devices of one process, as evaluation has it: eval.batch_size images of each process."""
   first = mesh.devices.flat[0].process_index
   own = make_mesh([device for device in mesh.devices.flat if device.process_index == first])
-  program = program_of(config.copy_and_resolve_references(), mesh)
+  program = program_of(config, mesh)
   replicated = jax.sharding.NamedSharding(own, jax.sharding.PartitionSpec())
   variables = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), program.like.variables
@@ -151,15 +150,17 @@ def _traffic(compiled: jax.stages.Compiled) -> float | None:
   return xla_client._xla.hlo_module_cost_analysis(jax.local_devices()[0].client, module).get('bytes accessed')
 
 
-def largest_batch(config: ConfigDict, mesh: jax.sharding.Mesh, capacity: float) -> Iterator[dict[str, Any]]:
+def largest_batch(
+  config: ConfigDict, mesh: jax.sharding.Mesh, capacity: float, known: dict[int, float | None]
+) -> Iterator[dict[str, Any]]:
   """Compiles steps of other batches; yields {'images' of a device, 'total': bytes, None where they lack memory}.
 
-  The last that fits, of `GRAIN` images more than which none does, is the largest.
+  The last that fits, of `GRAIN` images more than which none does, is the largest. known: images -> total, so far.
   """
   fits, too_large = 0, 0
   images = max(GRAIN, config.train.batch_size // mesh.size // GRAIN * GRAIN)
   for _ in range(_TRIALS):
-    total = _total_of(config, mesh, images)
+    total = known[images] if images in known else _total_of(config, mesh, images)
     yield {'images': images, 'total': total}
     if total is not None and total <= capacity:
       fits = images
@@ -199,15 +200,17 @@ def main() -> None:
   config = ConfigDict(wish['config'])
   try:
     say(doing='topology')
-    devices = devices_of(machines.machine(wish['topology']))
-    mesh = make_mesh(devices, config.train.fsdp)
-    say(devices=len(devices), processes=len({device.process_index for device in devices}))
+    mesh = make_mesh(devices_of(machines.machine(wish['topology'])), config.train.fsdp)
+    say(devices=mesh.size, processes=processes_of(mesh))
+    known = {}
     for name, compile_part in _PARTS.items():
       say(doing=f'compiling {name}')
-      say(part=name, measured=compile_part(config, mesh), cure=CURE)
+      say(part=name, measured=(measured := compile_part(config, mesh)), cure=CURE)
+      if name == 'train step' and config.train.accumulate == 1:
+        known[config.train.batch_size // mesh.size] = measured.get('memory', {}).get('total')
     if wish['largest_batch']:
       say(doing='compiling other batches')
-      for trial in largest_batch(config, mesh, wish['capacity']):
+      for trial in largest_batch(config, mesh, wish['capacity'], known):
         say(trial=trial, doing=f'compiling other batches: {trial["images"]} images a device tried')
   except (ConfigError, ValueError) as error:
     say(error=str(error))

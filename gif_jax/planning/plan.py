@@ -20,14 +20,22 @@ from gif_jax.planning import machines
 _LOG = logging.getLogger(__name__)
 _POOL = 0.75  # of a GPU's memory that JAX takes, unless this variable says otherwise
 _FRACTION = 'XLA_PYTHON_CLIENT_MEM_FRACTION'
+_WAYS = {'all-reduce': 2.0}  # a sum goes to one device and back to all; times what a device has
 
 
 def capacity(machine: machines.Machine) -> float:
-  """Bytes of a device that programs can have; infinite for this machine's processors."""
+  """Bytes of a device that programs can have; infinite for this machine's processors.
+
+  Raises ConfigError where the variable that says it holds no share.
+  """
   if not machine.chip:
     return math.inf
   if machine.kind == 'gpu':
-    return machine.chip.memory * float(os.environ.get(_FRACTION) or _POOL)
+    text = os.environ.get(_FRACTION) or str(_POOL)
+    try:
+      return machine.chip.memory * float(text)
+    except ValueError:
+      raise ConfigError(f'{_FRACTION}={text} is no share of the memory: give one such as .9, or unset it.') from None
   return machine.chip.memory
 
 
@@ -64,9 +72,6 @@ def bounds(step: dict[str, Any], machine: machines.Machine, devices: int, accumu
   if devices > 1:
     limits['sending'] = sent * (devices - 1) / devices / machine.across
   return limits
-
-
-_WAYS = {'all-reduce': 2.0}  # a sum goes to one device and back to all; times what a device has
 
 
 def _ask(wish: dict[str, Any], machine: machines.Machine) -> dict[str, Any]:

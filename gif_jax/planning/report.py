@@ -1,9 +1,9 @@
 """A plan in words."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
+from gif_jax.core.texts import size
 from gif_jax.planning.plan import largest
 
 _TOLD = 8  # collectives that are listed, the largest
@@ -30,13 +30,13 @@ def text(plan: dict[str, Any]) -> str:
 
 def _memory(step, plan):
   capacity = plan['capacity']
-  parts = {name: size for name, size in step['parts'].items() if size}
+  parts = {name: count for name, count in step['parts'].items() if count}
   total = step['memory']['total']
-  table = _table(('memory of a device', 'bytes'), [*((name, size_of(size)) for name, size in parts.items())])
-  table += f'\n| **total** | **{size_of(total)}** |'
+  table = _table(('memory of a device', 'bytes'), [*((name, size(count)) for name, count in parts.items())])
+  table += f'\n| **total** | **{size(total)}** |'
   if capacity is None:
     return table
-  share = f'{100 * total / capacity:.0f} % of {size_of(capacity)}'
+  share = f'{100 * total / capacity:.0f} % of {size(capacity)}'
   verdict = f'**Fits**: {share}.' if total <= capacity else f'**Does not fit**: {share}. {plan["cure"]}'
   return f'{table}\n\n{verdict} What convolutions need to work in is chosen on the device and not in it.'
 
@@ -46,7 +46,7 @@ def _work(step, images):
   text = f'A device computes {flops / 1e12:.3g} TFLOP in a step, {flops / images / 1e9:.3g} GFLOP an image'
   if not moved:
     return f'{text}.'
-  return f'{text}, and moves {size_of(moved)} to and from its memory: {flops / moved:.0f} FLOP a byte.'
+  return f'{text}, and moves {size(moved)} to and from its memory: {flops / moved:.0f} FLOP a byte.'
 
 
 def _bounds(plan):
@@ -65,10 +65,10 @@ def _sent(step):
   each = step['collectives']
   if not each:
     return 'Devices send each other nothing.'
-  rows = [(c['op'], size_of(c['size']), c['times'], size_of(c['size'] * c['times'])) for c in each[:_TOLD]]
+  rows = [(c['op'], size(c['size']), c['times'], size(c['size'] * c['times'])) for c in each[:_TOLD]]
   if rest := each[_TOLD:]:
     sizes = sum(c['size'] * c['times'] for c in rest)
-    rows.append((f'{len(rest)} smaller kinds', '', sum(c['times'] for c in rest), size_of(sizes)))
+    rows.append((f'{len(rest)} smaller kinds', '', sum(c['times'] for c in rest), size(sizes)))
   times = sum(c['times'] for c in each)
   text = f'What devices send each other in a step, {times} times:\n\n' + _table(('', 'bytes', 'times', 'in all'), rows)
   if step['group_devices'] > 1:
@@ -80,7 +80,7 @@ def _sent(step):
 
 
 def _trials(plan):
-  rows = [(t['images'], size_of(t['total']) if t['total'] else 'more than there is') for t in plan['trials']]
+  rows = [(t['images'], size(t['total']) if t['total'] else 'more than there is') for t in plan['trials']]
   best = largest(plan)
   words = f'**{best} images a device**, config.train.batch_size={best * plan["devices"]}' if best else 'none tried fits'
   return f'Largest batch: {words}. Compiled:\n\n' + _table(('images a device', 'bytes'), rows)
@@ -88,7 +88,7 @@ def _trials(plan):
 
 def _others(parts):
   told = [
-    f'{name} {part["seconds"]:.0f} s' + (f', {size_of(part["memory"]["total"])}' if 'memory' in part else '')
+    f'{name} {part["seconds"]:.0f} s' + (f', {size(part["memory"]["total"])}' if 'memory' in part else '')
     for name, part in parts.items()
   ]
   return f'Compiled: {"; ".join(told)}.'
@@ -97,11 +97,3 @@ def _others(parts):
 def _table(head: tuple[str, ...], rows: Iterable[tuple]) -> str:
   lines = [head, tuple('---' for _ in head), *rows]
   return '\n'.join('| ' + ' | '.join(str(cell) for cell in line) + ' |' for line in lines)
-
-
-def size_of(count: float) -> str:
-  """Bytes, three digits of them."""
-  if not count:
-    return '0'
-  power = min(4, max(0, math.floor(math.log(count, 1000))))
-  return f'{count / 1000**power:.3g} {("B", "kB", "MB", "GB", "TB")[power]}'

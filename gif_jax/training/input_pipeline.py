@@ -39,14 +39,8 @@ class _Assemble:
   """step -> batch. Randomness is drawn from (seed, position), so no batch, process or worker count changes it."""
 
   def __init__(self, faces: Faces, table: LabelSpace, order: Order, chances: Chances, labels: bool, rows: np.ndarray):
-    self.faces, self.table, self.order, self.chances, self.labels, self.rows = (
-      faces,
-      table,
-      order,
-      chances,
-      labels,
-      rows,
-    )
+    self.faces, self.table, self.order, self.chances = faces, table, order, chances
+    self.labels, self.rows = labels, rows
 
   def __call__(self, step: int) -> dict[str, np.ndarray]:
     position = step * self.order.batch_size + self.rows

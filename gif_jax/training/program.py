@@ -16,7 +16,7 @@ from gif_jax.evaluation.predictions import Predict
 from gif_jax.identification.beam_search import decode_sequence
 from gif_jax.models import gif
 from gif_jax.models.checkpoint.manager import Checkpoints, abstract
-from gif_jax.models.checkpoint.reader import CheckpointError
+from gif_jax.models.checkpoint.reader import NOTED, CheckpointError
 from gif_jax.training import optim, sharding
 from gif_jax.training.objectives.fixed import Fixed
 from gif_jax.training.objectives.joint import Joint
@@ -149,11 +149,12 @@ def open_trained(config: ConfigDict, workdir: Path, table: LabelSpace) -> Traine
 
 def open_checkpoints(config: ConfigDict, workdir: Path, table: LabelSpace) -> Checkpoints:
   """The checkpoints of a run, and what it must have in common with one that is restored."""
-  network = {key: value for key, value in config.model.items() if key != 'remat'}  # which changes memory alone
+  network = {key: value for key, value in config.model.items() if key not in gif.TRAINING_ALONE}
   if not config.model.sequence:  # older checkpoints, from before this setting, do not have it
     del network['sequence']
   origin = {
     'config.model': network,
+    NOTED: {'config.model.batch_norm_group': config.model.batch_norm_group},
     'config.data.size': config.data.size,
     'config.optim.name': config.optim.name,
     'config.joint.enabled': config.joint.enabled,

@@ -25,6 +25,7 @@ from gif_jax.core.distributed import processes
 from gif_jax.core.errors import ConfigError, DataError
 from gif_jax.core.storage.files import plain, read_json, set_aside, write_json, writing
 from gif_jax.core.storage.json_lines import json_line, read_json_lines
+from gif_jax.models.batch_norm import group_of
 from gif_jax.models.checkpoint.reader import steps
 
 _LOG = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ _HARMLESS = (
   'tokenizer.encoder_path',
 )
 
-# What settings were worth before there were any, where that is not today's default.
-_BEFORE = {'model.batch_norm_group': 0}
+_GROUP = 'model.batch_norm_group'
+_BEFORE = {_GROUP: 0}  # what a setting was worth before it was one, where that is not today's default
 
 
 def check(workdir: Path, config: ConfigDict, accept: bool) -> dict[str, list]:
@@ -62,6 +63,10 @@ def check(workdir: Path, config: ConfigDict, accept: bool) -> dict[str, list]:
   """
   before = _recorded(workdir) if processes.first() else None
   changed = {} if before is None else differences(before, flat(config))
+  if _GROUP in changed:
+    seen = config.train.batch_size // config.train.accumulate
+    if len({group_of(seen, group) for group in changed[_GROUP]}) == 1:
+      del changed[_GROUP]  # of a batch that is one group by either
   if not accept and (listed := _told(changed)) and steps(workdir / 'checkpoints'):
     raise ConfigError(
       f'{workdir} was trained with other settings: {listed}. Give those of before ({workdir / _CONFIG} has them), or '

@@ -100,6 +100,13 @@ def on_this_process(tree: _Tree) -> _Tree:
   return jax.tree.map(view, tree)
 
 
+def batch_norm_groups(config: ConfigDict, devices: int) -> tuple[int, int]:
+  """(images that BatchNorm takes statistics over, how many devices these lie on)."""
+  seen = config.train.batch_size // config.train.accumulate
+  group = group_of(seen, config.model.batch_norm_group)
+  return group, -(-group * devices // seen)
+
+
 def check_divides(config: ConfigDict, devices: int, processes: int) -> None:
   """Raises ConfigError where a batch cannot be split over its parts, the devices, processes and groups of BatchNorm."""
   parts = config.train.accumulate
@@ -113,7 +120,7 @@ def check_divides(config: ConfigDict, devices: int, processes: int) -> None:
         f'choose a multiple of {divisor}.'
       )
   seen, group = config.train.batch_size // parts, config.model.batch_norm_group
-  if (largest := group_of(seen, group)) < min(group, seen) / 2:
+  if (largest := batch_norm_groups(config, devices)[0]) < min(group, seen) / 2:
     raise ConfigError(
       f'config.model.batch_norm_group={group}: the {seen} images that the network sees at once are cut into groups of '
       f'{largest}, no larger ones divide them; give 0 for one group, or another config.train.batch_size.'

@@ -70,8 +70,8 @@ def make_train_step(
   nothing here depends on the number of identities m.
 
   With train.accumulate = k the network sees k parts of the batch one after the other, and a step is one step on the
-  mean of their gradients: memory for B / k images. The loss is that of the full batch; BatchNorm knows B / k images at
-  a time, and its running statistics take one step, towards the mean of the parts'.
+  mean of their gradients: memory for B / k images. The loss is that of the full batch; groups of BatchNorm
+  are of images in one part, and its running statistics take one step, towards the mean of the parts'.
   """
   k, decay = config.train.accumulate, config.train.ema
   gradients = _make_gradients(model, objective, config, total_steps, mesh)

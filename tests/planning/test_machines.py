@@ -77,6 +77,9 @@ def test_a_gpu_has_what_jax_takes_of_it(monkeypatch):
   monkeypatch.setenv('XLA_PYTHON_CLIENT_MEM_FRACTION', '.95')
   assert capacity(machines.machine('h200:1')) == pytest.approx(0.95 * 141e9)
   assert capacity(machines.machine('v5e:2x2')) == 16 * 2**30
+  monkeypatch.setenv('XLA_PYTHON_CLIENT_MEM_FRACTION', 'most')
+  with pytest.raises(ConfigError, match='XLA_PYTHON_CLIENT_MEM_FRACTION=most is no share of the memory: give one'):
+    capacity(machines.machine('h200:1'))
 
 
 def test_targets_name_their_numbers():

@@ -1,6 +1,7 @@
 """gif-jax plan: compiled in a process of its own, for processors, which every machine has; see also test_topologies."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,23 +44,23 @@ def test_what_cannot_be_is_one_line(command, flags, message):
   assert done.returncode == 1 and message in done.stdout.splitlines()[-1], done.stdout
 
 
+def test_a_batch_that_was_compiled_is_not_compiled_again(monkeypatch):
+  monkeypatch.setattr(compiled, '_total_of', lambda config, mesh, images: pytest.fail(f'{images} again'))
+  config = SimpleNamespace(train=SimpleNamespace(batch_size=32))
+  known = {8: 2.0, 16: 5.0}
+  trials = list(compiled.largest_batch(config, SimpleNamespace(size=2), 4.0, known))
+  assert trials == [{'images': 16, 'total': 5.0}, {'images': 8, 'total': 2.0}]
+
+
 @pytest.mark.parametrize('limit', [3.0, 10.0, 50.0, 1000.0])
 def test_the_search_ends_at_the_largest_batch(monkeypatch, limit):
   def needs(config, mesh, images):
     del config, mesh
     return 2.0 + 0.05 * images
 
-  class Mesh:
-    size = 4
-
   monkeypatch.setattr(compiled, '_total_of', needs)
-  monkeypatch.setattr(compiled, 'GRAIN', 8)
-
-  class Config:
-    class train:
-      batch_size = 512
-
-  trials = list(compiled.largest_batch(Config, Mesh, limit))
+  config = SimpleNamespace(train=SimpleNamespace(batch_size=512))
+  trials = list(compiled.largest_batch(config, SimpleNamespace(size=4), limit, {}))
   assert len({trial['images'] for trial in trials}) == len(trials) <= 8
   fitting = [trial['images'] for trial in trials if trial['total'] <= limit]
   best = int((limit - 2.0) / 0.05) // 8 * 8

@@ -169,6 +169,22 @@ def test_keys_that_an_earlier_version_did_not_have_count_with_their_defaults(run
     _start(run, _config(optim__power=2.0))
 
 
+def _without_groups(run):
+  """The record as it was before there was a choice of BatchNorm's groups."""
+  settings = json.loads((run / 'config.json').read_text())
+  del settings['model']['batch_norm_group'], settings['checksum']
+  (run / 'config.json').write_text(json.dumps(settings))
+
+
+def test_a_run_of_before_there_were_groups_goes_on_as_it_began(run):
+  _without_groups(run)
+  _start(run, _config(train__accumulate=1))  # 128 images, one group then and now
+  _without_groups(run)
+  with pytest.raises(ConfigError, match=r'config\.model\.batch_norm_group=64 \(was 0\)'):
+    _start(run, _config(model__batch_norm_group=64))
+  _start(run, _config(model__batch_norm_group=0))
+
+
 def test_a_damaged_record_is_set_aside(run, caplog):
   path = run / 'config.json'
   path.write_text(path.read_text().replace('0.1', '0.2'))

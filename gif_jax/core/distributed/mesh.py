@@ -24,6 +24,11 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
+def processes_of(mesh: jax.sharding.Mesh) -> int:
+  """How many processes have its devices."""
+  return len({device.process_index for device in mesh.devices.flat})
+
+
 def own_rows(mesh: jax.sharding.Mesh, size: int) -> np.ndarray:
   """Which rows of a batch this process brings, in their order: int64 [b]. `size` rows, split as `batch_sharding`.
 

@@ -20,6 +20,7 @@ from gif_jax.core.storage.files import set_aside
 from gif_jax.models.checkpoint import rows
 from gif_jax.models.checkpoint.reader import (
   LATER,
+  NOTED,
   CheckpointError,
   fault,
   ignore_closed_loops,
@@ -158,8 +159,8 @@ class Checkpoints:
 
   def _check_origin(self, step, joint):
     stored = with_input(self.manager.restore(step, args=ocp.args.Composite(origin=ocp.args.JsonRestore()))['origin'])
-    for name in sorted(self.origin.keys() | stored.keys()):
-      ours, theirs = (_needed(name, origin.get(name)) for origin in (self.origin, stored))
+    for name in sorted((self.origin.keys() | stored.keys()) - {NOTED}):
+      ours, theirs = self.origin.get(name), stored.get(name)
       if name == 'table' and theirs in self.extends:
         self._check_extended(step, joint)
       elif ours != theirs:
@@ -234,8 +235,3 @@ def _saving(folder: Path) -> Iterator[None]:
 def abstract(state: Any, shardings: Any) -> Any:
   """`like` for restore: shapes, dtypes and shardings of a state."""
   return jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), state, shardings)
-
-
-def _needed(name: str, value: Any) -> Any:
-  """What two runs must have in common of an origin: BatchNorm's groups are noted, and any weights do for any."""
-  return {k: v for k, v in value.items() if k != 'batch_norm_group'} if name == 'config.model' and value else value

@@ -146,6 +146,9 @@ def ignore_closed_loops() -> None:
   sys.unraisablehook = tell
 
 
+NOTED = 'noted'  # what a checkpoint was trained with that none must have in common with it
+
+
 def with_input(origin: dict) -> dict:
   """What a checkpoint was trained with, and what older ones do not say because there was one choice alone."""
   return {'input': INPUT, 'config.softmax.enabled': False, 'config.train.ema above 0': False} | origin

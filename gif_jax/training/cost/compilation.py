@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import jax
 
+from gif_jax.core.texts import size
+
 _LOG = logging.getLogger(__name__)
 CURE = (
   'Should it run out of memory: lower config.train.batch_size, raise config.train.accumulate (the batch in so many '
@@ -74,11 +76,7 @@ def describe(memory: StepMemory, capacity: int) -> str:
     'of it in place of arguments': memory.alias_size_in_bytes,
     'code': memory.generated_code_size_in_bytes,
   }
-  listed = ', '.join(f'{name} {_size(bytes_)}' for name, bytes_ in parts.items())
-  of_capacity = f' of {_size(capacity)}' if capacity else ''
-  text = f'a step needs {_size(needed(memory))}{of_capacity} on each device: {listed}'
+  listed = ', '.join(f'{name} {size(bytes_)}' for name, bytes_ in parts.items())
+  of_capacity = f' of {size(capacity)}' if capacity else ''
+  text = f'a step needs {size(needed(memory))}{of_capacity} on each device: {listed}'
   return f'{text}. {CURE}' if 0 < capacity < needed(memory) else text
-
-
-def _size(count: int) -> str:
-  return f'{count / 1e9:.2f} GB' if count >= 1e8 else f'{count / 1e6:.2f} MB'

@@ -14,9 +14,9 @@ from gif_jax.core.texts import duration
 from gif_jax.data.sets.base import FaceSets
 from gif_jax.data.sets.synthetic import rendering_seconds
 from gif_jax.models import gif
-from gif_jax.models.batch_norm import group_of
 from gif_jax.models.checkpoint.reader import steps as saved_steps
 from gif_jax.training.cost.flops import matrix_peak, training_flops
+from gif_jax.training.sharding import batch_norm_groups
 from gif_jax.training.state import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -117,9 +117,7 @@ def describe_network(config: ConfigDict, state: TrainState, table: LabelSpace, m
 
 
 def _groups(config: ConfigDict, mesh: jax.sharding.Mesh) -> str:
-  seen = config.train.batch_size // config.train.accumulate
-  group = group_of(seen, config.model.batch_norm_group)
-  spread = -(-group * mesh.size // seen)
+  group, spread = batch_norm_groups(config, mesh.size)
   return f'{group} images' + (f', which lie on {spread} devices' if spread > 1 else '')
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gif_jax.core.distributed.mesh import batch_sharding
+from gif_jax.core.distributed.mesh import batch_sharding, processes_of
 from gif_jax.training.objectives.joint import Compared
 from gif_jax.training.state import Batch, TrainState
 
@@ -47,8 +47,7 @@ class JointOnHost(Compared):
 
   def places(self, n: int) -> int:
     """C, for the rows of n identities."""
-    processes = len({device.process_index for device in self.mesh.devices.flat})
-    return -(-n // (self.mesh.size // processes))
+    return -(-n // (self.mesh.size // processes_of(self.mesh)))
 
   def inputs(self, size: int) -> dict[str, Any]:
     n, l, d = size + self.settings.negatives, self.table.l, self.table.d

@@ -120,7 +120,8 @@ def test_the_train_step_is_the_same_program_for_any_number_of_identities(config,
 def test_a_checkpoint_of_before_there_was_a_choice_opens(config, table, tmp_path):
   config.model.sequence = 0
   origin = open_checkpoints(config, tmp_path, table).origin
-  assert 'sequence' not in origin['config.model'] and 'remat' not in origin['config.model']
+  assert not {'sequence', 'remat', 'batch_norm_group'} & origin['config.model'].keys()
+  assert origin['noted'] == {'config.model.batch_norm_group': config.model.batch_norm_group}
   config.model.sequence = 16
   assert open_checkpoints(config, tmp_path, table).origin['config.model'].items() >= {'sequence': 16}.items()
 
