@@ -21,14 +21,14 @@ from gif_jax.core.distributed.mesh import batch_sharding, make_mesh, processes_o
 from gif_jax.core.errors import ConfigError
 from gif_jax.planning import machines
 from gif_jax.planning.hlo import collectives
+from gif_jax.planning.plan import GRAIN
 from gif_jax.training.cost.compilation import CURE, device_bytes, needed
 from gif_jax.training.cost.flops import multiply_adds
 from gif_jax.training.program import Program, make_program
 from gif_jax.training.sharding import batch_norm_groups, check_divides
 
 STEPS = 10_000  # of the schedule, which changes no program's size
-GRAIN = 8  # images a device, of which the largest batch is a multiple
-_TRIALS = 8  # batches that are compiled to find the largest
+_TRIALS = 16  # batches that are compiled to find the largest, at most
 
 
 class _People(CodeTable):
@@ -157,26 +157,28 @@ def largest_batch(
 
   The last that fits, of `GRAIN` images more than which none does, is the largest. known: images -> total, so far.
   """
-  fits, too_large = 0, 0
+  tried: dict[int, float | None] = {}
   images = max(GRAIN, config.train.batch_size // mesh.size // GRAIN * GRAIN)
-  for _ in range(_TRIALS):
-    total = known[images] if images in known else _total_of(config, mesh, images)
-    yield {'images': images, 'total': total}
-    if total is not None and total <= capacity:
-      fits = images
-    else:
-      too_large = images
-    if too_large and too_large - fits <= GRAIN:
-      return
-    images = _next(images, total, capacity, fits, too_large)
+  while images and len(tried) < _TRIALS:
+    tried[images] = known[images] if images in known else _total_of(config, mesh, images)
+    yield {'images': images, 'total': tried[images]}
+    images = _next(tried, capacity)
 
 
-def _next(images: int, total: float | None, capacity: float, fits: int, too_large: int) -> int:
-  """Memory grows about as the batch does: what would fill the device, between those known to fit and not to."""
-  guess = (fits + too_large) // 2 if total is None else int(images * capacity / total)
-  guess = guess // GRAIN * GRAIN
-  most = too_large - GRAIN if too_large else 16 * images
-  return max(fits + GRAIN, min(guess, most))
+def _next(tried: dict[int, float | None], capacity: float) -> int:
+  """The batch to try after these, images -> total; 0 where the largest is known."""
+  fitting = {images: total for images, total in tried.items() if total is not None and total <= capacity}
+  low, high = max(fitting, default=0), min(tried.keys() - fitting.keys(), default=0)
+  if not high:  # as memory grows with the batch, and a quarter more at least
+    guess = max(int(low * capacity / fitting[low]), low + low // 4)
+    return max(low + GRAIN, min(guess, 16 * low) // GRAIN * GRAIN)
+  if high - low <= GRAIN:
+    return 0
+  guess, total = (low + high) // 2, tried[high]
+  if total is not None and len(tried) % 2:  # every other time on the line between both; memory may grow in leaps
+    least = fitting.get(low, 0.0)
+    guess = low + int((high - low) * (capacity - least) / (total - least))
+  return max(low + GRAIN, min(guess, high - GRAIN) // GRAIN * GRAIN)
 
 
 def _total_of(config: ConfigDict, mesh: jax.sharding.Mesh, images: int) -> float | None:

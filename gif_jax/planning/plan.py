@@ -18,6 +18,7 @@ from gif_jax.core.storage.files import plain
 from gif_jax.planning import machines
 
 _LOG = logging.getLogger(__name__)
+GRAIN = 8  # images a device, of which the largest batch is a multiple
 _POOL = 0.75  # of a GPU's memory that JAX takes, unless this variable says otherwise
 _FRACTION = 'XLA_PYTHON_CLIENT_MEM_FRACTION'
 _WAYS = {'all-reduce': 2.0}  # a sum goes to one device and back to all; times what a device has
@@ -130,7 +131,9 @@ def _take(answer, line, bar):
     answer['trials'].append(line['trial'])
 
 
-def largest(plan: dict[str, Any]) -> int:
-  """Images of a device in the largest batch tried that fits, 0 for none."""
+def largest(plan: dict[str, Any]) -> tuple[int, bool]:
+  """(images of a device in the largest batch tried that fits, 0 for none; whether the next larger one does not)."""
   room = plan['capacity'] or 0
-  return max((trial['images'] for trial in plan['trials'] if (trial['total'] or math.inf) <= room), default=0)
+  fit = {trial['images']: (trial['total'] or math.inf) <= room for trial in plan['trials']}
+  best = max((images for images, fits in fit.items() if fits), default=0)
+  return best, not fit.get(best + GRAIN, True)

@@ -81,9 +81,11 @@ def _sent(step):
 
 def _trials(plan):
   rows = [(t['images'], size(t['total']) if t['total'] else 'more than there is') for t in plan['trials']]
-  best = largest(plan)
-  words = f'**{best} images a device**, config.train.batch_size={best * plan["devices"]}' if best else 'none tried fits'
-  return f'Largest batch: {words}. Compiled:\n\n' + _table(('images a device', 'bytes'), rows)
+  best, known = largest(plan)
+  least = '' if known else 'at least '
+  batch = f'{least}**{best} images a device**, config.train.batch_size={best * plan["devices"]}'
+  table = _table(('images a device', 'bytes'), rows)
+  return f'Largest batch: {batch if best else "none tried fits"}. Compiled:\n\n{table}'
 
 
 def _others(parts):

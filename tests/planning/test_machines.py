@@ -102,5 +102,6 @@ def test_bounds_by_hand():
 
 def test_the_largest_batch_is_the_largest_that_fits():
   trials = [{'images': 64, 'total': 5.0}, {'images': 128, 'total': 11.0}, {'images': 96, 'total': None}]
-  assert largest({'capacity': 10.0, 'trials': trials}) == 64
-  assert largest({'capacity': 1.0, 'trials': trials}) == 0
+  assert largest({'capacity': 10.0, 'trials': trials}) == (64, False)
+  assert largest({'capacity': 10.0, 'trials': [*trials, {'images': 72, 'total': None}]}) == (64, True)
+  assert largest({'capacity': 1.0, 'trials': trials}) == (0, False)

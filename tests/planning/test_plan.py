@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from gif_jax.planning import compiled
+from gif_jax.planning.plan import GRAIN, largest
 from tests.helpers.places import ROOT
 
 TINY = f'--config={ROOT}/tests/helpers/tiny.py'
@@ -52,16 +53,23 @@ def test_a_batch_that_was_compiled_is_not_compiled_again(monkeypatch):
   assert trials == [{'images': 16, 'total': 5.0}, {'images': 8, 'total': 2.0}]
 
 
-@pytest.mark.parametrize('limit', [3.0, 10.0, 50.0, 1000.0])
-def test_the_search_ends_at_the_largest_batch(monkeypatch, limit):
-  def needs(config, mesh, images):
-    del config, mesh
-    return 2.0 + 0.05 * images
+@pytest.mark.parametrize('limit', [2.1, 3.0, 10.0, 50.0, 1000.0])
+@pytest.mark.parametrize('bend', [0.5, 1.0, 1.3])  # memory grows in proportion, or more slowly, or faster
+@pytest.mark.parametrize('known', [True, False])  # whether the compiler says how much it would have been
+def test_the_search_ends_at_the_largest_batch(monkeypatch, limit, bend, known):
+  def needs(images):
+    return 2.0 + 0.05 * images**bend
 
-  monkeypatch.setattr(compiled, '_total_of', needs)
+  def total_of(config, mesh, images):
+    del config, mesh
+    return needs(images) if known or needs(images) <= limit else None
+
+  monkeypatch.setattr(compiled, '_total_of', total_of)
   config = SimpleNamespace(train=SimpleNamespace(batch_size=512))
   trials = list(compiled.largest_batch(config, SimpleNamespace(size=4), limit, {}))
-  assert len({trial['images'] for trial in trials}) == len(trials) <= 8
-  fitting = [trial['images'] for trial in trials if trial['total'] <= limit]
-  best = int((limit - 2.0) / 0.05) // 8 * 8
-  assert max(fitting, default=0) == best
+  assert len({trial['images'] for trial in trials}) == len(trials)
+  best, sure = largest({'capacity': limit, 'trials': trials})
+  assert best == 0 or needs(best) <= limit
+  if sure:
+    assert needs(best + GRAIN) > limit
+  assert sure or best > 10_000, trials  # images a device, which end the search early
