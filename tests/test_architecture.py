@@ -126,6 +126,11 @@ def test_missing_annotations_are_seen():
   assert architecture.not_annotated(function) == ['a', 'd', 'c', 'return']
 
 
+def test_the_page_shows_the_street():
+  (street,) = re.findall(r'^    core -> [^`]*?(?=\n\n)', architecture.PAGE.read_text(), re.M)
+  assert tuple(street.replace('->', ' ').split()) == STREET
+
+
 @pytest.mark.slow
 def test_the_file_map_is_that_of_the_files():
   page = architecture.PAGE.read_text()
